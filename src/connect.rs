@@ -1,0 +1,251 @@
+//! From a name to a connected socket: resolving, racing addresses, socket options.
+//!
+//! [`Connect`] is the seam: tests put pipes in here, and others may put TLS or Unix sockets.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::endpoint::Endpoint;
+use crate::error::connect::{ConnectCause, Phase};
+use crate::error::os::OsError;
+use crate::policy::{Heartbeat, SocketOptions, Timeouts};
+
+/// The "Connection Attempt Delay" of RFC 8305, section 5: the next address is tried so long after the one before.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Bytes to and from a peer.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+
+/// A connected transport.
+pub struct Connected {
+    /// The bytes.
+    pub transport: Box<dyn Transport>,
+    /// Where it leads, for errors and logs.
+    pub address: Option<SocketAddr>,
+}
+
+impl std::fmt::Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connected")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotConnected {
+    /// How far it came: [`Phase::Resolve`] or [`Phase::Connect`].
+    pub phase: Phase,
+    /// What stopped it.
+    pub cause: ConnectCause,
+    /// The address that was tried (last).
+    pub address: Option<SocketAddr>,
+}
+
+/// The future of a connection attempt.
+pub type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<Connected, NotConnected>> + Send + 'a>>;
+
+/// Makes transports. The pool calls it for every attempt and never twice at a time for the same slot.
+///
+/// An implementation bounds its own time; a panic in it counts as a failed attempt.
+pub trait Connect: Send + Sync + 'static {
+    /// Connects to the endpoint. Dropping the future gives the attempt up.
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a>;
+}
+
+/// TCP, with names resolved on every attempt.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tcp {
+    pub(crate) timeouts: Timeouts,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) options: SocketOptions,
+}
+
+impl Connect for Tcp {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async move {
+            let addresses = self.resolve(endpoint).await?;
+            let limit = self.timeouts.connect;
+            let mut tried = None;
+            let race = race(&addresses, &mut tried);
+            let (stream, address) = match timeout_at(Instant::now() + limit, race).await {
+                Ok(Ok(connected)) => connected,
+                Ok(Err((cause, address))) => {
+                    return Err(NotConnected {
+                        phase: Phase::Connect,
+                        cause,
+                        address,
+                    });
+                }
+                Err(_) => {
+                    let cause = ConnectCause::TimedOut { limit };
+                    return Err(NotConnected {
+                        phase: Phase::Connect,
+                        cause,
+                        address: tried,
+                    });
+                }
+            };
+            set_options(&stream, &self.options, &self.heartbeat).map_err(|error| NotConnected {
+                phase: Phase::Connect,
+                cause: ConnectCause::Os(error.into()),
+                address: Some(address),
+            })?;
+            Ok(Connected {
+                transport: Box::new(stream),
+                address: Some(address),
+            })
+        })
+    }
+}
+
+impl Tcp {
+    async fn resolve(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, NotConnected> {
+        if let Some(ip) = endpoint.ip() {
+            return Ok(vec![SocketAddr::new(ip, endpoint.port())]);
+        }
+        let limit = self.timeouts.resolve;
+        let lookup = tokio::net::lookup_host((endpoint.host(), endpoint.port()));
+        let cause = match timeout_at(Instant::now() + limit, lookup).await {
+            Ok(Ok(addresses)) => {
+                let addresses = interleave(addresses.collect());
+                if !addresses.is_empty() {
+                    return Ok(addresses);
+                }
+                ConnectCause::NoAddress
+            }
+            Ok(Err(error)) => ConnectCause::Os(error.into()),
+            Err(_) => ConnectCause::TimedOut { limit },
+        };
+        Err(NotConnected {
+            phase: Phase::Resolve,
+            cause,
+            address: None,
+        })
+    }
+}
+
+/// Both address families in turns, each in the resolver's order (RFC 8305, section 4).
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut one, mut other): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    one.reverse();
+    other.reverse();
+    let mut mixed = Vec::new();
+    loop {
+        match (one.pop(), other.pop()) {
+            (None, None) => return mixed,
+            (a, b) => mixed.extend(a.into_iter().chain(b)),
+        }
+    }
+}
+
+/// The first address that connects. The next one is tried when the one before fails, or after the stagger.
+async fn race(
+    addresses: &[SocketAddr],
+    tried: &mut Option<SocketAddr>,
+) -> Result<(TcpStream, SocketAddr), (ConnectCause, Option<SocketAddr>)> {
+    let mut attempts = FuturesUnordered::new();
+    let mut rest = addresses.iter().copied();
+    let mut failure = (ConnectCause::NoAddress, None);
+    let mut next = rest.next();
+    loop {
+        if let Some(address) = next.take() {
+            *tried = Some(address);
+            attempts.push(async move { (TcpStream::connect(address).await, address) });
+        }
+        let stagger = Instant::now() + STAGGER;
+        tokio::select! {
+            biased;
+            Some((result, address)) = attempts.next() => match result {
+                Ok(stream) if is_self_connect(&stream) => {
+                    let refused = std::io::ErrorKind::ConnectionRefused;
+                    failure = (ConnectCause::Os(refused.into()), Some(address));
+                    next = rest.next();
+                }
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => {
+                    failure = (ConnectCause::Os(OsError::from(error)), Some(address));
+                    next = rest.next();
+                }
+            },
+            () = sleep_until(stagger), if rest.len() > 0 => next = rest.next(),
+            else => return Err(failure),
+        }
+    }
+}
+
+/// Whether the kernel connected the socket to itself, which it does when it draws the very port that is dialed and
+/// nobody listens there (RFC 9293, section 3.5, simultaneous open). A dead server in the ephemeral port range that is
+/// dialed again and again would come to life so, and talk to itself.
+fn is_self_connect(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+}
+
+/// Sets what `tcp(7)` offers, derived from the heartbeat.
+pub(crate) fn set_options(
+    stream: &TcpStream,
+    options: &SocketOptions,
+    heartbeat: &Heartbeat,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    if options.keepalive {
+        socket.set_tcp_keepalive(&keepalive(heartbeat))?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if options.user_timeout {
+        socket.set_tcp_user_timeout(Some(heartbeat.bound()))?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    Ok(())
+}
+
+/// Probes after `every` of silence, several within `give_up_after`, so that a lost one does not kill the connection.
+fn keepalive(heartbeat: &Heartbeat) -> TcpKeepalive {
+    let second = Duration::from_secs(1);
+    let keepalive = TcpKeepalive::new()
+        .with_time(heartbeat.every.max(second))
+        .with_interval((heartbeat.give_up_after / 4).max(second));
+    #[cfg(not(any(target_os = "openbsd", target_os = "redox", target_os = "solaris")))]
+    let keepalive = keepalive.with_retries(4);
+    keepalive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_families_take_turns() {
+        let addresses = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "1.1.1.2:1"];
+        let addresses = addresses.map(|address| address.parse().unwrap()).to_vec();
+        let mixed: Vec<_> = interleave(addresses)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            mixed,
+            ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]
+        );
+    }
+}

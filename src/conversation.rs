@@ -1,0 +1,156 @@
+//! What an `on_connect` hook talks to: one new connection, before anybody else may use it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::clock::now;
+use crate::connection::Connection;
+use crate::error::call::{CallCause, CallError, Outcome, Overload, Stage, Stopped};
+use crate::exchange::Exchange;
+use crate::proto::client::{Answer, Client, Kind, NotTaken, Start};
+use crate::proto::native::InstanceId;
+use crate::switchboard::Switchboard;
+
+/// A new connection, lent to the [`on_connect`](crate::Builder::on_connect) hook. Calls on it are made once and never
+/// retried: if one fails, the hook should return the error, and the pool connects anew.
+#[derive(Debug)]
+pub struct Conversation {
+    pub(crate) connection: Connection<Client>,
+    pub(crate) board: Arc<Switchboard>,
+    pub(crate) instance: InstanceId,
+    pub(crate) number: u64,
+    /// The end of the hook's time.
+    pub(crate) deadline: Instant,
+}
+
+impl Conversation {
+    /// Calls the server on this very connection. The deadline is the hook's time-out.
+    ///
+    /// # Errors
+    /// As [`Pool::call`](crate::Pool::call), without retries.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call.
+    pub async fn call(&mut self, body: impl Into<Bytes>) -> Result<Bytes, CallError> {
+        let kind = Kind::Request {
+            repeatable: false,
+            resent: false,
+        };
+        match self.exchange(kind, body.into()).await? {
+            Answer::Reply(reply) => Ok(reply),
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    /// Sends a notification on this very connection; returns when the operating system has accepted all of it.
+    ///
+    /// # Errors
+    /// [`Outcome::NotSent`] if it could not be sent.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may or may not prevent the notification.
+    pub async fn notify(&mut self, body: impl Into<Bytes>) -> Result<(), CallError> {
+        self.exchange(Kind::Notification, body.into())
+            .await
+            .map(drop)
+    }
+
+    /// Which of the pool's connections this is, counted from 1.
+    pub fn connection(&self) -> u64 {
+        self.number
+    }
+
+    /// The server process at the other end.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    async fn exchange(&mut self, kind: Kind, body: Bytes) -> Result<Answer, CallError> {
+        let started = now();
+        let (id, oldest) = self.board.issue();
+        let _issued = Issued {
+            board: &self.board,
+            id,
+        };
+        let start = Start {
+            id,
+            kind,
+            body: &body,
+            deadline: self.deadline,
+            oldest,
+        };
+        let result = Exchange::new(&self.connection, start).await;
+        let failed = match result {
+            Ok(answer) => match failure(answer, self.deadline.saturating_duration_since(started)) {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            },
+            Err(not_taken) => (Outcome::NotSent, refused_here(not_taken, body.len())),
+        };
+        let elapsed = now().saturating_duration_since(started);
+        Err(CallError::new(
+            failed,
+            Stopped::Final,
+            1,
+            elapsed,
+            self.board.endpoint().clone(),
+        ))
+    }
+}
+
+/// An id that is finished when this is dropped.
+#[derive(Debug)]
+struct Issued<'a> {
+    board: &'a Switchboard,
+    id: u64,
+}
+
+impl Drop for Issued<'_> {
+    fn drop(&mut self) {
+        self.board.finish(self.id, false);
+    }
+}
+
+/// Separates what succeeded from what did not, with outcome and cause. `limit` is the call's time-out.
+pub(crate) fn failure(
+    answer: Answer,
+    limit: std::time::Duration,
+) -> Result<Answer, (Outcome, CallCause)> {
+    let unless = |sent| {
+        if sent {
+            Outcome::Indeterminate
+        } else {
+            Outcome::NotSent
+        }
+    };
+    Err(match answer {
+        Answer::Reply(_) | Answer::Written => return Ok(answer),
+        Answer::Error(error) => (Outcome::Remote, CallCause::Remote(error)),
+        Answer::Refused(refusal) => (Outcome::Refused, CallCause::Refused(refusal)),
+        Answer::SentAway(goodbye) => (Outcome::Refused, CallCause::SentAway(goodbye)),
+        Answer::Expired { sent } => {
+            let stage = if sent { Stage::Reply } else { Stage::Sending };
+            (
+                unless(sent),
+                CallCause::TimedOut {
+                    limit,
+                    stage,
+                    outage: None,
+                },
+            )
+        }
+        Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
+    })
+}
+
+/// Why a connection did not take a call of so many bytes.
+pub(crate) fn refused_here(not_taken: NotTaken, length: usize) -> CallCause {
+    match not_taken {
+        NotTaken::TooLong { limit } => CallCause::TooLong { length, limit },
+        NotTaken::Full { limit } => CallCause::Overloaded(Overload::Bytes { limit }),
+        NotTaken::Gone(Some(loss)) => CallCause::Lost(loss),
+        NotTaken::Gone(None) => CallCause::Closed,
+    }
+}

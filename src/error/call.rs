@@ -1,0 +1,350 @@
+//! What became of a call that did not succeed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::connect::Outage;
+use crate::error::loss::{GoAway, Loss, Rounded};
+
+/// Whether a failed call ran. The question that a caller must answer before it tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The last byte of the request never left. The server cannot have run it.
+    NotSent,
+    /// The server said no before running it.
+    Refused,
+    /// It left, no answer came: it may have run, once.
+    Indeterminate,
+    /// It ran, and the server's own answer is an error.
+    Remote,
+}
+
+impl Outcome {
+    /// `not_sent`, `refused`, `indeterminate`, `remote`: for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Refused => "refused",
+            Self::Indeterminate => "indeterminate",
+            Self::Remote => "remote",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSent => "the request was not sent, so it did not run",
+            Self::Refused => "the server refused the request, so it did not run",
+            Self::Indeterminate => "the request had left, so it may have run",
+            Self::Remote => "the request ran and failed",
+        })
+    }
+}
+
+/// A failed call or notification: whether it ran ([`outcome`](Self::outcome)), why it failed
+/// ([`cause`](Self::cause)), and what was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallError(Box<Failure>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failure {
+    outcome: Outcome,
+    cause: CallCause,
+    stopped: Stopped,
+    attempts: u32,
+    elapsed: Duration,
+    endpoint: Arc<str>,
+}
+
+impl CallError {
+    pub(crate) fn new(
+        (outcome, cause): (Outcome, CallCause),
+        stopped: Stopped,
+        attempts: u32,
+        elapsed: Duration,
+        endpoint: Arc<str>,
+    ) -> Self {
+        Self(Box::new(Failure {
+            outcome,
+            cause,
+            stopped,
+            attempts,
+            elapsed,
+            endpoint,
+        }))
+    }
+
+    /// Whether the request ran.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// Why it failed.
+    pub fn cause(&self) -> &CallCause {
+        &self.0.cause
+    }
+
+    /// Why it was not tried (again).
+    pub fn stopped(&self) -> Stopped {
+        self.0.stopped
+    }
+
+    /// Whether the same call can be made again without a risk of running it twice:
+    /// it is known not to have run.
+    pub fn is_safe_to_retry(&self) -> bool {
+        matches!(self.0.outcome, Outcome::NotSent | Outcome::Refused)
+    }
+
+    /// How often the request was handed to a connection.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// From the call to this error.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed
+    }
+
+    /// The endpoint as it was configured, `host:port`.
+    pub fn peer(&self) -> &str {
+        &self.0.endpoint
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure {
+            outcome,
+            cause,
+            stopped,
+            ..
+        } = &*self.0;
+        write!(f, "{cause}; {outcome}")?;
+        match stopped {
+            Stopped::BudgetSpent => f.write_str("; not tried again, the retry budget is spent"),
+            Stopped::AttemptsSpent if self.0.attempts > 1 => {
+                write!(f, "; given up after {} attempts", self.0.attempts)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The cause's own text is part of this one's: go on below it.
+        match &self.0.cause {
+            CallCause::Lost(loss) => std::error::Error::source(&**loss),
+            CallCause::Unavailable(outage) => std::error::Error::source(&**outage),
+            CallCause::TimedOut {
+                outage: Some(outage),
+                ..
+            } => std::error::Error::source(&**outage),
+            _ => None,
+        }
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallCause {
+    /// Its deadline passed.
+    #[error("no answer within {} while {stage}{}", Rounded(*.limit), After(.outage))]
+    TimedOut {
+        /// The call's time-out.
+        limit: Duration,
+        /// What it was waiting for when the deadline passed.
+        stage: Stage,
+        /// Why nothing was ready, if that is what it waited for.
+        outage: Option<Arc<Outage>>,
+    },
+    /// The connection that carried it died.
+    #[error("{0}")]
+    Lost(Arc<Loss>),
+    /// No connection was ready, and the call was not to wait (`fail_fast`), or waiting cannot mend it.
+    #[error("{0}")]
+    Unavailable(Arc<Outage>),
+    /// A bound of this side was reached. Nothing was queued.
+    #[error("{0}")]
+    Overloaded(Overload),
+    /// The server would not run it.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The server went away, and said that it will not run this call.
+    #[error("the connection was ended by the server: {0}")]
+    SentAway(GoAway),
+    /// The server ran it and answered with an error.
+    #[error("{0}")]
+    Remote(ErrorReply),
+    /// The request is longer than the server, or this side's limit, accepts.
+    #[error("request of {length} bytes exceeds the limit of {limit}")]
+    TooLong {
+        /// The request's length in bytes.
+        length: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The pool is closed.
+    #[error("the pool is closed")]
+    Closed,
+}
+
+/// `: ` and the outage, if there is one.
+struct After<'a>(&'a Option<Arc<Outage>>);
+
+impl fmt::Display for After<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(outage) => write!(f, ": {outage}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a call waited for when its deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// For a connection that is ready and has room.
+    Connection,
+    /// For its turn to be written.
+    Sending,
+    /// For the reply.
+    Reply,
+    /// For the time of the next attempt.
+    Backoff,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connection => "waiting for a connection",
+            Self::Sending => "waiting to be sent",
+            Self::Reply => "waiting for the reply",
+            Self::Backoff => "waiting to be tried again",
+        })
+    }
+}
+
+/// Why a failed call was not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// Trying again could not change the answer, or was not asked for.
+    Final,
+    /// It may have run, and it was not marked [idempotent](crate::Request::idempotent).
+    NotIdempotent,
+    /// All [attempts](crate::Retry::attempts) were used.
+    AttemptsSpent,
+    /// The pool's retry [budget](crate::Retry::budget) has nothing left: most calls fail at the moment, and
+    /// retrying them all would make it worse.
+    BudgetSpent,
+    /// The deadline left no time.
+    Deadline,
+}
+
+/// The bound that a call met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Overload {
+    /// As many calls as [`Limits::waiting`](crate::Limits::waiting) allows wait for a connection.
+    #[error("overloaded: {limit} calls wait for a connection already")]
+    Waiting {
+        /// The bound.
+        limit: usize,
+    },
+    /// The bodies of the waiting calls have reached [`Limits::queued_bytes`](crate::Limits::queued_bytes).
+    #[error(
+        "overloaded: this request would exceed the limit of {limit} bytes that wait to be sent"
+    )]
+    Bytes {
+        /// The bound in bytes.
+        limit: usize,
+    },
+}
+
+/// The server's refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// 1 overloaded, 2 draining, 3 expired, 4 unknown, 5 too long.
+    pub code: u32,
+    /// A lower bound on the time until the next attempt, if the server named one.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// The server holds as many requests as it will.
+    pub const OVERLOADED: u32 = 1;
+    /// The server is shutting down.
+    pub const DRAINING: u32 = 2;
+    /// The deadline had passed before the work began.
+    pub const EXPIRED: u32 = 3;
+    /// Nothing serves this request.
+    pub const UNKNOWN: u32 = 4;
+    /// The request is longer than the server accepts.
+    pub const TOO_LONG: u32 = 5;
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Self::OVERLOADED => f.write_str("the server is overloaded"),
+            Self::DRAINING => f.write_str("the server is shutting down"),
+            Self::EXPIRED => f.write_str("the deadline passed before the server began"),
+            Self::UNKNOWN => f.write_str("the server does not know such a request"),
+            Self::TOO_LONG => f.write_str("the request is longer than the server accepts"),
+            code => write!(f, "the server refused with code {code}"),
+        }
+    }
+}
+
+/// An error that is the server's own answer: the request ran.
+///
+/// Handlers return it; callers find it in [`CallCause::Remote`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ErrorReply {
+    code: u32,
+    text: Arc<str>,
+}
+
+impl ErrorReply {
+    /// The code of an answer that the server gave for a handler that panicked.
+    pub const HANDLER_PANICKED: u32 = 0xffff_0000;
+    /// The code of an answer that replaces a reply longer than the client accepts.
+    pub const REPLY_TOO_LONG: u32 = 0xffff_0001;
+
+    /// An error answer. Codes belong to the application, except for those from `0xffff_0000` on.
+    /// A text of more than 1,024 bytes is cut when it is sent.
+    pub fn new(code: u32, text: impl Into<Arc<str>>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+        }
+    }
+
+    /// The application's code.
+    pub fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// The application's text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the server answered with error {}: {}",
+            self.code, self.text
+        )
+    }
+}
+
+impl std::error::Error for ErrorReply {}

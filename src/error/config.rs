@@ -1,0 +1,98 @@
+//! What is wrong with a configuration. Found at the door, before anything is dialed.
+
+use std::time::Duration;
+
+/// A pool or server cannot be built as configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The endpoint is not `host:port`.
+    #[error("bad endpoint {endpoint:?}: {cause}")]
+    Endpoint {
+        /// As it was given.
+        endpoint: Box<str>,
+        /// What is wrong with it.
+        cause: EndpointError,
+    },
+    /// A number outside its range.
+    #[error("{name} is {value}, must be at least {min} and at most {max}")]
+    Number {
+        /// The setting.
+        name: &'static str,
+        /// As it was given.
+        value: u64,
+        /// The least value allowed.
+        min: u64,
+        /// The greatest value allowed.
+        max: u64,
+    },
+    /// A time outside its range.
+    #[error("{name} is {value:?}, must be at least {min:?} and at most {max:?}")]
+    Time {
+        /// The setting.
+        name: &'static str,
+        /// As it was given.
+        value: Duration,
+        /// The least value allowed.
+        min: Duration,
+        /// The greatest value allowed.
+        max: Duration,
+    },
+    /// Not called from within a tokio runtime, in which the pool's tasks could run.
+    #[error("there is no tokio runtime here")]
+    NoRuntime,
+    /// The operating system has no random numbers, which ids are made of.
+    #[error("the operating system gave no random numbers")]
+    NoRandomness,
+}
+
+/// What is wrong with an endpoint's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// The text is empty.
+    #[error("it is empty")]
+    Empty,
+    /// There is nothing before the colon.
+    #[error("the host is missing")]
+    NoHost,
+    /// There is no colon, or nothing behind it.
+    #[error("the port is missing, write host:port")]
+    NoPort,
+    /// The port is not a number from 1 to 65535.
+    #[error("the port is not a number from 1 to 65535")]
+    BadPort,
+    /// The host has a blank or a control character in it, perhaps at its end.
+    #[error("there is a blank or an invisible character at byte {at}")]
+    Blank {
+        /// Its place in the endpoint's text, in bytes from 0.
+        at: usize,
+    },
+    /// An IPv6 address without brackets.
+    #[error("an IPv6 address needs brackets, write [::1]:7000")]
+    NoBrackets,
+    /// The host is neither a name (RFC 1123) nor an address.
+    #[error("the host is neither a name nor an address")]
+    BadHost,
+}
+
+/// [`Pool::ready`](crate::Pool::ready) did not see a connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadyError {
+    /// The deadline passed, or waiting cannot mend the cause.
+    #[error("not ready: {0}")]
+    Unavailable(std::sync::Arc<crate::error::connect::Outage>),
+    /// The pool is closed.
+    #[error("the pool is closed")]
+    Closed,
+}
+
+/// [`Pool::close`](crate::Pool::close) had to cut calls off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{unfinished} calls were cut off at the deadline")]
+#[non_exhaustive]
+pub struct CloseError {
+    /// How many calls had not settled when the deadline passed.
+    pub unfinished: usize,
+}

@@ -1,0 +1,162 @@
+//! Why a live connection died: one cause, shared by every call that died with it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::os::OsError;
+use crate::error::violation::Violation;
+
+/// A connection's death: what killed it and what is known about its life.
+///
+/// There is one per connection. What reading and what writing saw has been merged: the first real
+/// error wins, because the kernel reports an error once, to whichever of the two comes first, and an
+/// end-of-file after it means nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loss {
+    /// What killed it.
+    pub cause: LossCause,
+    /// The endpoint as it was configured, `host:port`.
+    pub endpoint: Arc<str>,
+    /// The address that the connection was made to, where the transport knows one.
+    pub address: Option<SocketAddr>,
+    /// Which of the client's connections this was, counted from 1.
+    pub connection: u64,
+    /// From the end of the handshake to the loss.
+    pub age: Duration,
+    /// How long nothing had arrived when it was lost.
+    pub silent_for: Duration,
+    /// Whether the peer's FIN was read before any error.
+    pub fin_seen: bool,
+    /// Bytes that arrived, from the end of the handshake.
+    pub bytes_in: u64,
+    /// Bytes that the operating system accepted for sending, from the end of the handshake.
+    pub bytes_out: u64,
+}
+
+impl Loss {
+    /// Whether this side ended the connection on purpose (close, drop, drained after `GOAWAY`).
+    pub fn is_intended(&self) -> bool {
+        matches!(self.cause, LossCause::ClosedHere)
+    }
+
+    /// The peer's own wish for the time until the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.cause {
+            LossCause::SentAway(goodbye) => goodbye.retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection to {}", self.endpoint)?;
+        if let Some(address) = self.address
+            && *self.endpoint != *address.to_string()
+        {
+            write!(f, " [{address}]")?;
+        }
+        write!(f, " {}", self.cause)?;
+        match &self.cause {
+            LossCause::Silent { .. } | LossCause::Stalled { .. } | LossCause::ClosedHere => Ok(()),
+            _ => write!(f, ", after {} of silence", Rounded(self.silent_for)),
+        }
+    }
+}
+
+impl std::error::Error for Loss {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            LossCause::Os(error) => Some(error),
+            LossCause::Violation(violation) => Some(violation),
+            _ => None,
+        }
+    }
+}
+
+/// What killed a connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossCause {
+    /// FIN. A polite close, SIGTERM and SIGKILL look alike on the wire; the next handshake tells whether the
+    /// server process was replaced.
+    #[error("was closed by the peer")]
+    ClosedByPeer,
+    /// The operating system reported an error.
+    #[error("failed: {0}")]
+    Os(OsError),
+    /// Nothing arrived for the whole heartbeat bound: the peer is gone, frozen, or a device between forgot the flow.
+    #[error("was given up: nothing arrived for {}, also no answer to a ping (bound {})", Rounded(*.silent_for), Rounded(*.bound))]
+    Silent {
+        /// How long nothing had arrived.
+        silent_for: Duration,
+        /// `every + give_up_after` of the heartbeat.
+        bound: Duration,
+    },
+    /// The operating system accepted not one byte for the whole heartbeat bound: the peer does not read, or nothing
+    /// gets through to it.
+    #[error("was given up: not a byte could be sent for {} (bound {})", Rounded(*.stalled_for), Rounded(*.bound))]
+    Stalled {
+        /// How long sending had been stuck.
+        stalled_for: Duration,
+        /// `every + give_up_after` of the heartbeat.
+        bound: Duration,
+    },
+    /// The peer broke the protocol.
+    #[error("was closed because the peer broke the protocol: {0}")]
+    Violation(Violation),
+    /// The peer said goodbye, and why.
+    #[error("was ended by the peer: {0}")]
+    SentAway(GoAway),
+    /// This side closed it: the pool was closed or dropped, or the connection was drained.
+    #[error("was closed on this side")]
+    ClosedHere,
+}
+
+/// The peer's goodbye.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GoAway {
+    /// 0 shutting down, 1 idle for too long, 2 protocol violation.
+    pub code: u32,
+    /// How many of this connection's requests the peer serves to the end.
+    pub accepted: u64,
+    /// A lower bound on the time until the next attempt, if the peer named one.
+    pub retry_after: Option<Duration>,
+    /// For people.
+    pub text: Arc<str>,
+}
+
+impl fmt::Display for GoAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            0 => f.write_str("it shuts down")?,
+            1 => f.write_str("it was idle for too long")?,
+            2 => f.write_str("it says that this side broke the protocol")?,
+            code => write!(f, "code {code}")?,
+        }
+        if self.text.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.text)
+        }
+    }
+}
+
+/// A duration for people: three digits are enough.
+#[derive(Clone, Copy)]
+pub(crate) struct Rounded(pub(crate) Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        match seconds {
+            s if s >= 60.0 => write!(f, "{:.0} min {:.0} s", (s / 60.0).floor(), s % 60.0),
+            s if s >= 1.0 => write!(f, "{s:.1} s"),
+            s => write!(f, "{:.0} ms", s * 1000.0),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! One call on one connection: a future that starts it, waits for the answer, and takes everything back when dropped.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::clock::now;
+use crate::connection::{Connection, Tell};
+use crate::proto::client::{Answer, Client, Kind, NotTaken, Start};
+
+/// The future of one attempt.
+///
+/// # Cancel safety
+/// Dropping it frees the call's place at once; a request that has not left never leaves, and the server is told to
+/// stop one that has.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    connection: &'a Connection<Client>,
+    id: u64,
+    kind: Kind,
+    body: &'a Bytes,
+    deadline: Instant,
+    oldest: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    InFlight,
+    Done,
+}
+
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(connection: &'a Connection<Client>, start: Start<'a>) -> Self {
+        let Start {
+            id,
+            kind,
+            body,
+            deadline,
+            oldest,
+        } = start;
+        Self {
+            connection,
+            id,
+            kind,
+            body,
+            deadline,
+            oldest,
+            state: State::New,
+        }
+    }
+}
+
+impl Future for Exchange<'_> {
+    type Output = Result<Answer, NotTaken>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            connection,
+            id,
+            kind,
+            body,
+            deadline,
+            oldest,
+            state,
+        } = &mut *self;
+        match state {
+            State::New => {
+                let start = Start {
+                    id: *id,
+                    kind: *kind,
+                    body,
+                    deadline: *deadline,
+                    oldest: *oldest,
+                };
+                let now = now();
+                let taken = connection.with(|client| match client.start(now, &start, cx.waker()) {
+                    Ok(()) => (Ok(()), Tell::Owner),
+                    Err(not_taken) => (Err(not_taken), Tell::Nobody),
+                });
+                match taken {
+                    Ok(()) => {
+                        *state = State::InFlight;
+                        Poll::Pending
+                    }
+                    Err(not_taken) => {
+                        *state = State::Done;
+                        Poll::Ready(Err(not_taken))
+                    }
+                }
+            }
+            State::InFlight => {
+                let answer = connection.with(|client| (client.poll(*id, cx.waker()), Tell::Nobody));
+                answer.map(|answer| {
+                    *state = State::Done;
+                    Ok(answer)
+                })
+            }
+            // A future must not be polled after `Ready`.
+            State::Done => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        if self.state == State::InFlight {
+            self.connection.with(|client| {
+                let tell = if client.abandon(self.id) {
+                    Tell::Owner
+                } else {
+                    Tell::Nobody
+                };
+                ((), tell)
+            });
+        }
+    }
+}

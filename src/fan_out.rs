@@ -1,0 +1,139 @@
+//! One source, any number of readers, each with a bounded queue. A slow reader misses items and can tell how many;
+//! it never holds up the source or the others.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+#[derive(Debug)]
+pub(crate) struct FanOut<T> {
+    readers: Mutex<Vec<Reader<T>>>,
+    capacity: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Reader<T> {
+    queue: Sender<T>,
+    missed: Arc<AtomicU64>,
+}
+
+/// A stream of items that begins when it is made. It ends when the pool is closed or dropped.
+///
+/// # Cancel safety
+/// Dropping a future that waits for the next item loses nothing.
+#[derive(Debug)]
+pub struct Subscription<T> {
+    queue: Receiver<T>,
+    missed: Arc<AtomicU64>,
+}
+
+impl<T: Clone> FanOut<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            readers: Mutex::new(Vec::new()),
+            capacity,
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> Subscription<T> {
+        let (sender, queue) = channel(self.capacity);
+        let missed = Arc::new(AtomicU64::new(0));
+        let reader = Reader {
+            queue: sender,
+            missed: missed.clone(),
+        };
+        self.lock().push(reader);
+        Subscription { queue, missed }
+    }
+
+    pub(crate) fn send(&self, item: &T) {
+        // Copied, so that no reader is woken under the lock.
+        let readers = self.lock().clone();
+        let mut any_gone = false;
+        for reader in readers {
+            match reader.queue.try_send(item.clone()) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => {
+                    reader.missed.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(TrySendError::Closed(_)) => any_gone = true,
+            }
+        }
+        if any_gone {
+            self.lock().retain(|reader| !reader.queue.is_closed());
+        }
+    }
+
+    /// Ends all streams.
+    pub(crate) fn close(&self) {
+        let readers = std::mem::take(&mut *self.lock());
+        drop(readers);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Reader<T>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Subscription<T> {
+    /// The next item; `None` when there will be no more.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<T> {
+        self.queue.recv().await
+    }
+
+    /// An item that is there already.
+    pub fn try_next(&mut self) -> Option<T> {
+        self.queue.try_recv().ok()
+    }
+
+    /// How many items came while the queue was full, and were dropped.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Stream for Subscription<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.queue.poll_recv(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_misses_items_and_knows_how_many() {
+        let source = FanOut::new(2);
+        let mut slow = source.subscribe();
+        for item in 0..5 {
+            source.send(&item);
+        }
+        let mut fresh = source.subscribe();
+        source.send(&5);
+        assert_eq!(
+            (slow.try_next(), slow.try_next(), slow.try_next()),
+            (Some(0), Some(1), None)
+        );
+        assert_eq!(slow.missed(), 4);
+        assert_eq!((fresh.try_next(), fresh.missed()), (Some(5), 0));
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_forgotten() {
+        let source = FanOut::new(2);
+        drop(source.subscribe());
+        source.send(&1);
+        assert!(source.readers.lock().unwrap().is_empty());
+    }
+}

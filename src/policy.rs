@@ -1,0 +1,532 @@
+//! What a user sets in code: plain values, checked once at the door. A policy does not know how to connect.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::error::config::ConfigError;
+
+/// How a silent peer is found out.
+///
+/// Only inbound bytes are life. After `every` without one, a ping goes out; after `give_up_after` more, the
+/// connection is given up. A dead peer is so noticed within `every + give_up_after`, idle or not, 15 s by default.
+/// TCP keepalive and `TCP_USER_TIMEOUT` (see `tcp(7)`) are derived from the same two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    pub(crate) every: Duration,
+    pub(crate) give_up_after: Duration,
+}
+
+impl Heartbeat {
+    /// Pings after so much inbound silence; gives up after twice that unless
+    /// [`give_up_after`](Self::give_up_after) says otherwise. 10 ms to 1 h, default 5 s.
+    ///
+    /// Too little: idle connections cost traffic and battery, and a busy peer is asked needlessly.
+    /// Too much: firewalls forget the flow (some after 60 s), and a dead peer is noticed late.
+    pub fn every(every: Duration) -> Self {
+        Self {
+            every,
+            give_up_after: every * 2,
+        }
+    }
+
+    /// Takes the peer for dead so long after an unanswered ping. 10 ms to 1 h, default 10 s.
+    ///
+    /// Too little: one lost packet (retransmitted after 200 ms and more) or a pause of the peer kills a
+    /// healthy connection. Too much: calls into a dead connection wait for their deadline.
+    #[must_use]
+    pub fn give_up_after(self, give_up_after: Duration) -> Self {
+        Self {
+            give_up_after,
+            ..self
+        }
+    }
+
+    /// The longest silence that is borne.
+    pub(crate) fn bound(&self) -> Duration {
+        self.every + self.give_up_after
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let range = ms(10)..=Duration::from_secs(3600);
+        time("heartbeat every", self.every, &range)?;
+        time("heartbeat give_up_after", self.give_up_after, &range)
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(5),
+            give_up_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How fast a lost connection is dialed again: exponential backoff with full jitter after the cap.
+///
+/// The first attempt after the loss of a stable connection comes at once, but for a small jitter. While calls wait,
+/// attempts are brought forward: at most one every 50 ms or every eighth of the outage so far, whichever is longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reconnect {
+    pub(crate) initial: Duration,
+    pub(crate) cap: Duration,
+    pub(crate) stable_after: Duration,
+}
+
+impl Reconnect {
+    /// Waits between attempts a random time, at most `initial` at first, doubling up to `cap`.
+    /// 1 ms to 1 h each, default 100 ms and 5 s.
+    ///
+    /// Too little: a server that comes back is overrun. Too much: it is back for long before it is noticed
+    /// (while no call waits; waiting calls bring the attempt forward).
+    pub fn exponential(initial: Duration, cap: Duration) -> Self {
+        Self {
+            initial,
+            cap,
+            ..Self::default()
+        }
+    }
+
+    /// The backoff starts over only when a connection has lived for so long. 0 to 1 h, default 1 s.
+    ///
+    /// Too little: a server that accepts and closes is dialed without end. Too much: after a second, unrelated
+    /// loss the backoff is still the long one of the first.
+    #[must_use]
+    pub fn stable_after(self, stable_after: Duration) -> Self {
+        Self {
+            stable_after,
+            ..self
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let hour = Duration::from_secs(3600);
+        time("reconnect initial", self.initial, &(ms(1)..=hour))?;
+        time("reconnect cap", self.cap, &(self.initial..=hour))?;
+        time(
+            "reconnect stable_after",
+            self.stable_after,
+            &(Duration::ZERO..=hour),
+        )
+    }
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            initial: ms(100),
+            cap: Duration::from_secs(5),
+            stable_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// When a call is tried again, beyond what is always safe.
+///
+/// A request that never left is sent again until the deadline, whatever this policy says. Attempts and budget bound
+/// the rest: calls that the server refused, and calls marked [idempotent](crate::Request::idempotent) whose
+/// connection died.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    pub(crate) attempts: u32,
+    pub(crate) budget: f64,
+    pub(crate) floor: f64,
+    pub(crate) initial: Duration,
+    pub(crate) cap: Duration,
+}
+
+impl Retry {
+    /// So many attempts for a call, the first included. 1 (never again) to 100, default 3.
+    ///
+    /// Too little: a restart in the middle of a call is seen by the caller. Too much: a request that kills
+    /// the server kills it so often.
+    pub fn attempts(attempts: u32) -> Self {
+        Self {
+            attempts,
+            ..Self::default()
+        }
+    }
+
+    /// Nothing is tried again except what never left.
+    pub fn never() -> Self {
+        Self::attempts(1)
+    }
+
+    /// Retries may be so large a part of the successful calls of this pool, plus [`floor`](Self::floor) a second.
+    /// 0.0 to 1.0, default 0.10.
+    ///
+    /// Too little: a short blip is seen by callers. Too much: an overloaded server gets a multiple of its load.
+    #[must_use]
+    pub fn budget(self, share: f64) -> Self {
+        Self {
+            budget: share,
+            ..self
+        }
+    }
+
+    /// So many retries a second are always allowed, for pools with little traffic. 0.0 to 1000.0, default 1.0.
+    /// Up to 10 s of it can be saved up.
+    #[must_use]
+    pub fn floor(self, per_second: f64) -> Self {
+        Self {
+            floor: per_second,
+            ..self
+        }
+    }
+
+    /// Waits between the attempts of one call a random time, at most `initial` at first, doubling up to `cap`.
+    /// The first retry is not delayed. 1 ms to 1 min each, default 20 ms and 1 s.
+    #[must_use]
+    pub fn backoff(self, initial: Duration, cap: Duration) -> Self {
+        Self {
+            initial,
+            cap,
+            ..self
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        number("retry attempts", u64::from(self.attempts), 1..=100)?;
+        // Shares are checked in thousandths, so that the error can name them as numbers.
+        number(
+            "retry budget in thousandths",
+            thousandths(self.budget),
+            0..=1000,
+        )?;
+        number(
+            "retry floor in thousandths",
+            thousandths(self.floor),
+            0..=1_000_000,
+        )?;
+        let minute = Duration::from_secs(60);
+        time("retry backoff initial", self.initial, &(ms(1)..=minute))?;
+        time("retry backoff cap", self.cap, &(self.initial..=minute))
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            budget: 0.10,
+            floor: 1.0,
+            initial: ms(20),
+            cap: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Bounds. Reaching one is an immediate error of the call that would exceed it, and that call was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub(crate) message: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+    pub(crate) queued_bytes: usize,
+    pub(crate) subscription: usize,
+    pub(crate) dials: usize,
+}
+
+impl Limits {
+    /// The longest body, in bytes, in either direction. 1 to 2^31, default 16 MiB.
+    ///
+    /// A peer can make this side hold 16 messages of this size per connection while they come in.
+    #[must_use]
+    pub fn message(self, bytes: usize) -> Self {
+        Self {
+            message: bytes,
+            ..self
+        }
+    }
+
+    /// Calls on one connection that have no reply yet; the server may lower it. 1 to 1,000,000, default 16,384.
+    ///
+    /// Too little: callers wait though the server is idle. Too much: a slow server's queue fills with calls
+    /// that expire there.
+    #[must_use]
+    pub fn in_flight(self, calls: usize) -> Self {
+        Self {
+            in_flight: calls,
+            ..self
+        }
+    }
+
+    /// Calls that wait until a connection is ready or has room, over the whole pool. 0 to 1,000,000, default 16,384.
+    #[must_use]
+    pub fn waiting(self, calls: usize) -> Self {
+        Self {
+            waiting: calls,
+            ..self
+        }
+    }
+
+    /// Bytes of bodies that have not been handed to the operating system: of the calls that wait, over the
+    /// pool, and again of those on each connection. At least `message`, default 64 MiB.
+    #[must_use]
+    pub fn queued_bytes(self, bytes: usize) -> Self {
+        Self {
+            queued_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// Items that each stream of events or pushes holds for a reader that is slow; what comes while it is full is
+    /// counted and reported as missed. 1 to 1,000,000, default 1,024.
+    #[must_use]
+    pub fn subscription(self, items: usize) -> Self {
+        Self {
+            subscription: items,
+            ..self
+        }
+    }
+
+    /// Connection attempts under way at once, over the whole pool. 1 to 1,000, default 4.
+    #[must_use]
+    pub fn dials(self, dials: usize) -> Self {
+        Self { dials, ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        number("limit message", self.message as u64, 1..=1 << 31)?;
+        number("limit in_flight", self.in_flight as u64, 1..=1_000_000)?;
+        number("limit waiting", self.waiting as u64, 0..=1_000_000)?;
+        number(
+            "limit queued_bytes",
+            self.queued_bytes as u64,
+            self.message as u64..=u64::MAX,
+        )?;
+        number(
+            "limit subscription",
+            self.subscription as u64,
+            1..=1_000_000,
+        )?;
+        number("limit dials", self.dials as u64, 1..=1000)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: 16 << 20,
+            in_flight: 16_384,
+            waiting: 16_384,
+            queued_bytes: 64 << 20,
+            subscription: 1024,
+            dials: 4,
+        }
+    }
+}
+
+/// The time-outs of the phases of one connection attempt. Each is 1 ms to 1 h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub(crate) resolve: Duration,
+    pub(crate) connect: Duration,
+    pub(crate) handshake: Duration,
+    pub(crate) hook: Duration,
+}
+
+impl Timeouts {
+    /// From the name to addresses. Default 5 s.
+    #[must_use]
+    pub fn resolve(self, limit: Duration) -> Self {
+        Self {
+            resolve: limit,
+            ..self
+        }
+    }
+
+    /// From the first SYN to a connected socket, over all addresses. Default 5 s.
+    ///
+    /// Too little: a lost SYN, sent again after 1 s and 3 s (RFC 6298), fails the attempt. Too much: an
+    /// address that swallows SYNs holds the attempt up; Linux alone would take more than two minutes.
+    #[must_use]
+    pub fn connect(self, limit: Duration) -> Self {
+        Self {
+            connect: limit,
+            ..self
+        }
+    }
+
+    /// From `HELLO` to `WELCOME`. Default 5 s.
+    #[must_use]
+    pub fn handshake(self, limit: Duration) -> Self {
+        Self {
+            handshake: limit,
+            ..self
+        }
+    }
+
+    /// For the user's `on_connect`. Default 10 s.
+    #[must_use]
+    pub fn hook(self, limit: Duration) -> Self {
+        Self {
+            hook: limit,
+            ..self
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let range = ms(1)..=Duration::from_secs(3600);
+        time("time-out resolve", self.resolve, &range)?;
+        time("time-out connect", self.connect, &range)?;
+        time("time-out handshake", self.handshake, &range)?;
+        time("time-out hook", self.hook, &range)
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let five = Duration::from_secs(5);
+        Self {
+            resolve: five,
+            connect: five,
+            handshake: five,
+            hook: five * 2,
+        }
+    }
+}
+
+/// Options of the TCP sockets, see `tcp(7)` and `socket(7)`. `TCP_NODELAY` is always on: frames are gathered
+/// before they are written, so Nagle's algorithm could only delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketOptions {
+    pub(crate) keepalive: bool,
+    pub(crate) user_timeout: bool,
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) receive_buffer: Option<usize>,
+}
+
+impl SocketOptions {
+    /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`] so that one lost probe does not kill a
+    /// connection; whole seconds, because that is what the kernel counts in.
+    #[must_use]
+    pub fn without_keepalive(self) -> Self {
+        Self {
+            keepalive: false,
+            ..self
+        }
+    }
+
+    /// No `TCP_USER_TIMEOUT` (Linux). It is on by default with the heartbeat's bound. It also ends a connection whose
+    /// peer acknowledges but keeps its window shut: switch it off if your peer may stop reading for longer.
+    #[must_use]
+    pub fn without_user_timeout(self) -> Self {
+        Self {
+            user_timeout: false,
+            ..self
+        }
+    }
+
+    /// `SO_SNDBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
+    #[must_use]
+    pub fn send_buffer(self, bytes: usize) -> Self {
+        Self {
+            send_buffer: Some(bytes),
+            ..self
+        }
+    }
+
+    /// `SO_RCVBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
+    #[must_use]
+    pub fn receive_buffer(self, bytes: usize) -> Self {
+        Self {
+            receive_buffer: Some(bytes),
+            ..self
+        }
+    }
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            keepalive: true,
+            user_timeout: true,
+            send_buffer: None,
+            receive_buffer: None,
+        }
+    }
+}
+
+/// How many connections a pool keeps: written as `4` or `1..=4`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+}
+
+impl Connections {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        number("connections min", self.min as u64, 1..=10_000)?;
+        number("connections max", self.max as u64, self.min as u64..=10_000)
+    }
+}
+
+impl From<usize> for Connections {
+    fn from(count: usize) -> Self {
+        Self {
+            min: count,
+            max: count,
+        }
+    }
+}
+
+impl From<RangeInclusive<usize>> for Connections {
+    fn from(range: RangeInclusive<usize>) -> Self {
+        Self {
+            min: *range.start(),
+            max: *range.end(),
+        }
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::from(1)
+    }
+}
+
+pub(crate) fn time(
+    name: &'static str,
+    value: Duration,
+    range: &RangeInclusive<Duration>,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Time {
+        name,
+        value,
+        min: *range.start(),
+        max: *range.end(),
+    })
+}
+
+pub(crate) fn number(
+    name: &'static str,
+    value: u64,
+    range: RangeInclusive<u64>,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Number {
+        name,
+        value,
+        min: *range.start(),
+        max: *range.end(),
+    })
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A share in thousandths; what is no number from 0 up is out of every range.
+fn thousandths(share: f64) -> u64 {
+    if share.is_nan() || share < 0.0 {
+        u64::MAX
+    } else {
+        (share * 1000.0) as u64
+    }
+}

@@ -1,0 +1,234 @@
+//! What a user sets before there is a pool. Everything is checked in [`Builder::build`].
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::channel::{BoxError, Channel, Hook, Settings};
+use crate::connect::{Connect, Tcp};
+use crate::conversation::Conversation;
+use crate::endpoint::Endpoint;
+use crate::error::config::ConfigError;
+use crate::policy::{
+    Connections, Heartbeat, Limits, Reconnect, Retry, SocketOptions, Timeouts, time,
+};
+use crate::pool::handle::Pool;
+use crate::proto::native::ClientId;
+use crate::switchboard::Switchboard;
+
+/// Settings of a [`Pool`] to be. Made by [`Pool::builder`].
+#[must_use = "nothing happens before `build`"]
+pub struct Builder {
+    endpoint: String,
+    connections: Connections,
+    heartbeat: Heartbeat,
+    reconnect: Reconnect,
+    retry: Retry,
+    limits: Limits,
+    timeouts: Timeouts,
+    socket: SocketOptions,
+    call_timeout: Duration,
+    hook: Option<Hook>,
+    connector: Option<Box<dyn Connect>>,
+}
+
+impl Builder {
+    pub(crate) fn new(endpoint: String) -> Self {
+        Self {
+            endpoint,
+            connections: Connections::default(),
+            heartbeat: Heartbeat::default(),
+            reconnect: Reconnect::default(),
+            retry: Retry::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            socket: SocketOptions::default(),
+            call_timeout: Duration::from_secs(10),
+            hook: None,
+            connector: None,
+        }
+    }
+
+    /// How many connections to keep: `4`, or `1..=4` to keep one and make more when those that are ready have no
+    /// room. 1 to 10,000, default 1.
+    ///
+    /// One connection carries thousands of calls at a time. Too few: one lost packet holds up all calls behind it.
+    /// Too many: memory and descriptors on the server.
+    pub fn connections(self, connections: impl Into<Connections>) -> Self {
+        Self {
+            connections: connections.into(),
+            ..self
+        }
+    }
+
+    /// How a silent peer is found out. Default: ping after 5 s of silence, give up after 10 s more.
+    pub fn heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat, ..self }
+    }
+
+    /// How fast a lost connection is dialed again.
+    pub fn reconnect(self, reconnect: Reconnect) -> Self {
+        Self { reconnect, ..self }
+    }
+
+    /// When a call is tried again.
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// Bounds on memory.
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The time-outs of the phases of a connection attempt.
+    pub fn timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts, ..self }
+    }
+
+    /// Options of the TCP sockets.
+    pub fn socket(self, socket: SocketOptions) -> Self {
+        Self { socket, ..self }
+    }
+
+    /// The time that a call has unless it says otherwise, from the call to the reply, over all attempts.
+    /// 1 ms to 24 h, default 10 s.
+    ///
+    /// Too little: calls fail that a restart of the server would have let through. Too much: callers pile up.
+    pub fn call_timeout(self, limit: Duration) -> Self {
+        Self {
+            call_timeout: limit,
+            ..self
+        }
+    }
+
+    /// What is done with every new connection before calls may use it: log in, subscribe.
+    ///
+    /// An error, a panic or a time-out ([`Timeouts::hook`]) of it closes the connection and counts as a failed attempt
+    /// ([`Phase::Hook`](crate::Phase::Hook)).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = steadfast::Pool::builder("orders.intranet:7000")
+    ///     .on_connect(|mut conversation| async move {
+    ///         conversation.call("login alice").await?;
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_connect<F, R>(mut self, hook: F) -> Self
+    where
+        F: Fn(Conversation) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook = Some(Arc::new(move |conversation| hook(conversation).boxed()));
+        self
+    }
+
+    /// Another way to make connections than TCP: pipes in tests, TLS, Unix sockets.
+    /// [`socket`](Self::socket) and the time-outs for resolving and connecting do not apply to it.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.connector = Some(Box::new(connector));
+        self
+    }
+
+    /// Checks the settings and starts to dial in the background.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, or that there is no tokio runtime here. Never an error of the network:
+    /// [`Pool::ready`] waits for the first connection.
+    pub fn build(self) -> Result<Pool, ConfigError> {
+        let endpoint = Endpoint::parse(&self.endpoint)?;
+        self.connections.check()?;
+        self.heartbeat.check()?;
+        self.reconnect.check()?;
+        self.retry.check()?;
+        self.limits.check()?;
+        self.timeouts.check()?;
+        let day = Duration::from_secs(24 * 3600);
+        time(
+            "call_timeout",
+            self.call_timeout,
+            &(Duration::from_millis(1)..=day),
+        )?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(ConfigError::NoRuntime);
+        }
+        let mut client = [0; 16];
+        getrandom::fill(&mut client).map_err(|_| ConfigError::NoRandomness)?;
+        Ok(self.start(endpoint, ClientId(client)))
+    }
+
+    fn start(self, endpoint: Endpoint, client: ClientId) -> Pool {
+        let Connections { min, max } = self.connections;
+        let text = endpoint.text().clone();
+        let board = Arc::new(Switchboard::new(text, max, &self.limits, &self.retry));
+        let (timeouts, heartbeat, options) = (self.timeouts, self.heartbeat, self.socket);
+        let closing = CancellationToken::new();
+        let settings = Arc::new(Settings {
+            endpoint,
+            connector: self.connector.unwrap_or(Box::new(Tcp {
+                timeouts,
+                heartbeat,
+                options,
+            })),
+            client,
+            heartbeat,
+            reconnect: self.reconnect,
+            limits: self.limits,
+            timeouts,
+            hook: self.hook,
+            dials: Semaphore::new(self.limits.dials),
+            closing: closing.clone(),
+        });
+        let mut rng = fastrand::Rng::with_seed(u64::from_be_bytes(first_half(&client.0)));
+        let tasks = TaskTracker::new();
+        let killed = CancellationToken::new();
+        for slot in 0..max {
+            let seed = rng.u64(..);
+            let channel = Channel::new(slot, slot < min, settings.clone(), board.clone(), seed);
+            let killed = killed.clone();
+            tasks.spawn(async move { killed.run_until_cancelled(channel.run()).await });
+        }
+        tasks.close();
+        Pool::new(
+            board,
+            tasks,
+            closing,
+            killed,
+            self.retry,
+            self.call_timeout,
+            rng.u64(..),
+        )
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("endpoint", &self.endpoint)
+            .field("connections", &self.connections)
+            .field("heartbeat", &self.heartbeat)
+            .field("reconnect", &self.reconnect)
+            .field("retry", &self.retry)
+            .field("limits", &self.limits)
+            .field("timeouts", &self.timeouts)
+            .field("socket", &self.socket)
+            .field("call_timeout", &self.call_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn first_half(bytes: &[u8; 16]) -> [u8; 8] {
+    let mut half = [0; 8];
+    half.copy_from_slice(&bytes[..8]);
+    half
+}

@@ -1,0 +1,209 @@
+//! The handle that services keep and clone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::call::CallError;
+use crate::error::config::{CloseError, ReadyError};
+use crate::event::{Event, State, Status};
+use crate::fan_out::Subscription;
+use crate::policy::Retry;
+use crate::pool::builder::Builder;
+use crate::pool::request::Request;
+use crate::switchboard::Switchboard;
+
+/// Connections to one endpoint, kept alive, and calls over them.
+///
+/// Cheap to clone. It needs a tokio runtime with I/O and time enabled. Dropping the last clone ends every task
+/// and closes every connection at once; [`close`](Self::close) does so politely.
+#[derive(Debug, Clone)]
+pub struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) board: Arc<Switchboard>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+    killed: CancellationToken,
+    pub(crate) retry: Retry,
+    pub(crate) call_timeout: Duration,
+    /// For the jitter of retries.
+    seeds: AtomicU64,
+}
+
+impl Pool {
+    /// Settings for a pool of connections to `host:port`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = steadfast::Pool::builder("orders.intranet:7000").build()?;
+    /// let price = pool.call("price of apples").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(endpoint: impl Into<String>) -> Builder {
+        Builder::new(endpoint.into())
+    }
+
+    pub(crate) fn new(
+        board: Arc<Switchboard>,
+        tasks: TaskTracker,
+        closing: CancellationToken,
+        killed: CancellationToken,
+        retry: Retry,
+        call_timeout: Duration,
+        seed: u64,
+    ) -> Self {
+        let seeds = AtomicU64::new(seed);
+        Self(Arc::new(Shared {
+            board,
+            tasks,
+            closing,
+            killed,
+            retry,
+            call_timeout,
+            seeds,
+        }))
+    }
+
+    /// Sends a request and waits for its reply. The same as `request(body).send()`.
+    ///
+    /// A small reply shares its memory with its neighbours: copy it if you keep it for long.
+    ///
+    /// # Errors
+    /// [`CallError`] says whether the request may have run.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call: a request that has not left never leaves; otherwise the server is told
+    /// that nobody waits any more.
+    pub async fn call(&self, body: impl Into<Bytes>) -> Result<Bytes, CallError> {
+        self.request(body).send().await
+    }
+
+    /// A request whose treatment can be chosen before it is [sent](Request::send).
+    pub fn request(&self, body: impl Into<Bytes>) -> Request<'_> {
+        Request::new(&self.0, body.into())
+    }
+
+    /// Sends a message that is not answered. Returns when the operating system has accepted all of it, which does
+    /// not mean that the server has got it. Retried only while it has not been sent.
+    ///
+    /// # Errors
+    /// [`CallError`], with the outcomes `NotSent` and, at the deadline or a loss while its last bytes were being
+    /// written, `Indeterminate`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may or may not prevent the message.
+    pub async fn notify(&self, body: impl Into<Bytes>) -> Result<(), CallError> {
+        self.request(body).notify().await
+    }
+
+    /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped.
+    pub fn pushes(&self) -> Subscription<Bytes> {
+        self.0.board.pushes.subscribe()
+    }
+
+    /// What happens to the connections, with causes, from now on.
+    pub fn events(&self) -> Subscription<Event> {
+        self.0.board.events.subscribe()
+    }
+
+    /// A snapshot, cheap.
+    pub fn status(&self) -> Status {
+        self.0.board.status()
+    }
+
+    /// The state as it changes.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.0.board.state()
+    }
+
+    /// Waits until a connection takes calls, at most for `limit`.
+    ///
+    /// # Errors
+    /// [`ReadyError::Unavailable`] with the cause, at the limit, or at once if waiting cannot mend it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does nothing.
+    pub async fn ready(&self, limit: Duration) -> Result<(), ReadyError> {
+        let board = &self.0.board;
+        let mut events = self.events();
+        let mut state = self.watch();
+        let waiting = async {
+            loop {
+                match *state.borrow_and_update() {
+                    State::Ready => return Ok(()),
+                    State::Closing | State::Closed => return Err(ReadyError::Closed),
+                    State::Connecting | State::Down => {}
+                }
+                if let Some(outage) = board.outage().filter(|outage| outage.is_permanent()) {
+                    return Err(ReadyError::Unavailable(outage));
+                }
+                tokio::select! {
+                    _ = state.changed() => {}
+                    _ = events.next() => {}
+                }
+            }
+        };
+        match timeout(limit, waiting).await {
+            Ok(result) => result,
+            // Ready, if there is no outage: it became so in this very moment.
+            Err(_) => board
+                .outage()
+                .map_or(Ok(()), |outage| Err(ReadyError::Unavailable(outage))),
+        }
+    }
+
+    /// Takes no new calls, lets those in flight finish, and closes every connection with FIN, not RST.
+    /// Calls that wait for a connection fail at once as not sent. After `limit` what is left is cut off.
+    ///
+    /// # Errors
+    /// [`CloseError`] says how many calls were cut off.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting, not the closing.
+    pub async fn close(&self, limit: Duration) -> Result<(), CloseError> {
+        let Shared {
+            board,
+            tasks,
+            closing,
+            killed,
+            ..
+        } = &*self.0;
+        board.close();
+        closing.cancel();
+        let in_time = timeout(limit, tasks.wait()).await.is_ok();
+        let unfinished = if in_time { 0 } else { board.unfinished() };
+        killed.cancel();
+        tasks.wait().await;
+        board.closed();
+        if unfinished == 0 {
+            Ok(())
+        } else {
+            Err(CloseError { unfinished })
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn seed(&self) -> u64 {
+        // Weyl's sequence: neighbours get seeds that are far apart.
+        self.seeds
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.killed.cancel();
+        self.board.closed();
+    }
+}

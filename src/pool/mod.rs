@@ -1,0 +1,5 @@
+//! The front door: building a pool, calling through it, retrying, closing.
+
+pub(crate) mod builder;
+pub(crate) mod handle;
+pub(crate) mod request;

@@ -1,0 +1,163 @@
+//! Puts long messages together from their parts.
+//!
+//! Memory grows with the bytes that have come, never with what a peer announced, and at most
+//! [`MAX_UNFINISHED`] messages grow at a time.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::violation::Violation;
+use crate::proto::native::{Head, MAX_UNFINISHED};
+
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    /// At most [`MAX_UNFINISHED`], so a linear search is the fastest.
+    unfinished: Vec<Unfinished>,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    head: Head,
+    total: usize,
+    bytes: BytesMut,
+}
+
+/// What a chunk did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Chunk {
+    /// No message is unfinished under its id.
+    Stray,
+    /// More are to come.
+    Taken,
+    /// That was the last.
+    Completed(Head, Bytes),
+}
+
+impl Assembly {
+    /// Takes the first part of a message of `total` bytes. Whoever calls has checked `total` against its limit.
+    pub(crate) fn begin(&mut self, head: Head, total: u32, part: &Bytes) -> Result<(), Violation> {
+        let total = total as usize;
+        if part.is_empty() || part.len() >= total {
+            return Err(wrong_total(total, part.len()));
+        }
+        if self.unfinished.len() == MAX_UNFINISHED {
+            return Err(Violation::TooManyUnfinished {
+                limit: MAX_UNFINISHED,
+            });
+        }
+        self.unfinished.push(Unfinished {
+            head,
+            total,
+            bytes: BytesMut::from(&part[..]),
+        });
+        Ok(())
+    }
+
+    /// Takes the next part of the message `id`.
+    pub(crate) fn add(&mut self, id: u64, last: bool, part: &Bytes) -> Result<Chunk, Violation> {
+        let Some(at) = self.position(id) else {
+            return Ok(Chunk::Stray);
+        };
+        let message = &mut self.unfinished[at];
+        let came = message.bytes.len() + part.len();
+        if part.is_empty() || came > message.total || last != (came == message.total) {
+            return Err(wrong_total(message.total, came));
+        }
+        message.bytes.extend_from_slice(part);
+        if !last {
+            return Ok(Chunk::Taken);
+        }
+        let Unfinished { head, bytes, .. } = self.unfinished.swap_remove(at);
+        Ok(Chunk::Completed(head, bytes.freeze()))
+    }
+
+    /// Forgets the message `id`, if it is unfinished.
+    pub(crate) fn forget(&mut self, id: u64) {
+        if let Some(at) = self.position(id) {
+            self.unfinished.swap_remove(at);
+        }
+    }
+
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.position(id).is_some()
+    }
+
+    fn position(&self, id: u64) -> Option<usize> {
+        self.unfinished
+            .iter()
+            .position(|message| message.head.id() == id)
+    }
+}
+
+fn wrong_total(announced: usize, came: usize) -> Violation {
+    Violation::WrongTotal {
+        announced: announced as u64,
+        came: came as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Head = Head::Reply { id: 1 };
+
+    fn part(length: usize) -> Bytes {
+        vec![b'x'; length].into()
+    }
+
+    #[test]
+    fn parts_add_up_to_the_message() {
+        let mut assembly = Assembly::default();
+        assembly.begin(HEAD, 6, &Bytes::from_static(b"ab")).unwrap();
+        assert_eq!(
+            assembly.add(1, false, &Bytes::from_static(b"cd")),
+            Ok(Chunk::Taken)
+        );
+        let whole = Chunk::Completed(HEAD, Bytes::from_static(b"abcdef"));
+        assert_eq!(assembly.add(1, true, &Bytes::from_static(b"ef")), Ok(whole));
+        assert!(!assembly.contains(1));
+    }
+
+    #[test]
+    fn parts_that_do_not_add_up_are_violations() {
+        let wrong = |announced, came| Violation::WrongTotal { announced, came };
+        let begun = || {
+            let mut assembly = Assembly::default();
+            assembly.begin(HEAD, 6, &part(2)).unwrap();
+            assembly
+        };
+        assert_eq!(
+            Assembly::default().begin(HEAD, 2, &part(2)),
+            Err(wrong(2, 2))
+        );
+        assert_eq!(
+            Assembly::default().begin(HEAD, 2, &part(0)),
+            Err(wrong(2, 0))
+        );
+        assert_eq!(begun().add(1, false, &part(5)), Err(wrong(6, 7)));
+        assert_eq!(begun().add(1, true, &part(3)), Err(wrong(6, 5)));
+        assert_eq!(begun().add(1, false, &part(4)), Err(wrong(6, 6)));
+        assert_eq!(begun().add(1, false, &part(0)), Err(wrong(6, 2)));
+    }
+
+    #[test]
+    fn a_seventeenth_unfinished_message_is_a_violation() {
+        let mut assembly = Assembly::default();
+        for id in 0..16 {
+            assembly.begin(Head::Reply { id }, 2, &part(1)).unwrap();
+        }
+        assert_eq!(
+            assembly.begin(Head::Reply { id: 16 }, 2, &part(1)),
+            Err(Violation::TooManyUnfinished { limit: 16 })
+        );
+        assembly.forget(3);
+        assert_eq!(assembly.begin(Head::Reply { id: 16 }, 2, &part(1)), Ok(()));
+    }
+
+    #[test]
+    fn memory_follows_what_came_not_what_was_announced() {
+        let mut assembly = Assembly::default();
+        assembly.begin(HEAD, u32::MAX, &part(100)).unwrap();
+        assert!(assembly.unfinished[0].bytes.capacity() < 1000);
+    }
+}

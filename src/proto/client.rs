@@ -1,0 +1,587 @@
+//! The calling end of one connection: which calls are in flight, and what became of each.
+//!
+//! ```text
+//!          start                 answer, deadline, loss                poll
+//! (none) ────────► Waiting ─────────────────────────────► Settled ────────► (none)
+//!                     │ abandon                              │ abandon
+//!                     └──────────────► (none) ◄──────────────┘
+//! ```
+//!
+//! A call leaves the table only through whoever made it. Answers to ids that are not in the table any more come late
+//! or twice and are dropped; an answer to an id that was never used here breaks the protocol.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::call::{ErrorReply, Refusal};
+use crate::error::loss::{GoAway, Loss, LossCause};
+use crate::error::violation::Violation;
+use crate::policy;
+use crate::proto::line::{Inbound, Line};
+use crate::proto::native::{FIRST_PUSH, Frame, Head, RequestHead, after, goodbye, millis};
+use crate::proto::outgoing::{Mark, Withdrawn};
+use crate::proto::session::{Effects, Session};
+
+/// The bounds of one connection, the server's and this side's already merged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The longest body to send, in bytes.
+    pub(crate) send: usize,
+    /// The longest body to take, in bytes.
+    pub(crate) receive: usize,
+    /// Of bodies that wait to be handed to the operating system.
+    pub(crate) queued_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    line: Line,
+    state: State,
+    calls: HashMap<u64, Call, BuildHasherDefault<IdHasher>>,
+    /// Calls in the table that are not settled.
+    waiting: usize,
+    /// No unsettled call has an earlier deadline. It may be too early: then the wake-up does nothing.
+    earliest_deadline: Option<Instant>,
+    /// Notifications that wait to be written, in the order in which they were queued.
+    notifications: VecDeque<u64>,
+    requests: u64,
+    highest_id: u64,
+    highest_push: u64,
+    bounds: Bounds,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// The server takes no new calls, or this side wants to close: what is in flight is finished.
+    Draining,
+    Dead(Arc<Loss>),
+}
+
+#[derive(Debug)]
+struct Call {
+    mark: Mark,
+    deadline: Instant,
+    /// Counted from 1 over the requests of this connection; 0 for a notification.
+    ordinal: u64,
+    state: CallState,
+}
+
+#[derive(Debug)]
+enum CallState {
+    Waiting(Waker),
+    Settled(Answer),
+}
+
+/// A call to be made.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) id: u64,
+    pub(crate) kind: Kind,
+    pub(crate) body: &'a Bytes,
+    pub(crate) deadline: Instant,
+    pub(crate) oldest: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Request { repeatable: bool, resent: bool },
+    Notification,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Reply(Bytes),
+    /// A notification was accepted by the operating system to its last byte.
+    Written,
+    Error(ErrorReply),
+    Refused(Refusal),
+    /// The server went away and said that it will not run this call.
+    SentAway(GoAway),
+    Expired {
+        sent: bool,
+    },
+    Lost {
+        sent: bool,
+        loss: Arc<Loss>,
+    },
+}
+
+/// Why a call was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// The connection takes no calls any more. The cause is there when it is dead.
+    Gone(Option<Arc<Loss>>),
+    /// It has as many bytes to send as it may.
+    Full {
+        limit: usize,
+    },
+    TooLong {
+        limit: usize,
+    },
+}
+
+/// What the owner must hear of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Push(Bytes),
+    GoAway(GoAway),
+}
+
+impl Client {
+    pub(crate) fn new(
+        now: Instant,
+        heartbeat: policy::Heartbeat,
+        peer_every: Option<Duration>,
+        bounds: Bounds,
+    ) -> Self {
+        Self {
+            line: Line::new(now, heartbeat, peer_every),
+            state: State::Open,
+            calls: HashMap::default(),
+            waiting: 0,
+            earliest_deadline: None,
+            notifications: VecDeque::new(),
+            requests: 0,
+            highest_id: 0,
+            highest_push: FIRST_PUSH - 1,
+            bounds,
+        }
+    }
+
+    /// Takes a call: its bytes are queued, its place is kept.
+    pub(crate) fn start(
+        &mut self,
+        now: Instant,
+        start: &Start<'_>,
+        waker: &Waker,
+    ) -> Result<(), NotTaken> {
+        match &self.state {
+            State::Open => {}
+            State::Draining => return Err(NotTaken::Gone(None)),
+            State::Dead(loss) => return Err(NotTaken::Gone(Some(loss.clone()))),
+        }
+        let length = start.body.len();
+        if length > self.bounds.send {
+            return Err(NotTaken::TooLong {
+                limit: self.bounds.send,
+            });
+        }
+        let queued = self.line.outgoing.queued_bytes();
+        // A single body always finds room in an empty queue.
+        if queued > 0 && queued + length > self.bounds.queued_bytes {
+            return Err(NotTaken::Full {
+                limit: self.bounds.queued_bytes,
+            });
+        }
+        let (head, ordinal) = self.head(now, start);
+        let mark = self.line.outgoing.message(head, start.body);
+        let state = CallState::Waiting(waker.clone());
+        self.calls.insert(
+            start.id,
+            Call {
+                mark,
+                deadline: start.deadline,
+                ordinal,
+                state,
+            },
+        );
+        self.waiting += 1;
+        self.highest_id = self.highest_id.max(start.id);
+        self.earliest_deadline = Some(
+            self.earliest_deadline
+                .map_or(start.deadline, |first| first.min(start.deadline)),
+        );
+        Ok(())
+    }
+
+    /// What became of a call that was started. After `Ready` it is forgotten.
+    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Answer> {
+        match self.calls.get_mut(&id).map(|call| &mut call.state) {
+            Some(CallState::Waiting(old)) => {
+                old.clone_from(waker);
+                Poll::Pending
+            }
+            _ => match self.calls.remove(&id).map(|call| call.state) {
+                Some(CallState::Settled(answer)) => Poll::Ready(answer),
+                // Polled again after `Ready`, which futures may not be.
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    /// Whoever made the call is gone. True if the owner must be told, because there is something to send.
+    pub(crate) fn abandon(&mut self, id: u64) -> bool {
+        let Some(Call {
+            mark,
+            state: CallState::Waiting(_),
+            ..
+        }) = self.calls.remove(&id)
+        else {
+            return false;
+        };
+        self.waiting -= 1;
+        self.stop(id, mark);
+        true
+    }
+
+    /// No new calls; the connection ends when the last one is settled.
+    pub(crate) fn drain(&mut self) {
+        if let State::Open = self.state {
+            self.state = State::Draining;
+        }
+    }
+
+    /// Pings at once.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        self.line.probe(now);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.notifications.is_empty() && self.waiting == 0
+    }
+
+    fn head(&mut self, now: Instant, start: &Start<'_>) -> (Head, u64) {
+        match start.kind {
+            Kind::Notification => {
+                self.notifications.push_back(start.id);
+                (Head::Notify { id: start.id }, 0)
+            }
+            Kind::Request { repeatable, resent } => {
+                self.requests += 1;
+                // 0 would mean "no deadline".
+                let remaining = millis(start.deadline.saturating_duration_since(now)).max(1);
+                let (id, oldest) = (start.id, start.oldest);
+                let head = RequestHead {
+                    id,
+                    repeatable,
+                    resent,
+                    remaining,
+                    oldest,
+                };
+                (Head::Request(head), self.requests)
+            }
+        }
+    }
+
+    /// Takes a call's bytes back, or tells the server that nobody waits any more. True if the server can have it all.
+    fn stop(&mut self, id: u64, mark: Mark) -> bool {
+        let withdrawn = self.line.outgoing.withdraw(id, mark);
+        self.line.assembly.forget(id);
+        if withdrawn != Withdrawn::Unseen {
+            Frame::Cancel { id }.encode(self.line.outgoing.control());
+        }
+        withdrawn == Withdrawn::TooLate
+    }
+
+    fn settle(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if let CallState::Waiting(_) = call.state {
+            let settled = CallState::Settled(answer);
+            if let CallState::Waiting(waker) = std::mem::replace(&mut call.state, settled) {
+                effects.wake.push(waker);
+            }
+            self.waiting -= 1;
+        }
+    }
+
+    /// The server's word on a call. It may come before the request has left to its last byte.
+    fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
+        if let Some(Call {
+            mark: mark @ Mark::Long,
+            state: CallState::Waiting(_),
+            ..
+        }) = self.calls.get(&id)
+        {
+            let mark = *mark;
+            if self.line.outgoing.withdraw(id, mark) == Withdrawn::Begun {
+                Frame::Cancel { id }.encode(self.line.outgoing.control());
+            }
+        }
+        self.settle(id, answer, effects);
+    }
+
+    fn dispatch(
+        &mut self,
+        inbound: Inbound,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        match inbound {
+            Inbound::Message(head, body) => self.message(head, body, effects)?,
+            Inbound::Begun { head, total, part } => self.begin(head, total, &part)?,
+            Inbound::StrayChunk { id } => self.check_known("CHUNK", id)?,
+            Inbound::Frame(Frame::Error { id, code, text }) => {
+                self.check_known("ERROR", id)?;
+                self.line.assembly.forget(id);
+                self.answered(id, Answer::Error(ErrorReply::new(code, text)), effects);
+            }
+            Inbound::Frame(Frame::Refused {
+                id,
+                code,
+                retry_after,
+            }) => {
+                self.check_known("REFUSED", id)?;
+                self.line.assembly.forget(id);
+                let refusal = Refusal {
+                    code,
+                    retry_after: after(retry_after),
+                };
+                self.answered(id, Answer::Refused(refusal), effects);
+            }
+            Inbound::Frame(Frame::GoAway(goodbye)) => self.sent_away(goodbye, effects)?,
+            Inbound::Frame(frame) => {
+                return Err(Violation::Unexpected { name: frame.name() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        head: Head,
+        body: Bytes,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        self.check_length(body.len())?;
+        match head {
+            Head::Reply { id } => {
+                self.check_known("REPLY", id)?;
+                self.answered(id, Answer::Reply(body), effects);
+            }
+            Head::Push { id } => {
+                self.check_push(id)?;
+                effects.events.push(Event::Push(body));
+            }
+            _ => return Err(Violation::Unexpected { name: head.name() }.into()),
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, head: Head, total: u32, part: &Bytes) -> Result<(), LossCause> {
+        self.check_length(total as usize)?;
+        match head {
+            Head::Reply { id } => {
+                self.check_known("REPLY", id)?;
+                let wanted = self.calls.get(&id).is_some_and(Call::is_waiting);
+                if !wanted || self.line.assembly.contains(id) {
+                    return Ok(());
+                }
+            }
+            Head::Push { id } => self.check_push(id)?,
+            _ => return Err(Violation::Unexpected { name: head.name() }.into()),
+        }
+        Ok(self.line.assembly.begin(head, total, part)?)
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), Violation> {
+        let limit = self.bounds.receive as u64;
+        if length as u64 <= limit {
+            return Ok(());
+        }
+        Err(Violation::MessageTooLong {
+            length: length as u64,
+            limit,
+        })
+    }
+
+    fn check_known(&self, name: &'static str, id: u64) -> Result<(), Violation> {
+        let highest = if id >= FIRST_PUSH {
+            self.highest_push
+        } else {
+            self.highest_id
+        };
+        if id <= highest {
+            Ok(())
+        } else {
+            Err(Violation::ToNobody { name, id })
+        }
+    }
+
+    fn check_push(&mut self, id: u64) -> Result<(), Violation> {
+        if id < FIRST_PUSH {
+            return Err(Violation::IdOutOfRange { id });
+        }
+        self.highest_push = self.highest_push.max(id);
+        Ok(())
+    }
+
+    fn sent_away(
+        &mut self,
+        goodbye: GoAway,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        if goodbye.code == goodbye::VIOLATION {
+            return Err(LossCause::SentAway(goodbye));
+        }
+        self.state = State::Draining;
+        let beyond: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.is_waiting() && call.ordinal > goodbye.accepted)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in beyond {
+            if let Some(call) = self.calls.get(&id) {
+                let mark = call.mark;
+                self.line.outgoing.withdraw(id, mark);
+            }
+            self.settle(id, Answer::SentAway(goodbye.clone()), effects);
+        }
+        effects.events.push(Event::GoAway(goodbye));
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Instant, effects: &mut Effects<Event>) {
+        if self.earliest_deadline.is_none_or(|first| now < first) {
+            return;
+        }
+        let mut expired = Vec::new();
+        self.earliest_deadline = None;
+        for (id, call) in self.calls.iter().filter(|(_, call)| call.is_waiting()) {
+            if call.deadline <= now {
+                expired.push((*id, call.mark));
+            } else if self
+                .earliest_deadline
+                .is_none_or(|first| call.deadline < first)
+            {
+                self.earliest_deadline = Some(call.deadline);
+            }
+        }
+        for (id, mark) in expired {
+            let sent = self.stop(id, mark);
+            self.settle(id, Answer::Expired { sent }, effects);
+        }
+    }
+}
+
+impl Session for Client {
+    type Event = Event;
+
+    fn received(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        self.line.heard(now);
+        let mut frames = || -> Result<(), LossCause> {
+            while let Some(inbound) = self.line.next(input)? {
+                self.dispatch(inbound, effects)?;
+            }
+            Ok(())
+        };
+        let result = frames();
+        if let Err(LossCause::Violation(violation)) = &result {
+            self.line.complain(violation);
+        }
+        result
+    }
+
+    fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
+        self.line.transmit(now, out);
+    }
+
+    fn written(&mut self, now: Instant, bytes: usize, effects: &mut Effects<Event>) {
+        self.line.written(now, bytes);
+        while let Some(id) = self.notifications.front().copied() {
+            match self.calls.get(&id) {
+                Some(call) if call.is_waiting() && !self.line.outgoing.is_sent(id, call.mark) => {
+                    return;
+                }
+                _ => {
+                    self.notifications.pop_front();
+                    self.settle(id, Answer::Written, effects);
+                }
+            }
+        }
+    }
+
+    fn timeout(&mut self, now: Instant, effects: &mut Effects<Event>) -> Result<(), LossCause> {
+        self.expire(now, effects);
+        self.line.timeout(now)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let line = self.line.next_deadline();
+        Some(self.earliest_deadline.map_or(line, |first| first.min(line)))
+    }
+
+    fn wants_input(&self) -> bool {
+        true
+    }
+
+    fn wants_gather(&self) -> bool {
+        self.waiting > 1 && self.line.outgoing.queued_bytes() > 0
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(self.state, State::Open) && self.waiting == 0 && self.line.outgoing.is_empty()
+    }
+
+    fn lost(&mut self, loss: &Arc<Loss>, effects: &mut Effects<Event>) {
+        if let State::Dead(_) = self.state {
+            return;
+        }
+        self.state = State::Dead(loss.clone());
+        self.notifications.clear();
+        self.earliest_deadline = None;
+        let outgoing = &self.line.outgoing;
+        for (id, call) in &mut self.calls {
+            if let CallState::Waiting(_) = call.state {
+                let sent = outgoing.is_sent(*id, call.mark);
+                let settled = CallState::Settled(Answer::Lost {
+                    sent,
+                    loss: loss.clone(),
+                });
+                if let CallState::Waiting(waker) = std::mem::replace(&mut call.state, settled) {
+                    effects.wake.push(waker);
+                }
+            }
+        }
+        self.waiting = 0;
+    }
+}
+
+impl Call {
+    fn is_waiting(&self) -> bool {
+        matches!(self.state, CallState::Waiting(_))
+    }
+}
+
+impl From<Violation> for LossCause {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+/// Spreads ids, which this side makes itself and which grow: no hostile keys to defend against.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4): the table takes both low and high bits of it.
+        self.0 = (self.0 ^ id)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
+    }
+}

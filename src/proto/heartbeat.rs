@@ -1,0 +1,212 @@
+//! Whether the peer lives, and that it can see that we do.
+//!
+//! ```text
+//!            every without an inbound byte            give_up_after more
+//! Listening ───────────────────────────────► Pinged ─────────────────────► Dead
+//!     ▲                 ping                    │
+//!     └────────────── any inbound byte ─────────┘
+//! ```
+//!
+//! Only inbound bytes count as life. A verdict that is due long ago is not given: then it was us who slept,
+//! and the peer gets another ping.
+
+use std::time::{Duration, Instant};
+
+use crate::policy;
+
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    policy: policy::Heartbeat,
+    /// The peer wants to hear something at least so often.
+    speak_every: Duration,
+    heard: Instant,
+    spoke: Instant,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Listening,
+    Pinged { verdict: Instant },
+}
+
+/// What is to be done at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beat {
+    /// It was a spurious wake-up.
+    Nothing,
+    /// Ping, and an answer is wanted.
+    Ask,
+    /// Send anything, so that the peer hears something.
+    Speak,
+    /// The peer is gone.
+    Dead,
+}
+
+impl Heartbeat {
+    /// `peer_every` is how often the peer wants to hear something, if it said so.
+    pub(crate) fn new(
+        now: Instant,
+        policy: policy::Heartbeat,
+        peer_every: Option<Duration>,
+    ) -> Self {
+        let speak_every = peer_every.map_or(policy.every, |every| every.min(policy.every));
+        // A peer must not be able to make us busy.
+        let speak_every = speak_every.max(Duration::from_millis(10));
+        Self {
+            policy,
+            speak_every,
+            heard: now,
+            spoke: now,
+            state: State::Listening,
+        }
+    }
+
+    /// Bytes arrived.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.state = State::Listening;
+    }
+
+    /// Bytes left.
+    pub(crate) fn spoke(&mut self, now: Instant) {
+        self.spoke = now;
+    }
+
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard)
+    }
+
+    /// The longest silence, or standstill of sending, that is borne.
+    pub(crate) fn bound(&self) -> Duration {
+        self.policy.bound()
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        let listen = match self.state {
+            State::Listening => self.heard + self.policy.every,
+            State::Pinged { verdict } => verdict,
+        };
+        listen.min(self.spoke + self.speak_every)
+    }
+
+    /// The deadline has come, or something else woke us. Everything that had arrived must have been read.
+    pub(crate) fn timeout(&mut self, now: Instant) -> Beat {
+        match self.state {
+            State::Listening if now >= self.heard + self.policy.every => self.ask(now),
+            State::Pinged { verdict } if now >= verdict => {
+                let late = now - verdict;
+                if late > self.policy.give_up_after / 4 {
+                    self.ask(now)
+                } else {
+                    Beat::Dead
+                }
+            }
+            _ if now >= self.spoke + self.speak_every => {
+                self.spoke = now;
+                Beat::Speak
+            }
+            _ => Beat::Nothing,
+        }
+    }
+
+    /// Pings now, without waiting for silence: a sibling connection has just died of it.
+    pub(crate) fn probe(&mut self, now: Instant) -> Beat {
+        match self.state {
+            State::Listening => self.ask(now),
+            State::Pinged { .. } => Beat::Nothing,
+        }
+    }
+
+    fn ask(&mut self, now: Instant) -> Beat {
+        self.spoke = now;
+        self.state = State::Pinged {
+            verdict: now + self.policy.give_up_after,
+        };
+        Beat::Ask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods)]
+
+    use super::*;
+
+    const EVERY: u64 = 5000;
+    const GIVE_UP: u64 = 10_000;
+
+    fn heartbeat() -> (Heartbeat, impl Fn(u64) -> Instant) {
+        let start = Instant::now();
+        let at = move |ms| start + Duration::from_millis(ms);
+        let policy = policy::Heartbeat::every(Duration::from_millis(EVERY))
+            .give_up_after(Duration::from_millis(GIVE_UP));
+        (Heartbeat::new(start, policy, None), at)
+    }
+
+    #[test]
+    fn silence_is_answered_with_a_ping_and_then_with_a_verdict() {
+        let (mut heartbeat, at) = heartbeat();
+        assert_eq!(heartbeat.deadline(), at(EVERY));
+        assert_eq!(heartbeat.timeout(at(EVERY - 1)), Beat::Nothing);
+        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(EVERY + GIVE_UP - 1)), Beat::Speak);
+        assert_eq!(heartbeat.timeout(at(EVERY + GIVE_UP)), Beat::Dead);
+    }
+
+    #[test]
+    fn constant_sending_is_no_sign_of_life() {
+        let (mut heartbeat, at) = heartbeat();
+        let mut ms = 0;
+        let verdict = loop {
+            ms += 1;
+            heartbeat.spoke(at(ms));
+            match heartbeat.timeout(at(ms)) {
+                Beat::Dead => break ms,
+                _ => assert!(ms < 20_000),
+            }
+        };
+        assert_eq!(verdict, EVERY + GIVE_UP);
+    }
+
+    #[test]
+    fn any_inbound_byte_starts_over() {
+        let (mut heartbeat, at) = heartbeat();
+        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
+        heartbeat.heard(at(14_999));
+        assert_eq!(heartbeat.timeout(at(15_000)), Beat::Speak);
+        assert_eq!(heartbeat.timeout(at(14_999 + EVERY)), Beat::Ask);
+        assert_eq!(
+            heartbeat.silent_for(at(14_999 + EVERY)),
+            Duration::from_millis(EVERY)
+        );
+    }
+
+    #[test]
+    fn a_late_verdict_becomes_another_ping() {
+        let (mut heartbeat, at) = heartbeat();
+        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
+        let late = EVERY + GIVE_UP + GIVE_UP / 4 + 1;
+        assert_eq!(heartbeat.timeout(at(late)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(late + GIVE_UP)), Beat::Dead);
+    }
+
+    #[test]
+    fn the_peer_hears_something_as_often_as_it_wants() {
+        let (_, at) = heartbeat();
+        let policy = policy::Heartbeat::default();
+        let mut heartbeat = Heartbeat::new(at(0), policy, Some(Duration::from_millis(1000)));
+        assert_eq!(heartbeat.deadline(), at(1000));
+        heartbeat.heard(at(900));
+        assert_eq!(heartbeat.timeout(at(1000)), Beat::Speak);
+        assert_eq!(heartbeat.deadline(), at(2000));
+    }
+
+    #[test]
+    fn a_probe_asks_at_once_and_only_once() {
+        let (mut heartbeat, at) = heartbeat();
+        assert_eq!(heartbeat.probe(at(10)), Beat::Ask);
+        assert_eq!(heartbeat.probe(at(20)), Beat::Nothing);
+        assert_eq!(heartbeat.timeout(at(10 + GIVE_UP)), Beat::Dead);
+    }
+}

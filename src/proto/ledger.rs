@@ -1,0 +1,314 @@
+//! A pool's places: which slots are ready, how many calls each carries, and who waits.
+//!
+//! ```text
+//!            place: a slot has room ──────────────► Taken ── release ──► next waiter, or free
+//! newcomer ──┤
+//!            └ nothing has room ──► Waiting ── hand-over ──► Granted ── claim ──► Taken
+//!                                      └──────── leave: the place goes to the next ◄──┘
+//! ```
+//!
+//! Waiters are served first in, first out, by direct hand-over: while anybody waits, a newcomer waits behind. Whoever
+//! gives up is out of the line at once. Nothing here wakes anybody: wakers are handed out to be woken after the lock
+//! is released.
+
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+use crate::error::call::Overload;
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    slots: Vec<Slot>,
+    /// Where the search for the least loaded slot begins, so that equals take turns.
+    turn: usize,
+    /// In the order of their tickets.
+    waiting: BTreeMap<Ticket, Waiter>,
+    /// Places that were handed over and not claimed yet.
+    granted: BTreeMap<Ticket, Place>,
+    next_ticket: u64,
+    waiting_bytes: usize,
+    max_waiting: usize,
+    max_waiting_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    in_flight: usize,
+    /// Above 0 only while the slot's connection takes calls.
+    capacity: usize,
+    /// Of the connection that is ready here. Places of an earlier one do not count.
+    epoch: u64,
+}
+
+/// A right to have one call on one connection. Given back with [`Ledger::release`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) slot: usize,
+    epoch: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+#[derive(Debug)]
+struct Waiter {
+    waker: Waker,
+    bytes: usize,
+}
+
+impl Ledger {
+    pub(crate) fn new(slots: usize, max_waiting: usize, max_waiting_bytes: usize) -> Self {
+        Self {
+            slots: vec![Slot::default(); slots],
+            turn: 0,
+            waiting: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            next_ticket: 0,
+            waiting_bytes: 0,
+            max_waiting,
+            max_waiting_bytes,
+        }
+    }
+
+    /// A place on the ready slot with the fewest calls in flight, not `avoid` if another has room.
+    /// `None` if nothing has room or others wait already.
+    pub(crate) fn place(&mut self, avoid: Option<usize>) -> Option<Place> {
+        if self.waiting.is_empty() {
+            self.take(avoid)
+        } else {
+            None
+        }
+    }
+
+    /// Joins the line.
+    pub(crate) fn wait(&mut self, bytes: usize, waker: &Waker) -> Result<Ticket, Overload> {
+        if self.waiting.len() >= self.max_waiting {
+            return Err(Overload::Waiting {
+                limit: self.max_waiting,
+            });
+        }
+        if self.waiting_bytes + bytes > self.max_waiting_bytes {
+            return Err(Overload::Bytes {
+                limit: self.max_waiting_bytes,
+            });
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting_bytes += bytes;
+        self.waiting.insert(
+            ticket,
+            Waiter {
+                waker: waker.clone(),
+                bytes,
+            },
+        );
+        Ok(ticket)
+    }
+
+    /// Takes the place that was handed over, or goes on waiting.
+    pub(crate) fn claim(&mut self, ticket: Ticket, waker: &Waker) -> Option<Place> {
+        let place = self.granted.remove(&ticket);
+        if let Some(waiter) = self.waiting.get_mut(&ticket) {
+            waiter.waker.clone_from(waker);
+        }
+        place
+    }
+
+    /// Leaves the line. A place that had been handed over goes to the next.
+    pub(crate) fn leave(&mut self, ticket: Ticket, wake: &mut Vec<Waker>) {
+        if let Some(waiter) = self.waiting.remove(&ticket) {
+            self.waiting_bytes -= waiter.bytes;
+        } else if let Some(place) = self.granted.remove(&ticket) {
+            self.release(place, wake);
+        }
+    }
+
+    /// Gives a place back.
+    pub(crate) fn release(&mut self, place: Place, wake: &mut Vec<Waker>) {
+        let slot = &mut self.slots[place.slot];
+        if slot.epoch == place.epoch {
+            slot.in_flight -= 1;
+            self.hand_over(wake);
+        }
+    }
+
+    /// A slot's new connection takes so many calls at a time.
+    pub(crate) fn open(&mut self, slot: usize, capacity: usize, wake: &mut Vec<Waker>) {
+        let slot = &mut self.slots[slot];
+        *slot = Slot {
+            in_flight: 0,
+            capacity,
+            epoch: slot.epoch + 1,
+        };
+        self.hand_over(wake);
+    }
+
+    /// A slot's connection takes no more calls.
+    pub(crate) fn shut(&mut self, slot: usize) {
+        self.slots[slot].capacity = 0;
+    }
+
+    /// Whether the connection that a place is on still takes calls.
+    pub(crate) fn is_current(&self, place: Place) -> bool {
+        let slot = &self.slots[place.slot];
+        slot.epoch == place.epoch && slot.capacity > 0
+    }
+
+    /// The connection that a place is on takes no more calls.
+    pub(crate) fn shut_place(&mut self, place: Place) {
+        if self.slots[place.slot].epoch == place.epoch {
+            self.shut(place.slot);
+        }
+    }
+
+    /// Everybody who waits, so that they can look why.
+    pub(crate) fn wake_all(&self, wake: &mut Vec<Waker>) {
+        wake.extend(self.waiting.values().map(|waiter| waiter.waker.clone()));
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.slots.iter().any(|slot| slot.capacity > 0)
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.capacity > 0).count()
+    }
+
+    /// Waiters that have no place yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Calls that have a place on a live connection.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.slots.iter().map(|slot| slot.in_flight).sum()
+    }
+
+    fn take(&mut self, avoid: Option<usize>) -> Option<Place> {
+        let count = self.slots.len();
+        let (mut best, mut load) = (None, (true, usize::MAX));
+        for step in 0..count {
+            let at = (self.turn + step) % count;
+            let slot = &self.slots[at];
+            let candidate = (avoid == Some(at), slot.in_flight);
+            if slot.in_flight < slot.capacity && candidate < load {
+                (best, load) = (Some(at), candidate);
+                if load == (false, 0) {
+                    break;
+                }
+            }
+        }
+        let at = best?;
+        self.turn = (at + 1) % count;
+        self.slots[at].in_flight += 1;
+        Some(Place {
+            slot: at,
+            epoch: self.slots[at].epoch,
+        })
+    }
+
+    fn hand_over(&mut self, wake: &mut Vec<Waker>) {
+        while !self.waiting.is_empty()
+            && let Some(place) = self.take(None)
+            && let Some((ticket, waiter)) = self.waiting.pop_first()
+        {
+            self.waiting_bytes -= waiter.bytes;
+            self.granted.insert(ticket, place);
+            wake.push(waiter.waker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(capacities: &[usize]) -> Ledger {
+        let mut ledger = Ledger::new(capacities.len(), 100, 1000);
+        for (slot, capacity) in capacities.iter().enumerate() {
+            if *capacity > 0 {
+                ledger.open(slot, *capacity, &mut Vec::new());
+            }
+        }
+        ledger
+    }
+
+    #[test]
+    fn the_least_loaded_slot_is_taken_and_equals_take_turns() {
+        let mut ledger = ledger(&[2, 0, 9]);
+        let slots: Vec<_> = (0..7)
+            .map(|_| ledger.place(None).map(|place| place.slot))
+            .collect();
+        let expected = [0, 2, 0, 2, 2, 2, 2].map(Some);
+        assert_eq!(slots, expected);
+    }
+
+    #[test]
+    fn the_slot_to_avoid_is_taken_only_when_there_is_no_other() {
+        let mut ledger = ledger(&[9, 1]);
+        assert_eq!(ledger.place(Some(0)).unwrap().slot, 1);
+        assert_eq!(ledger.place(Some(0)).unwrap().slot, 0);
+    }
+
+    #[test]
+    fn waiters_are_served_first_in_first_out_and_before_newcomers() {
+        let mut ledger = ledger(&[1]);
+        let waker = Waker::noop();
+        let place = ledger.place(None).unwrap();
+        let first = ledger.wait(10, waker).unwrap();
+        let second = ledger.wait(10, waker).unwrap();
+        assert_eq!(ledger.place(None), None);
+        let mut wake = Vec::new();
+        ledger.release(place, &mut wake);
+        assert_eq!(wake.len(), 1);
+        assert_eq!(ledger.place(None), None);
+        assert_eq!(ledger.claim(second, waker), None);
+        let place = ledger.claim(first, waker).unwrap();
+        ledger.release(place, &mut wake);
+        assert!(ledger.claim(second, waker).is_some());
+        assert_eq!((ledger.waiting(), ledger.waiting_bytes), (0, 0));
+    }
+
+    #[test]
+    fn who_leaves_passes_a_granted_place_on() {
+        let mut ledger = ledger(&[1]);
+        let waker = Waker::noop();
+        let place = ledger.place(None).unwrap();
+        let tickets: Vec<_> = (0..3).map(|_| ledger.wait(1, waker).unwrap()).collect();
+        let mut wake = Vec::new();
+        ledger.release(place, &mut wake);
+        ledger.leave(tickets[1], &mut wake);
+        ledger.leave(tickets[0], &mut wake);
+        let place = ledger.claim(tickets[2], waker).unwrap();
+        ledger.release(place, &mut wake);
+        assert_eq!(
+            (ledger.waiting(), ledger.in_flight(), ledger.waiting_bytes),
+            (0, 0, 0)
+        );
+        assert!(ledger.granted.is_empty());
+    }
+
+    #[test]
+    fn the_line_is_bounded_by_count_and_bytes() {
+        let mut ledger = Ledger::new(1, 2, 100);
+        let waker = Waker::noop();
+        ledger.wait(60, waker).unwrap();
+        assert_eq!(ledger.wait(41, waker), Err(Overload::Bytes { limit: 100 }));
+        ledger.wait(40, waker).unwrap();
+        assert_eq!(ledger.wait(0, waker), Err(Overload::Waiting { limit: 2 }));
+    }
+
+    #[test]
+    fn a_place_on_an_earlier_connection_frees_nothing_on_the_next() {
+        let mut ledger = ledger(&[1]);
+        let old = ledger.place(None).unwrap();
+        ledger.shut(0);
+        assert_eq!(ledger.place(None), None);
+        ledger.open(0, 1, &mut Vec::new());
+        let new = ledger.place(None).unwrap();
+        ledger.release(old, &mut Vec::new());
+        assert_eq!(ledger.place(None), None);
+        ledger.release(new, &mut Vec::new());
+        assert!(ledger.place(None).is_some());
+    }
+}

@@ -1,0 +1,187 @@
+//! What both ends of a connection do alike: cut frames, put long messages together, answer pings, notice silence and
+//! standstill, and queue what goes out.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::loss::{GoAway, LossCause};
+use crate::error::violation::Violation;
+use crate::policy;
+use crate::proto::assembly::{Assembly, Chunk};
+use crate::proto::frame::next_payload;
+use crate::proto::heartbeat::{Beat, Heartbeat};
+use crate::proto::native::{Frame, Head, goodbye};
+use crate::proto::outgoing::Outgoing;
+
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) assembly: Assembly,
+    heartbeat: Heartbeat,
+    sending: Sending,
+    nonce: u64,
+}
+
+/// Whether the operating system takes what is handed to it.
+#[derive(Debug, Clone, Copy)]
+enum Sending {
+    Idle,
+    /// Something is in the shell's hands; the last byte of it was accepted then.
+    Busy {
+        progress: Instant,
+    },
+}
+
+/// What the end itself has to deal with.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    /// A whole message.
+    Message(Head, Bytes),
+    /// The first part of a long one.
+    Begun { head: Head, total: u32, part: Bytes },
+    /// A part of a message that is not being put together here.
+    StrayChunk { id: u64 },
+    /// Any other frame, none of those that the line deals with.
+    Frame(Frame),
+}
+
+impl Line {
+    pub(crate) fn new(
+        now: Instant,
+        heartbeat: policy::Heartbeat,
+        peer_every: Option<Duration>,
+    ) -> Self {
+        Self {
+            outgoing: Outgoing::default(),
+            assembly: Assembly::default(),
+            heartbeat: Heartbeat::new(now, heartbeat, peer_every),
+            sending: Sending::Idle,
+            nonce: 0,
+        }
+    }
+
+    /// Bytes have arrived; [`next`](Self::next) takes them apart.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heartbeat.heard(now);
+    }
+
+    /// The next thing that the end has to deal with; `None` when the input holds no whole frame.
+    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Inbound>, Violation> {
+        while let Some(payload) = next_payload(input)? {
+            match Frame::decode(payload)? {
+                Frame::Message {
+                    head,
+                    total: None,
+                    part,
+                } => {
+                    return Ok(Some(Inbound::Message(head, part)));
+                }
+                Frame::Message {
+                    head,
+                    total: Some(total),
+                    part,
+                } => {
+                    return Ok(Some(Inbound::Begun { head, total, part }));
+                }
+                Frame::Chunk { id, last, part } => match self.assembly.add(id, last, &part)? {
+                    Chunk::Taken => {}
+                    Chunk::Stray => return Ok(Some(Inbound::StrayChunk { id })),
+                    Chunk::Completed(head, body) => return Ok(Some(Inbound::Message(head, body))),
+                },
+                Frame::Ping { nonce } => Frame::Pong { nonce }.encode(self.outgoing.control()),
+                Frame::Pong { .. } | Frame::Unknown { .. } => {}
+                frame => return Ok(Some(Inbound::Frame(frame))),
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
+        self.outgoing.transmit(out);
+        if let Sending::Idle = self.sending
+            && self.outgoing.is_in_hand()
+        {
+            self.sending = Sending::Busy { progress: now };
+        }
+    }
+
+    pub(crate) fn written(&mut self, now: Instant, bytes: usize) {
+        self.outgoing.written(bytes);
+        self.heartbeat.spoke(now);
+        self.sending = match self.outgoing.is_in_hand() {
+            true => Sending::Busy { progress: now },
+            false => Sending::Idle,
+        };
+    }
+
+    /// Pings, or judges.
+    pub(crate) fn timeout(&mut self, now: Instant) -> Result<(), LossCause> {
+        if let Some(due) = self.stalled_at()
+            && now >= due
+        {
+            let bound = self.heartbeat.bound();
+            return Err(LossCause::Stalled {
+                stalled_for: bound + (now - due),
+                bound,
+            });
+        }
+        let beat = self.heartbeat.timeout(now);
+        self.act(now, beat)
+    }
+
+    /// Pings at once, because a connection to the same server has just died of silence.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        if self.heartbeat.probe(now) == Beat::Ask {
+            self.ping();
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Instant {
+        let beat = self.heartbeat.deadline();
+        self.stalled_at().map_or(beat, |due| due.min(beat))
+    }
+
+    /// Says goodbye because of a violation, and nothing else any more. Whether it arrives is not our business.
+    pub(crate) fn complain(&mut self, violation: &Violation) {
+        let goodbye = GoAway {
+            code: goodbye::VIOLATION,
+            accepted: 0,
+            retry_after: None,
+            text: violation.to_string().into(),
+        };
+        self.outgoing.discard();
+        Frame::GoAway(goodbye).encode(self.outgoing.control());
+    }
+
+    fn act(&mut self, now: Instant, beat: Beat) -> Result<(), LossCause> {
+        match beat {
+            Beat::Nothing => {}
+            Beat::Ask => self.ping(),
+            // What waits to be sent will be heard, too.
+            Beat::Speak if !self.outgoing.is_empty() => {}
+            Beat::Speak => self.ping(),
+            Beat::Dead => {
+                let silent_for = self.heartbeat.silent_for(now);
+                return Err(LossCause::Silent {
+                    silent_for,
+                    bound: self.heartbeat.bound(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self) {
+        self.nonce += 1;
+        Frame::Ping { nonce: self.nonce }.encode(self.outgoing.control());
+    }
+
+    fn stalled_at(&self) -> Option<Instant> {
+        match self.sending {
+            Sending::Idle => None,
+            Sending::Busy { progress } => Some(progress + self.heartbeat.bound()),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The pure core: no I/O, no runtime, no clock, no global randomness.
+//!
+//! Bytes and the time go in; bytes, events and the next deadline come out. The shells above
+//! ([`connection`](crate::connection), [`channel`](crate::channel), [`pool`](crate::pool),
+//! [`server`](crate::server)) move bytes and time and decide nothing.
+
+pub(crate) mod assembly;
+pub(crate) mod client;
+pub(crate) mod frame;
+pub(crate) mod heartbeat;
+pub(crate) mod ledger;
+pub(crate) mod line;
+pub(crate) mod native;
+pub(crate) mod outgoing;
+pub(crate) mod reconnect;
+pub(crate) mod retry;
+pub(crate) mod sequence;
+pub(crate) mod serving;
+pub(crate) mod session;

@@ -1,0 +1,481 @@
+//! What waits to be written, in which order, and what of it has left.
+//!
+//! ```text
+//!  control frames ─┐ first
+//!  small messages ─┼─ pages of whole frames, in order ──┐
+//!  long messages  ─┘ one part each, in turns ───────────┴─► handed to the shell ─► accepted by `write`
+//! ```
+//!
+//! Small messages are gathered in pages that end where a frame ends. A page can still lose a message while it waits
+//! here; once it is handed to the shell it goes out whole. So "was the last byte of this message accepted?" has an
+//! exact answer at every moment, without any work per message on the way out.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::proto::native::{Head, MAX_PART, MAX_UNFINISHED, put_chunk_head};
+
+/// A page is closed when it has so many bytes.
+const PAGE: usize = 64 * 1024;
+/// The shell holds at most about so many bytes: what a control frame may have to wait for.
+const IN_HAND: usize = 4 * MAX_PART;
+/// A body at least so long is not copied into a page but handed over as it is.
+const BY_REFERENCE: usize = 16 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    control: BytesMut,
+    /// Closed pages, the oldest first.
+    closed: VecDeque<Page>,
+    /// The page that grows.
+    open: Page,
+    /// The number of the oldest page that is still here.
+    first_page: u64,
+    /// Long messages. The first [`MAX_UNFINISHED`] take turns.
+    long: VecDeque<Long>,
+    /// Long messages whose last byte `write` has not accepted.
+    long_unsent: Vec<u64>,
+    /// Whether a long message has the next turn, when both kinds wait.
+    turn_of_long: bool,
+    in_hand: VecDeque<Handed>,
+    in_hand_bytes: usize,
+    queued_bytes: usize,
+}
+
+/// Where the last byte of a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Small { page: u64, start: usize, end: usize },
+    Long,
+}
+
+/// How much of a message that nobody wants any more has gone out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Withdrawn {
+    /// Nothing, and nothing will.
+    Unseen,
+    /// Its beginning. The rest will not, so the peer should be told.
+    Begun,
+    /// All of it has gone out or will.
+    TooLate,
+}
+
+#[derive(Debug, Default)]
+struct Page {
+    bytes: BytesMut,
+    /// Messages that were withdrawn, in no order.
+    dead: Vec<Range<usize>>,
+}
+
+#[derive(Debug)]
+struct Long {
+    head: Head,
+    body: Bytes,
+    handed: usize,
+}
+
+#[derive(Debug)]
+struct Handed {
+    what: What,
+    length: usize,
+    written: usize,
+}
+
+#[derive(Debug)]
+enum What {
+    Control,
+    Page {
+        number: u64,
+        dead: Vec<Range<usize>>,
+    },
+    /// The part with the last byte of a long message.
+    LastPart {
+        id: u64,
+    },
+    Part,
+}
+
+impl Outgoing {
+    /// The place where control frames are written; they overtake everything that has not been handed over.
+    pub(crate) fn control(&mut self) -> &mut BytesMut {
+        &mut self.control
+    }
+
+    /// Queues a message.
+    pub(crate) fn message(&mut self, head: Head, body: &Bytes) -> Mark {
+        if body.len() >= BY_REFERENCE {
+            self.queued_bytes += body.len();
+            self.long_unsent.push(head.id());
+            self.long.push_back(Long {
+                head,
+                body: body.clone(),
+                handed: 0,
+            });
+            return Mark::Long;
+        }
+        self.small(|out| {
+            head.put(None, body.len(), out);
+            out.extend_from_slice(body);
+        })
+    }
+
+    /// Queues one whole frame among the small messages.
+    pub(crate) fn small(&mut self, write: impl FnOnce(&mut BytesMut)) -> Mark {
+        let page = self.first_page + self.closed.len() as u64;
+        let start = self.open.bytes.len();
+        write(&mut self.open.bytes);
+        let end = self.open.bytes.len();
+        self.queued_bytes += end - start;
+        if end >= PAGE {
+            let bytes = self.open.bytes.split();
+            let dead = std::mem::take(&mut self.open.dead);
+            self.closed.push_back(Page { bytes, dead });
+        }
+        Mark::Small { page, start, end }
+    }
+
+    /// Takes back a message, as far as that is still possible.
+    pub(crate) fn withdraw(&mut self, id: u64, mark: Mark) -> Withdrawn {
+        match mark {
+            Mark::Small { page, start, end } => {
+                let Some(index) = page.checked_sub(self.first_page) else {
+                    return Withdrawn::TooLate;
+                };
+                let page = match self.closed.get_mut(index as usize) {
+                    Some(page) => page,
+                    None => &mut self.open,
+                };
+                page.dead.push(start..end);
+                Withdrawn::Unseen
+            }
+            Mark::Long => {
+                let Some(at) = self.long.iter().position(|long| long.head.id() == id) else {
+                    return Withdrawn::TooLate;
+                };
+                self.long_unsent.retain(|unsent| *unsent != id);
+                match self.long.remove(at) {
+                    Some(Long { body, handed, .. }) => {
+                        self.queued_bytes -= body.len() - handed;
+                        if handed == 0 {
+                            Withdrawn::Unseen
+                        } else {
+                            Withdrawn::Begun
+                        }
+                    }
+                    None => Withdrawn::TooLate,
+                }
+            }
+        }
+    }
+
+    /// Whether `write` has accepted the last byte of a message (that was not withdrawn).
+    pub(crate) fn is_sent(&self, id: u64, mark: Mark) -> bool {
+        let (page, end) = match mark {
+            Mark::Long => return !self.long_unsent.contains(&id),
+            Mark::Small { page, end, .. } => (page, end),
+        };
+        if page >= self.first_page {
+            return false;
+        }
+        self.in_hand
+            .iter()
+            .find_map(|handed| match &handed.what {
+                What::Page { number, dead } if *number == page => {
+                    let gone: usize = dead
+                        .iter()
+                        .filter(|range| range.end <= end)
+                        .map(ExactSizeIterator::len)
+                        .sum();
+                    Some(handed.written >= end - gone)
+                }
+                _ => None,
+            })
+            .unwrap_or(true)
+    }
+
+    /// Hands over what should be written next, as long as the shell does not hold enough.
+    pub(crate) fn transmit(&mut self, out: &mut VecDeque<Bytes>) {
+        while self.in_hand_bytes < IN_HAND {
+            if !self.control.is_empty() {
+                let bytes = self.control.split().freeze();
+                self.hand(What::Control, [bytes], out);
+            } else if self.has_pages() && (self.long.is_empty() || !self.turn_of_long) {
+                self.turn_of_long = true;
+                self.hand_page(out);
+            } else if !self.long.is_empty() {
+                self.turn_of_long = false;
+                self.hand_part(out);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// `write` accepted so many bytes of what was handed over.
+    pub(crate) fn written(&mut self, mut bytes: usize) {
+        self.in_hand_bytes -= bytes;
+        while let Some(first) = self.in_hand.front_mut() {
+            let left = first.length - first.written;
+            if bytes < left {
+                first.written += bytes;
+                return;
+            }
+            bytes -= left;
+            if let What::LastPart { id } = first.what {
+                self.long_unsent.retain(|unsent| *unsent != id);
+            }
+            self.in_hand.pop_front();
+        }
+    }
+
+    /// Throws away all that waits here. None of it counts as sent, now or later.
+    pub(crate) fn discard(&mut self) {
+        self.control.clear();
+        self.closed.clear();
+        self.open = Page::default();
+        self.long.clear();
+        self.queued_bytes = 0;
+    }
+
+    /// Whether anything waits here or in the shell's hands.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_hand.is_empty() && !self.has_queued()
+    }
+
+    /// Whether the shell holds bytes that `write` has not accepted.
+    pub(crate) fn is_in_hand(&self) -> bool {
+        !self.in_hand.is_empty()
+    }
+
+    fn has_queued(&self) -> bool {
+        !self.control.is_empty() || self.has_pages() || !self.long.is_empty()
+    }
+
+    /// Bytes that wait here and have not been handed over.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes + self.control.len()
+    }
+
+    fn has_pages(&self) -> bool {
+        !self.closed.is_empty() || !self.open.bytes.is_empty()
+    }
+
+    fn hand_page(&mut self, out: &mut VecDeque<Bytes>) {
+        let page = self.closed.pop_front().unwrap_or_else(|| Page {
+            bytes: self.open.bytes.split(),
+            dead: std::mem::take(&mut self.open.dead),
+        });
+        let number = self.first_page;
+        self.first_page += 1;
+        self.queued_bytes -= page.bytes.len();
+        let (bytes, dead) = page.compact();
+        if !bytes.is_empty() {
+            self.hand(What::Page { number, dead }, [bytes], out);
+        }
+    }
+
+    fn hand_part(&mut self, out: &mut VecDeque<Bytes>) {
+        let Some(mut long) = self.long.pop_front() else {
+            return;
+        };
+        let id = long.head.id();
+        let start = long.handed;
+        let end = long.body.len().min(start + MAX_PART);
+        let last = end == long.body.len();
+        let mut head = BytesMut::new();
+        match start {
+            0 => {
+                let total = (!last).then_some(long.body.len() as u32);
+                long.head.put(total, end, &mut head);
+            }
+            _ => put_chunk_head(id, last, end - start, &mut head),
+        }
+        self.queued_bytes -= end - start;
+        let what = if last {
+            What::LastPart { id }
+        } else {
+            What::Part
+        };
+        self.hand(what, [head.freeze(), long.body.slice(start..end)], out);
+        if !last {
+            long.handed = end;
+            let place = self.long.len().min(MAX_UNFINISHED - 1);
+            self.long.insert(place, long);
+        }
+    }
+
+    fn hand<const N: usize>(&mut self, what: What, pieces: [Bytes; N], out: &mut VecDeque<Bytes>) {
+        let length = pieces.iter().map(Bytes::len).sum();
+        self.in_hand_bytes += length;
+        self.in_hand.push_back(Handed {
+            what,
+            length,
+            written: 0,
+        });
+        out.extend(pieces);
+    }
+}
+
+impl Page {
+    /// The bytes without the withdrawn messages.
+    fn compact(self) -> (Bytes, Vec<Range<usize>>) {
+        let Self { bytes, mut dead } = self;
+        if dead.is_empty() {
+            return (bytes.freeze(), dead);
+        }
+        dead.sort_by_key(|range| range.start);
+        let mut live = BytesMut::with_capacity(bytes.len());
+        let mut from = 0;
+        for range in &dead {
+            live.extend_from_slice(&bytes[from..range.start]);
+            from = range.end;
+        }
+        live.extend_from_slice(&bytes[from..]);
+        (live.freeze(), dead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::frame::next_payload;
+    use crate::proto::native::Frame;
+
+    fn reply(id: u64) -> Head {
+        Head::Reply { id }
+    }
+
+    fn transmit(outgoing: &mut Outgoing) -> Vec<u8> {
+        let mut out = VecDeque::new();
+        outgoing.transmit(&mut out);
+        out.iter().flatten().copied().collect()
+    }
+
+    /// Everything, as one who always accepts it all gets it.
+    fn drain(outgoing: &mut Outgoing) -> Vec<Frame> {
+        let mut bytes = BytesMut::new();
+        loop {
+            let piece = transmit(outgoing);
+            if piece.is_empty() {
+                break;
+            }
+            outgoing.written(piece.len());
+            bytes.extend_from_slice(&piece);
+        }
+        let mut frames = Vec::new();
+        while let Some(payload) = next_payload(&mut bytes).unwrap() {
+            frames.push(Frame::decode(payload).unwrap());
+        }
+        assert!(bytes.is_empty());
+        frames
+    }
+
+    #[test]
+    fn a_message_is_sent_when_its_last_byte_was_accepted_and_not_before() {
+        let mut outgoing = Outgoing::default();
+        let first = outgoing.message(reply(1), &Bytes::from_static(b"one"));
+        let second = outgoing.message(reply(2), &Bytes::from_static(b"two"));
+        let bytes = transmit(&mut outgoing);
+        for written in 0..=bytes.len() {
+            assert_eq!(outgoing.is_sent(1, first), written >= 17, "{written}");
+            assert_eq!(outgoing.is_sent(2, second), written >= 34, "{written}");
+            if written < bytes.len() {
+                outgoing.written(1);
+            }
+        }
+        assert!(outgoing.is_empty());
+    }
+
+    #[test]
+    fn a_withdrawn_message_does_not_go_out_and_does_not_count() {
+        let mut outgoing = Outgoing::default();
+        let marks: Vec<_> = (1..=4)
+            .map(|id| outgoing.message(reply(id), &Bytes::from_static(b"body")))
+            .collect();
+        assert_eq!(outgoing.withdraw(3, marks[2]), Withdrawn::Unseen);
+        assert_eq!(outgoing.withdraw(1, marks[0]), Withdrawn::Unseen);
+        let bytes = transmit(&mut outgoing);
+        assert_eq!(bytes.len(), 36);
+        assert_eq!(outgoing.withdraw(2, marks[1]), Withdrawn::TooLate);
+        outgoing.written(17);
+        assert!(!outgoing.is_sent(2, marks[1]));
+        outgoing.written(1);
+        assert!(outgoing.is_sent(2, marks[1]));
+        assert!(!outgoing.is_sent(4, marks[3]));
+        outgoing.written(18);
+        assert!(outgoing.is_sent(4, marks[3]));
+    }
+
+    #[test]
+    fn a_page_of_withdrawn_messages_only_leaves_nothing() {
+        let mut outgoing = Outgoing::default();
+        let mark = outgoing.message(reply(1), &Bytes::from_static(b"body"));
+        outgoing.withdraw(1, mark);
+        assert!(transmit(&mut outgoing).is_empty());
+        assert!(outgoing.is_empty());
+        assert_eq!(outgoing.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn control_frames_overtake_and_long_messages_take_turns() {
+        let mut outgoing = Outgoing::default();
+        let long = Bytes::from(vec![0; 3 * MAX_PART]);
+        outgoing.message(reply(1), &long);
+        outgoing.message(reply(2), &long);
+        outgoing.message(reply(3), &Bytes::from_static(b"small"));
+        Frame::Ping { nonce: 0 }.encode(outgoing.control());
+        let names: Vec<_> = drain(&mut outgoing)
+            .iter()
+            .map(|frame| match frame {
+                Frame::Message { head, .. } => head.id(),
+                Frame::Chunk { id, .. } => *id,
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(names, [0, 3, 1, 2, 1, 2, 1, 2]);
+        assert!(outgoing.is_empty());
+        assert_eq!(outgoing.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn at_most_sixteen_long_messages_are_unfinished_at_a_time() {
+        let mut outgoing = Outgoing::default();
+        let long = Bytes::from(vec![0; 2 * MAX_PART]);
+        for id in 0..40 {
+            outgoing.message(reply(id), &long);
+        }
+        let (mut unfinished, mut most) = (0, 0);
+        for frame in drain(&mut outgoing) {
+            match frame {
+                Frame::Message { .. } => unfinished += 1,
+                Frame::Chunk { last, .. } => unfinished -= usize::from(last),
+                _ => {}
+            }
+            most = most.max(unfinished);
+        }
+        assert_eq!((unfinished, most), (0, 16));
+    }
+
+    #[test]
+    fn a_long_message_is_withdrawn_unseen_begun_or_too_late() {
+        let long = Bytes::from(vec![0; 8 * MAX_PART]);
+        let mut outgoing = Outgoing::default();
+        let mark = outgoing.message(reply(1), &long);
+        assert_eq!(outgoing.withdraw(1, mark), Withdrawn::Unseen);
+        let mark = outgoing.message(reply(2), &long);
+        let handed = transmit(&mut outgoing).len();
+        assert!(!outgoing.is_sent(2, mark));
+        assert_eq!(outgoing.withdraw(2, mark), Withdrawn::Begun);
+        outgoing.written(handed);
+        assert!(outgoing.is_empty());
+        let mark = outgoing.message(reply(3), &Bytes::from(vec![0; MAX_PART]));
+        let handed = transmit(&mut outgoing).len();
+        assert_eq!(outgoing.withdraw(3, mark), Withdrawn::TooLate);
+        outgoing.written(handed - 1);
+        assert!(!outgoing.is_sent(3, mark));
+        outgoing.written(1);
+        assert!(outgoing.is_sent(3, mark));
+    }
+}

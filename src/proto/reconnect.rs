@@ -1,0 +1,330 @@
+//! When a channel dials again. Knows no socket: attempts and losses go in, times come out.
+//!
+//! ```text
+//!            dial                    succeeded
+//! Waiting ─────────► Dialing ────────────────────────► Up
+//!    ▲                  │ failed                        │ lost
+//!    └──────────────────┴───────────────────────────────┘
+//! ```
+//!
+//! The backoff starts over only when a connection has proved stable. The one file that knows the `backoff` crate.
+
+use std::time::{Duration, Instant};
+
+use backoff::Clock;
+use backoff::backoff::Backoff as _;
+use backoff::exponential::ExponentialBackoff;
+use fastrand::Rng;
+
+use crate::policy;
+
+/// The first attempt after the loss of a stable connection: at once, but not all clients in the same instant.
+const FIRST_JITTER: Duration = Duration::from_millis(10);
+/// Waiting calls bring the next attempt forward, but not below this distance from the last.
+const HURRIED: Duration = Duration::from_millis(50);
+
+/// One channel's plan for its next attempt.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    backoff: Exponential,
+    stable_after: Duration,
+    rng: Rng,
+    state: State,
+    /// Since when there has been no usable connection, and how it began.
+    outage: Outage,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Waiting {
+        until: Instant,
+        /// The earliest time to which waiting calls may bring the attempt forward.
+        hurried: Option<Instant>,
+    },
+    Dialing,
+    Up {
+        since: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Outage {
+    since: Instant,
+    /// Connections are made, but die before they are stable: the backoff alone rules.
+    flapping: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(now: Instant, policy: policy::Reconnect, seed: u64) -> Self {
+        Self {
+            backoff: Exponential::new(now, policy.initial, policy.cap),
+            stable_after: policy.stable_after,
+            rng: Rng::with_seed(seed),
+            state: State::Waiting {
+                until: now,
+                hurried: Some(now),
+            },
+            outage: Outage {
+                since: now,
+                flapping: false,
+            },
+        }
+    }
+
+    /// When to dial; `None` while an attempt or a connection is alive. `wanted` says that calls wait.
+    pub(crate) fn dial_at(&self, wanted: bool) -> Option<Instant> {
+        match self.state {
+            State::Waiting {
+                until,
+                hurried: Some(hurried),
+            } if wanted => Some(until.min(hurried)),
+            State::Waiting { until, .. } => Some(until),
+            State::Dialing | State::Up { .. } => None,
+        }
+    }
+
+    /// An attempt begins.
+    pub(crate) fn dial(&mut self) {
+        self.state = State::Dialing;
+    }
+
+    /// It failed. `retry_after` is the server's own wish.
+    pub(crate) fn failed(&mut self, now: Instant, retry_after: Option<Duration>) {
+        let delay = self.backoff.next(now);
+        self.wait(now, delay, retry_after);
+    }
+
+    /// It succeeded.
+    pub(crate) fn succeeded(&mut self, now: Instant) {
+        self.state = State::Up { since: now };
+    }
+
+    /// The connection is gone.
+    pub(crate) fn lost(&mut self, now: Instant, retry_after: Option<Duration>) {
+        let State::Up { since } = self.state else {
+            return;
+        };
+        let stable = now.saturating_duration_since(since) >= self.stable_after;
+        self.outage = Outage {
+            since: now,
+            flapping: !stable,
+        };
+        let delay = if stable {
+            self.backoff.reset(now);
+            FIRST_JITTER
+        } else {
+            self.backoff.next(now)
+        };
+        self.wait(now, delay, retry_after);
+    }
+
+    fn wait(&mut self, now: Instant, delay: Duration, retry_after: Option<Duration>) {
+        let until = now + self.jitter(Duration::ZERO, delay);
+        let hurried = (!self.outage.flapping).then(|| {
+            let lasted = now.saturating_duration_since(self.outage.since);
+            let distance = HURRIED.max(lasted / 8);
+            now + self.jitter(distance, distance + distance / 4)
+        });
+        self.state = match retry_after {
+            None => State::Waiting { until, hurried },
+            // All clients that were turned away got the same number: spread them behind it.
+            Some(after) => {
+                let after = now + self.jitter(after, after + after / 4);
+                State::Waiting {
+                    until: until.max(after),
+                    hurried: None,
+                }
+            }
+        };
+    }
+
+    fn jitter(&mut self, from: Duration, to: Duration) -> Duration {
+        from + (to - from).mul_f64(self.rng.f64())
+    }
+}
+
+/// Exponential growth up to a cap: the `backoff` crate's arithmetic on the caller's clock. The jitter is ours,
+/// because it must be full, after the cap, and from a seed.
+#[derive(Debug)]
+pub(crate) struct Exponential(ExponentialBackoff<Given>);
+
+impl Exponential {
+    pub(crate) fn new(now: Instant, initial: Duration, cap: Duration) -> Self {
+        Self(ExponentialBackoff {
+            current_interval: initial,
+            initial_interval: initial,
+            max_interval: cap,
+            multiplier: 2.0,
+            randomization_factor: 0.0,
+            max_elapsed_time: None,
+            start_time: now,
+            clock: Given(now),
+        })
+    }
+
+    /// The next interval; each is twice the one before, up to the cap.
+    pub(crate) fn next(&mut self, now: Instant) -> Duration {
+        self.0.clock = Given(now);
+        // `None` would mean that a time limit has passed, and there is none.
+        self.0.next_backoff().unwrap_or(self.0.max_interval)
+    }
+
+    pub(crate) fn reset(&mut self, now: Instant) {
+        self.0.clock = Given(now);
+        self.0.reset();
+    }
+}
+
+/// The clock is what the shell read last.
+#[derive(Debug, Clone, Copy)]
+struct Given(Instant);
+
+impl Clock for Given {
+    fn now(&self) -> Instant {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods)]
+
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn plan(start: Instant) -> Plan {
+        let policy = policy::Reconnect::exponential(ms(100), ms(5000)).stable_after(ms(1000));
+        Plan::new(start, policy, 7)
+    }
+
+    /// Fails every attempt, as soon as it is allowed, for so long. Returns how many were made.
+    fn attempts_within(plan: &mut Plan, start: Instant, span: Duration, wanted: bool) -> u32 {
+        let mut attempts = 0;
+        while let Some(at) = plan.dial_at(wanted)
+            && at < start + span
+        {
+            plan.dial();
+            plan.failed(at, None);
+            attempts += 1;
+        }
+        attempts
+    }
+
+    #[test]
+    fn intervals_double_up_to_the_cap() {
+        let now = Instant::now();
+        let mut exponential = Exponential::new(now, ms(100), ms(450));
+        let next: Vec<_> = (0..5).map(|_| exponential.next(now)).collect();
+        assert_eq!(next, [ms(100), ms(200), ms(400), ms(450), ms(450)]);
+        exponential.reset(now);
+        assert_eq!(exponential.next(now), ms(100));
+    }
+
+    #[test]
+    fn the_first_attempt_is_made_at_once() {
+        let start = Instant::now();
+        assert_eq!(plan(start).dial_at(false), Some(start));
+    }
+
+    #[test]
+    fn a_dead_endpoint_sees_few_attempts_while_nobody_waits() {
+        for seed in 0..1000 {
+            let start = Instant::now();
+            let mut plan = Plan::new(start, policy::Reconnect::default(), seed);
+            assert!(
+                attempts_within(&mut plan, start, ms(2000), false) <= 10,
+                "seed {seed}"
+            );
+        }
+    }
+
+    #[test]
+    fn waiting_calls_bring_the_attempt_forward_but_not_below_its_distance() {
+        let start = Instant::now();
+        let mut plan = plan(start);
+        let mut last = start;
+        plan.dial();
+        plan.failed(start, None);
+        while let Some(at) = plan.dial_at(true)
+            && at < start + ms(60_000)
+        {
+            let backoff_alone = plan.dial_at(false).unwrap();
+            let floor = HURRIED.max((last - start) / 8);
+            assert!(at >= last + floor || at == backoff_alone);
+            assert!(at <= last + floor + floor / 4);
+            last = at;
+            plan.dial();
+            plan.failed(at, None);
+        }
+        assert!(last > start + ms(50_000));
+    }
+
+    #[test]
+    fn after_a_stable_connection_the_backoff_starts_over() {
+        let start = Instant::now();
+        let mut plan = plan(start);
+        attempts_within(&mut plan, start, ms(60_000), false);
+        plan.dial();
+        plan.succeeded(start + ms(60_000));
+        assert_eq!(plan.dial_at(true), None);
+        plan.lost(start + ms(61_000), None);
+        assert!(plan.dial_at(false).unwrap() <= start + ms(61_000) + FIRST_JITTER);
+        plan.dial();
+        plan.failed(start + ms(61_010), None);
+        assert!(plan.dial_at(false).unwrap() <= start + ms(61_110));
+    }
+
+    #[test]
+    fn connections_that_die_young_leave_the_rate_to_the_backoff() {
+        let start = Instant::now();
+        let mut plan = plan(start);
+        let mut dials = 0;
+        while let Some(at) = plan.dial_at(true)
+            && at < start + ms(100_000)
+        {
+            plan.dial();
+            plan.succeeded(at);
+            plan.lost(at, None);
+            assert_eq!(plan.dial_at(true), plan.dial_at(false));
+            dials += 1;
+        }
+        // At the cap of 5 s, full jitter makes an attempt every 2.5 s on average.
+        assert!((20..80).contains(&dials), "{dials}");
+    }
+
+    #[test]
+    fn the_servers_own_wish_wins() {
+        let start = Instant::now();
+        let mut plan = plan(start);
+        plan.dial();
+        plan.failed(start, Some(ms(3000)));
+        let at = plan.dial_at(true).unwrap();
+        assert!(at >= start + ms(3000) && at <= start + ms(3750));
+    }
+
+    #[test]
+    fn a_thousand_clients_do_not_come_back_in_one_instant() {
+        let start = Instant::now();
+        let back = start + ms(30_000);
+        let mut first_after: Vec<Duration> = (0..1000)
+            .map(|seed| {
+                let mut plan = Plan::new(start, policy::Reconnect::default(), seed);
+                attempts_within(&mut plan, start, ms(30_000), true);
+                plan.dial_at(true).unwrap() - back
+            })
+            .collect();
+        first_after.sort();
+        let span = first_after[999].as_millis() / 100 + 1;
+        let mean = 1000.0 / span as f64;
+        for bin in 0..span {
+            let count = first_after
+                .iter()
+                .filter(|after| after.as_millis() / 100 == bin)
+                .count();
+            assert!(count as f64 <= 3.0 * mean, "{count} in bin {bin} of {span}");
+        }
+    }
+}

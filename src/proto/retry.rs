@@ -1,0 +1,282 @@
+//! Whether and when a failed call is tried again, and the pool's budget for it. The rules are in `docs/retrying.md`.
+//!
+//! ```text
+//!  NotSent ────────────────────────────► again, outside attempts and budget
+//!  Refused, the first time ────────────► again at once, on another connection
+//!  Refused, later   ─┐
+//!  Indeterminate and ├─ attempts? budget? time? ──► again after a backoff
+//!  idempotent       ─┘
+//!  all else ───────────────────────────► final
+//! ```
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::error::call::Stopped;
+use crate::policy;
+use crate::proto::reconnect::Exponential;
+
+/// The budget saves up at most so many retries beyond those of the floor.
+const MAX_SAVED: f64 = 100.0;
+/// The floor saves up at most so many seconds' worth.
+const FLOOR_SECONDS: f64 = 10.0;
+
+/// How many retries a pool may still make. Grows with successes and, slowly, with time.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    share: f64,
+    floor: f64,
+    saved: f64,
+    from_floor: f64,
+    filled: Instant,
+}
+
+impl Budget {
+    pub(crate) fn new(now: Instant, policy: &policy::Retry) -> Self {
+        let from_floor = policy.floor * FLOOR_SECONDS;
+        Self {
+            share: policy.budget,
+            floor: policy.floor,
+            saved: 0.0,
+            from_floor,
+            filled: now,
+        }
+    }
+
+    /// A call succeeded.
+    pub(crate) fn deposit(&mut self) {
+        self.saved = (self.saved + self.share).min(MAX_SAVED);
+    }
+
+    /// Takes the price of one retry, if it is there.
+    fn withdraw(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = now;
+        self.from_floor = (self.from_floor + passed * self.floor).min(self.floor * FLOOR_SECONDS);
+        for purse in [&mut self.saved, &mut self.from_floor] {
+            if *purse >= 1.0 {
+                *purse -= 1.0;
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// What a failure says about trying again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The last byte never left.
+    NotSent,
+    /// The server did not run it and may do so later or elsewhere.
+    Refused { retry_after: Option<Duration> },
+    /// It may have run.
+    Indeterminate { idempotent: bool },
+    /// Another attempt cannot change it.
+    Final,
+}
+
+/// One call's attempts.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    policy: policy::Retry,
+    /// Attempts that count.
+    counted: u32,
+    refused: bool,
+    /// Built when a delay is first needed, so that a call that succeeds pays nothing.
+    delays: Option<(Exponential, Rng)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Again { after: Duration },
+    Stop(Stopped),
+}
+
+impl Attempts {
+    pub(crate) fn new(policy: policy::Retry) -> Self {
+        Self {
+            policy,
+            counted: 0,
+            refused: false,
+            delays: None,
+        }
+    }
+
+    /// What to do after a failed attempt.
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        deadline: Instant,
+        failure: Failure,
+        budget: &mut Budget,
+        seed: u64,
+    ) -> Next {
+        let (counted, least) = match failure {
+            Failure::Final => return Next::Stop(Stopped::Final),
+            Failure::Indeterminate { idempotent: false } => {
+                return Next::Stop(Stopped::NotIdempotent);
+            }
+            Failure::NotSent => (false, Duration::ZERO),
+            Failure::Refused { retry_after } => {
+                let first = !std::mem::replace(&mut self.refused, true);
+                (!first, retry_after.unwrap_or_default())
+            }
+            Failure::Indeterminate { idempotent: true } => (true, Duration::ZERO),
+        };
+        if counted {
+            self.counted += 1;
+            if self.counted >= self.policy.attempts {
+                return Next::Stop(Stopped::AttemptsSpent);
+            }
+        }
+        if self.policy.attempts == 1 && !matches!(failure, Failure::NotSent) {
+            return Next::Stop(Stopped::AttemptsSpent);
+        }
+        let after = self.delay(now, seed).max(least);
+        if now + after >= deadline {
+            return Next::Stop(Stopped::Deadline);
+        }
+        if counted && !budget.withdraw(now) {
+            return Next::Stop(Stopped::BudgetSpent);
+        }
+        Next::Again { after }
+    }
+
+    /// Nothing before the first retry, then full jitter under a growing cap.
+    fn delay(&mut self, now: Instant, seed: u64) -> Duration {
+        match &mut self.delays {
+            None => {
+                let growth = Exponential::new(now, self.policy.initial, self.policy.cap);
+                self.delays = Some((growth, Rng::with_seed(seed)));
+                Duration::ZERO
+            }
+            Some((growth, rng)) => growth.next(now).mul_f64(rng.f64()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods)]
+
+    use super::*;
+
+    const INDETERMINATE: Failure = Failure::Indeterminate { idempotent: true };
+    const REFUSED: Failure = Failure::Refused { retry_after: None };
+
+    struct Call {
+        now: Instant,
+        attempts: Attempts,
+        budget: Budget,
+    }
+
+    fn call(policy: policy::Retry) -> Call {
+        let now = Instant::now();
+        Call {
+            now,
+            attempts: Attempts::new(policy),
+            budget: Budget::new(now, &policy),
+        }
+    }
+
+    impl Call {
+        fn fails(&mut self, failure: Failure) -> Next {
+            let deadline = self.now + Duration::from_secs(5);
+            self.attempts
+                .next(self.now, deadline, failure, &mut self.budget, 1)
+        }
+    }
+
+    #[test]
+    fn what_never_left_is_tried_again_without_counting() {
+        let mut call = call(policy::Retry::never());
+        for _ in 0..50 {
+            assert!(matches!(call.fails(Failure::NotSent), Next::Again { .. }));
+        }
+        assert_eq!(call.budget.from_floor, 10.0);
+    }
+
+    #[test]
+    fn what_may_have_run_is_tried_again_only_when_marked() {
+        let mut call = call(policy::Retry::default());
+        assert_eq!(
+            call.fails(Failure::Indeterminate { idempotent: false }),
+            Next::Stop(Stopped::NotIdempotent)
+        );
+        assert_eq!(
+            call.fails(INDETERMINATE),
+            Next::Again {
+                after: Duration::ZERO
+            }
+        );
+        assert!(matches!(call.fails(INDETERMINATE), Next::Again { .. }));
+        assert_eq!(
+            call.fails(INDETERMINATE),
+            Next::Stop(Stopped::AttemptsSpent)
+        );
+    }
+
+    #[test]
+    fn the_first_refusal_is_free_and_the_others_count() {
+        let mut call = call(policy::Retry::attempts(2));
+        assert_eq!(
+            call.fails(REFUSED),
+            Next::Again {
+                after: Duration::ZERO
+            }
+        );
+        assert!(matches!(call.fails(REFUSED), Next::Again { .. }));
+        assert_eq!(call.fails(REFUSED), Next::Stop(Stopped::AttemptsSpent));
+        assert_eq!(call.budget.from_floor, 9.0);
+    }
+
+    #[test]
+    fn the_servers_retry_after_is_kept() {
+        let mut call = call(policy::Retry::default());
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(
+            call.fails(Failure::Refused {
+                retry_after: second
+            }),
+            Next::Again {
+                after: Duration::from_secs(1)
+            }
+        );
+        let hour = Some(Duration::from_secs(3600));
+        assert_eq!(
+            call.fails(Failure::Refused { retry_after: hour }),
+            Next::Stop(Stopped::Deadline)
+        );
+    }
+
+    #[test]
+    fn an_empty_budget_stops_retries_until_time_or_successes_fill_it() {
+        let policy = policy::Retry::attempts(100).budget(0.1).floor(1.0);
+        let mut call = call(policy);
+        for _ in 0..10 {
+            assert!(matches!(call.fails(INDETERMINATE), Next::Again { .. }));
+        }
+        assert_eq!(call.fails(INDETERMINATE), Next::Stop(Stopped::BudgetSpent));
+        for _ in 0..11 {
+            call.budget.deposit();
+        }
+        assert!(matches!(call.fails(INDETERMINATE), Next::Again { .. }));
+        assert_eq!(call.fails(INDETERMINATE), Next::Stop(Stopped::BudgetSpent));
+        call.now += Duration::from_secs(2);
+        assert!(matches!(call.fails(INDETERMINATE), Next::Again { .. }));
+        assert!(matches!(call.fails(INDETERMINATE), Next::Again { .. }));
+        assert_eq!(call.fails(INDETERMINATE), Next::Stop(Stopped::BudgetSpent));
+    }
+
+    #[test]
+    fn never_means_not_even_after_a_refusal() {
+        let mut call = call(policy::Retry::never());
+        assert_eq!(call.fails(REFUSED), Next::Stop(Stopped::AttemptsSpent));
+        assert_eq!(
+            call.fails(INDETERMINATE),
+            Next::Stop(Stopped::AttemptsSpent)
+        );
+    }
+}

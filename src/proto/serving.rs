@@ -1,0 +1,440 @@
+//! The serving end of one connection: which requests are being worked on, and when no more are taken.
+//!
+//! ```text
+//!        first frame          last part              answer
+//! (none) ───────────► Coming ───────────► Running ───────────► (none)
+//!                        │ CANCEL            │ CANCEL, loss
+//!                        └──► (none) ◄───────┘ the handler is told
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::call::{ErrorReply, Refusal};
+use crate::error::loss::{GoAway, Loss, LossCause};
+use crate::error::violation::Violation;
+use crate::policy;
+use crate::proto::line::{Inbound, Line};
+use crate::proto::native::{FIRST_PUSH, Frame, Head, RequestHead, after, goodbye, millis};
+use crate::proto::outgoing::Mark;
+use crate::proto::session::{Effects, Session};
+
+/// The bounds of one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The longest body that the client takes, in bytes.
+    pub(crate) send: usize,
+    /// The longest body to take, in bytes.
+    pub(crate) receive: usize,
+    pub(crate) in_flight: usize,
+    /// Bytes of requests that are being worked on, and again of answers that wait: above it nothing more is read.
+    pub(crate) held_bytes: usize,
+    /// A connection without requests is closed after so long.
+    pub(crate) idle_limit: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Serving {
+    line: Line,
+    state: State,
+    requests: HashMap<u64, Request>,
+    /// Bytes of the bodies that are being worked on.
+    held: usize,
+    /// How many requests have been taken.
+    accepted: u64,
+    highest_id: u64,
+    next_push: u64,
+    bounds: Bounds,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Open {
+        /// Since when there has been no request.
+        idle_since: Instant,
+    },
+    /// `GOAWAY` was queued: later requests are not even refused.
+    Draining,
+    Dead,
+}
+
+#[derive(Debug)]
+enum Request {
+    Coming { deadline: Option<Instant> },
+    Running { length: usize },
+}
+
+/// What the owner must hear of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Request {
+        id: u64,
+        body: Bytes,
+        deadline: Option<Instant>,
+    },
+    Notification {
+        body: Bytes,
+    },
+    /// Nobody waits for this answer any more.
+    Cancelled {
+        id: u64,
+    },
+}
+
+/// Why a push was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotPushed {
+    Gone,
+    Full,
+    TooLong { limit: usize },
+}
+
+impl Serving {
+    pub(crate) fn new(
+        now: Instant,
+        heartbeat: policy::Heartbeat,
+        peer_every: Option<Duration>,
+        bounds: Bounds,
+    ) -> Self {
+        Self {
+            line: Line::new(now, heartbeat, peer_every),
+            state: State::Open { idle_since: now },
+            requests: HashMap::new(),
+            held: 0,
+            accepted: 0,
+            highest_id: 0,
+            next_push: FIRST_PUSH,
+            bounds,
+        }
+    }
+
+    /// Answers a request. An answer that nobody waits for is dropped.
+    pub(crate) fn reply(&mut self, now: Instant, id: u64, answer: Result<Bytes, ErrorReply>) {
+        if !self.settle(now, id) {
+            return;
+        }
+        match answer {
+            Ok(body) if body.len() > self.bounds.send => {
+                let text = format!(
+                    "reply of {} bytes exceeds the limit of {}",
+                    body.len(),
+                    self.bounds.send
+                );
+                self.error(id, ErrorReply::new(ErrorReply::REPLY_TOO_LONG, text));
+            }
+            Ok(body) => {
+                self.line.outgoing.message(Head::Reply { id }, &body);
+            }
+            Err(error) => self.error(id, error),
+        }
+    }
+
+    /// Answers that a request was not run, and never will be.
+    pub(crate) fn refuse(&mut self, now: Instant, id: u64, refusal: Refusal) {
+        if self.settle(now, id) {
+            self.refused(id, refusal);
+        }
+    }
+
+    /// Queues a message that answers nothing.
+    pub(crate) fn push(&mut self, body: &Bytes) -> Result<(), NotPushed> {
+        if !matches!(self.state, State::Open { .. }) {
+            return Err(NotPushed::Gone);
+        }
+        if body.len() > self.bounds.send {
+            return Err(NotPushed::TooLong {
+                limit: self.bounds.send,
+            });
+        }
+        let queued = self.line.outgoing.queued_bytes();
+        if queued > 0 && queued + body.len() > self.bounds.held_bytes {
+            return Err(NotPushed::Full);
+        }
+        self.line
+            .outgoing
+            .message(Head::Push { id: self.next_push }, body);
+        self.next_push += 1;
+        Ok(())
+    }
+
+    /// Tells the client to go elsewhere; what has been accepted is finished.
+    pub(crate) fn go_away(&mut self, code: u32, retry_after: Option<Duration>, text: &str) {
+        if let State::Open { .. } = self.state {
+            self.state = State::Draining;
+            let goodbye = GoAway {
+                code,
+                accepted: self.accepted,
+                retry_after,
+                text: text.into(),
+            };
+            Frame::GoAway(goodbye).encode(self.line.outgoing.control());
+        }
+    }
+
+    fn settle(&mut self, now: Instant, id: u64) -> bool {
+        let Some(request) = self.requests.remove(&id) else {
+            return false;
+        };
+        if let Request::Running { length } = request {
+            self.held -= length;
+        }
+        if let State::Open { idle_since } = &mut self.state {
+            *idle_since = now;
+        }
+        true
+    }
+
+    fn error(&mut self, id: u64, error: ErrorReply) {
+        let (code, text) = (error.code(), error.text().into());
+        self.line
+            .outgoing
+            .small(|out| Frame::Error { id, code, text }.encode(out));
+    }
+
+    fn refused(&mut self, id: u64, Refusal { code, retry_after }: Refusal) {
+        let retry_after = retry_after.map_or(0, millis);
+        self.line.outgoing.small(|out| {
+            Frame::Refused {
+                id,
+                code,
+                retry_after,
+            }
+            .encode(out)
+        });
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        inbound: Inbound,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        match inbound {
+            Inbound::Message(head, body) => self.message(now, head, body, effects)?,
+            Inbound::Begun { head, total, part } => self.begin(now, head, total, &part)?,
+            Inbound::StrayChunk { id } => {
+                if id > self.highest_id {
+                    return Err(Violation::ToNobody { name: "CHUNK", id }.into());
+                }
+            }
+            Inbound::Frame(Frame::Cancel { id }) => self.cancel(now, id, effects),
+            Inbound::Frame(Frame::GoAway(goodbye)) if goodbye.code == goodbye::VIOLATION => {
+                return Err(LossCause::SentAway(goodbye));
+            }
+            Inbound::Frame(Frame::GoAway(_)) => {}
+            Inbound::Frame(frame) => {
+                return Err(Violation::Unexpected { name: frame.name() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        now: Instant,
+        head: Head,
+        body: Bytes,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), Violation> {
+        match head {
+            Head::Request(request) => {
+                let coming = match self.requests.get(&request.id) {
+                    Some(Request::Coming { deadline }) => Some(*deadline),
+                    _ => None,
+                };
+                let deadline = match coming {
+                    Some(deadline) => deadline,
+                    None if self.accept(now, &request, body.len())? => deadline(now, &request),
+                    None => return Ok(()),
+                };
+                let id = request.id;
+                self.held += body.len();
+                self.requests
+                    .insert(id, Request::Running { length: body.len() });
+                effects.events.push(Event::Request { id, body, deadline });
+            }
+            Head::Notify { id } => {
+                self.check_id(id)?;
+                let open = matches!(self.state, State::Open { .. });
+                if open && body.len() <= self.bounds.receive {
+                    effects.events.push(Event::Notification { body });
+                }
+            }
+            _ => return Err(Violation::Unexpected { name: head.name() }),
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        head: Head,
+        total: u32,
+        part: &Bytes,
+    ) -> Result<(), Violation> {
+        match head {
+            Head::Request(request) => {
+                if !self.accept(now, &request, total as usize)? {
+                    return Ok(());
+                }
+                let deadline = deadline(now, &request);
+                self.requests
+                    .insert(request.id, Request::Coming { deadline });
+            }
+            Head::Notify { id } => {
+                self.check_id(id)?;
+                if self.line.assembly.contains(id) {
+                    return Err(Violation::IdInUse { id });
+                }
+                let open = matches!(self.state, State::Open { .. });
+                if !open || total as usize > self.bounds.receive {
+                    return Ok(());
+                }
+            }
+            _ => return Err(Violation::Unexpected { name: head.name() }),
+        }
+        self.line.assembly.begin(head, total, part)
+    }
+
+    /// Whether a request is taken. If not, it is refused or, after `GOAWAY`, ignored.
+    fn accept(
+        &mut self,
+        now: Instant,
+        request: &RequestHead,
+        length: usize,
+    ) -> Result<bool, Violation> {
+        let id = request.id;
+        self.check_id(id)?;
+        if self.requests.contains_key(&id) {
+            return Err(Violation::IdInUse { id });
+        }
+        match &mut self.state {
+            State::Open { idle_since } => *idle_since = now,
+            State::Draining | State::Dead => return Ok(false),
+        }
+        self.accepted += 1;
+        let code = if length > self.bounds.receive {
+            Refusal::TOO_LONG
+        } else if self.requests.len() >= self.bounds.in_flight {
+            Refusal::OVERLOADED
+        } else {
+            return Ok(true);
+        };
+        self.refused(
+            id,
+            Refusal {
+                code,
+                retry_after: None,
+            },
+        );
+        Ok(false)
+    }
+
+    fn check_id(&mut self, id: u64) -> Result<(), Violation> {
+        if id == 0 || id >= FIRST_PUSH - 1 {
+            return Err(Violation::IdOutOfRange { id });
+        }
+        self.highest_id = self.highest_id.max(id);
+        Ok(())
+    }
+
+    fn cancel(&mut self, now: Instant, id: u64, effects: &mut Effects<Event>) {
+        self.line.assembly.forget(id);
+        // A long answer may be half-way out.
+        self.line.outgoing.withdraw(id, Mark::Long);
+        if let Some(Request::Running { .. }) = self.requests.get(&id) {
+            effects.events.push(Event::Cancelled { id });
+        }
+        self.settle(now, id);
+    }
+}
+
+impl Session for Serving {
+    type Event = Event;
+
+    fn received(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        self.line.heard(now);
+        let mut frames = || -> Result<(), LossCause> {
+            while let Some(inbound) = self.line.next(input)? {
+                self.dispatch(now, inbound, effects)?;
+            }
+            Ok(())
+        };
+        let result = frames();
+        if let Err(LossCause::Violation(violation)) = &result {
+            self.line.complain(violation);
+        }
+        result
+    }
+
+    fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
+        self.line.transmit(now, out);
+    }
+
+    fn written(&mut self, now: Instant, bytes: usize, _: &mut Effects<Event>) {
+        self.line.written(now, bytes);
+    }
+
+    fn timeout(&mut self, now: Instant, _: &mut Effects<Event>) -> Result<(), LossCause> {
+        if !self.wants_input() {
+            // Who does not listen cannot judge.
+            self.line.heard(now);
+        }
+        if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
+            self.go_away(goodbye::IDLE, None, "");
+        }
+        self.line.timeout(now)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let line = self.line.next_deadline();
+        Some(self.idle_deadline().map_or(line, |idle| idle.min(line)))
+    }
+
+    fn wants_input(&self) -> bool {
+        let limit = self.bounds.held_bytes;
+        self.held < limit && self.line.outgoing.queued_bytes() < limit
+    }
+
+    fn wants_gather(&self) -> bool {
+        !self.requests.is_empty() && self.line.outgoing.queued_bytes() > 0
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self.state, State::Draining)
+            && self.requests.is_empty()
+            && self.line.outgoing.is_empty()
+    }
+
+    fn lost(&mut self, _: &Arc<Loss>, effects: &mut Effects<Event>) {
+        self.state = State::Dead;
+        effects
+            .events
+            .extend(self.requests.drain().map(|(id, _)| Event::Cancelled { id }));
+        self.held = 0;
+    }
+}
+
+impl Serving {
+    fn idle_deadline(&self) -> Option<Instant> {
+        match (self.state, self.bounds.idle_limit) {
+            (State::Open { idle_since }, Some(limit)) if self.requests.is_empty() => {
+                Some(idle_since + limit)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// When the caller's time is up. Too far away to count is as good as never.
+fn deadline(now: Instant, request: &RequestHead) -> Option<Instant> {
+    after(request.remaining).and_then(|remaining| now.checked_add(remaining))
+}

@@ -1,0 +1,149 @@
+//! What a handler gets, and what a handler is.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now;
+use crate::connection::{Connection, Tell};
+use crate::error::call::ErrorReply;
+use crate::proto::serving::{NotPushed, Serving};
+
+/// Answers calls. Any `Fn(Call) -> impl Future<Output = Result<Bytes, ErrorReply>>` is one.
+///
+/// Handlers run concurrently, on their own tasks, in any order. A panic is answered with
+/// [`ErrorReply::HANDLER_PANICKED`] and hurts nobody else.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one call. The future is not dropped when the caller goes away, so that work is not cut off half-way:
+    /// ask [`Call::is_cancelled`] or await [`Call::cancelled`]. It is dropped only when a graceful shutdown runs out of
+    /// time.
+    fn call(&self, call: Call) -> impl Future<Output = Result<Bytes, ErrorReply>> + Send;
+
+    /// Takes a notification; does nothing unless overridden.
+    fn notified(&self, notification: Call) -> impl Future<Output = ()> + Send {
+        async move { drop(notification) }
+    }
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(Call) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Bytes, ErrorReply>> + Send,
+{
+    fn call(&self, call: Call) -> impl Future<Output = Result<Bytes, ErrorReply>> + Send {
+        self(call)
+    }
+}
+
+/// A call, or a notification, that is being served.
+#[derive(Debug)]
+pub struct Call {
+    pub(crate) body: Bytes,
+    pub(crate) peer: SocketAddr,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) pusher: Pusher,
+}
+
+impl Call {
+    /// What the caller sent.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// What the caller sent, to be kept.
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// How long the caller will still wait; `None` if it set no deadline. Zero when its time is up.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline
+            .map(|deadline| deadline.saturating_duration_since(now()))
+    }
+
+    /// Whether the caller has gone: it cancelled the call, its time was up, or its connection died.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
+    }
+
+    /// Returns when the caller has gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # use steadfast::{Bytes, Call, ErrorReply};
+    /// # async fn compute(body: &Bytes) -> Bytes { body.clone() }
+    /// async fn handle(call: Call) -> Result<Bytes, ErrorReply> {
+    ///     tokio::select! {
+    ///         result = compute(call.body()) => Ok(result),
+    ///         () = call.cancelled() => Err(ErrorReply::new(499, "the caller has gone")),
+    ///     }
+    /// }
+    /// ```
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// A way to send messages to this client, also after this call.
+    pub fn pusher(&self) -> Pusher {
+        self.pusher.clone()
+    }
+}
+
+/// Sends messages to one client that answer nothing. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pusher(pub(crate) Connection<Serving>);
+
+impl Pusher {
+    /// Queues a message for the client; its [`Pool::pushes`](crate::Pool::pushes) yields it.
+    /// That it was queued does not mean that it arrives.
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing was queued then.
+    pub fn push(&self, body: impl Into<Bytes>) -> Result<(), PushError> {
+        let body = body.into();
+        self.0.with(|serving| match serving.push(&body) {
+            Ok(()) => (Ok(()), Tell::Owner),
+            Err(NotPushed::Gone) => (Err(PushError::Gone), Tell::Nobody),
+            Err(NotPushed::Full) => (Err(PushError::Full), Tell::Nobody),
+            Err(NotPushed::TooLong { limit }) => (
+                Err(PushError::TooLong {
+                    length: body.len(),
+                    limit,
+                }),
+                Tell::Nobody,
+            ),
+        })
+    }
+}
+
+/// Why a push was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The client's connection is lost or draining.
+    #[error("the client's connection is gone")]
+    Gone,
+    /// The client reads more slowly than it is pushed to.
+    #[error("the client's queue is full")]
+    Full,
+    /// It is longer than the client accepts.
+    #[error("push of {length} bytes exceeds the limit of {limit}")]
+    TooLong {
+        /// The push's length in bytes.
+        length: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+}

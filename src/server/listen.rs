@@ -1,0 +1,221 @@
+//! The listening socket: accepting, turning away, shutting down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::error::config::CloseError;
+use crate::proto::native::{Frame, InstanceId, millis};
+use crate::server::call::Handler;
+use crate::server::serve::{Shared, serve, turn_away};
+use crate::server::settings::{BindError, ServerBuilder};
+
+/// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// So many clients are turned away with an explanation at a time; others are just closed.
+const TURNED_AWAY: usize = 64;
+
+/// The serving end of [`Native`](crate#the-protocol): accepts connections and runs a [`Handler`] for each call.
+#[derive(Debug)]
+pub struct Server {
+    settings: ServerBuilder,
+    listener: TcpListener,
+    instance: InstanceId,
+    control: ServerHandle,
+}
+
+/// Shuts a server down from elsewhere. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    shutdown: Arc<watch::Sender<Option<Duration>>>,
+}
+
+impl Server {
+    /// Settings for a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Listens with the default settings.
+    ///
+    /// # Errors
+    /// [`BindError::Os`] if the operating system refused the address.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use steadfast::{Call, Server};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::bind("0.0.0.0:7000").await?;
+    /// server.serve(|call: Call| async move { Ok(call.into_body()) }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn bind(address: impl ToSocketAddrs) -> Result<Self, BindError> {
+        Self::builder().bind(address).await
+    }
+
+    pub(crate) fn new(
+        settings: ServerBuilder,
+        listener: TcpListener,
+        instance: InstanceId,
+    ) -> Self {
+        let control = ServerHandle {
+            shutdown: Arc::new(watch::Sender::new(None)),
+        };
+        Self {
+            settings,
+            listener,
+            instance,
+            control,
+        }
+    }
+
+    /// The address that it listens on; tells the port that the operating system chose for port 0.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The id that tells clients this server from the one that ran here before.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// The handle that shuts it down.
+    pub fn handle(&self) -> ServerHandle {
+        self.control.clone()
+    }
+
+    /// Serves until [`ServerHandle::shutdown`] is called and everything is finished. Errors of single connections do
+    /// not end it.
+    ///
+    /// # Errors
+    /// [`CloseError`] if a shutdown ran out of time: it says how many handlers were cut off.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the server at once: connections are closed, handlers dropped.
+    pub async fn serve(self, handler: impl Handler) -> Result<(), CloseError> {
+        let Self {
+            settings,
+            listener,
+            instance,
+            control,
+        } = self;
+        let mut shutdown = control.shutdown.subscribe();
+        let killed = CancellationToken::new();
+        let _kill_on_drop = killed.clone().drop_guard();
+        let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
+        let shared = Arc::new(Shared {
+            handlers: Semaphore::new(settings.handlers),
+            settings,
+            instance,
+            handler,
+            draining: CancellationToken::new(),
+            killed: killed.clone(),
+            tasks: tasks.clone(),
+        });
+        let limit = tokio::select! {
+            () = accept(&listener, &shared, &connections) => Duration::ZERO,
+            limit = requested(&mut shutdown) => limit,
+        };
+        drop(listener);
+        info!(?limit, "shutting down");
+        shared.draining.cancel();
+        connections.close();
+        tasks.close();
+        let finished = async {
+            connections.wait().await;
+            tasks.wait().await;
+        };
+        let in_time = timeout(limit, finished).await.is_ok();
+        let unfinished = if in_time { 0 } else { tasks.len() };
+        killed.cancel();
+        connections.wait().await;
+        tasks.wait().await;
+        if unfinished == 0 {
+            Ok(())
+        } else {
+            Err(CloseError { unfinished })
+        }
+    }
+}
+
+impl ServerHandle {
+    /// Asks the server to stop: it accepts no connections and no new calls, tells clients to go elsewhere, finishes the
+    /// calls that it has accepted, and closes with FIN. What is not finished after `limit` is cut off.
+    /// [`Server::serve`] returns when that is done. Further calls change nothing.
+    pub fn shutdown(&self, limit: Duration) {
+        self.shutdown
+            .send_if_modified(|wanted| wanted.is_none() && wanted.insert(limit) == &limit);
+    }
+}
+
+async fn requested(shutdown: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    loop {
+        if let Some(limit) = *shutdown.borrow_and_update() {
+            return limit;
+        }
+        if shutdown.changed().await.is_err() {
+            // Nobody can ask any more. (The server's own handle is a sender, so this does not come to pass.)
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn accept<H: Handler>(
+    listener: &TcpListener,
+    shared: &Arc<Shared<H>>,
+    connections: &TaskTracker,
+) {
+    let free = Arc::new(Semaphore::new(shared.settings.connections));
+    let explaining = Arc::new(Semaphore::new(TURNED_AWAY));
+    let mut number = 0;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // ECONNABORTED concerns one connection; all others (EMFILE, ENOBUFS) would spin.
+                if error.kind() != std::io::ErrorKind::ConnectionAborted {
+                    warn!(%error, "cannot accept connections");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+                continue;
+            }
+        };
+        number += 1;
+        let Ok(place) = free.clone().try_acquire_owned() else {
+            warn!(%peer, limit = shared.settings.connections, "client turned away");
+            if let Ok(turn) = explaining.clone().try_acquire_owned() {
+                let retry_after = millis(shared.settings.busy_retry_after);
+                let text = "too many connections".into();
+                let killed = shared.killed.clone();
+                connections.spawn(async move {
+                    let answer = Frame::Busy {
+                        code: 1,
+                        retry_after,
+                        text,
+                    };
+                    killed.run_until_cancelled(turn_away(stream, answer)).await;
+                    drop(turn);
+                });
+            }
+            continue;
+        };
+        let (shared, killed) = (shared.clone(), shared.killed.clone());
+        connections.spawn(async move {
+            killed
+                .run_until_cancelled(serve(shared, stream, peer, number))
+                .await;
+            drop(place);
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! What a service sets before it listens. Everything is checked in [`ServerBuilder::bind`].
+
+use std::time::Duration;
+
+use tokio::net::{TcpListener, ToSocketAddrs};
+
+use crate::error::config::ConfigError;
+use crate::error::os::OsError;
+use crate::policy::{Heartbeat, SocketOptions, number, time};
+use crate::proto::native::InstanceId;
+use crate::server::listen::Server;
+
+/// Settings of a [`Server`] to be. Made by [`Server::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before `bind`"]
+pub struct ServerBuilder {
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) socket: SocketOptions,
+    pub(crate) connections: usize,
+    pub(crate) busy_retry_after: Duration,
+    pub(crate) handlers: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) message: usize,
+    pub(crate) held_bytes: usize,
+    pub(crate) handshake: Duration,
+    pub(crate) idle_limit: Option<Duration>,
+}
+
+/// A server cannot listen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// A setting is out of its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The operating system refused, most often because something listens there already.
+    #[error("cannot listen: {0}")]
+    Os(#[source] OsError),
+}
+
+impl ServerBuilder {
+    /// How a silent client is found out. Default: ping after 5 s of silence, give up after 10 s more.
+    pub fn heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat, ..self }
+    }
+
+    /// Options of the TCP sockets.
+    pub fn socket(self, socket: SocketOptions) -> Self {
+        Self { socket, ..self }
+    }
+
+    /// Connections at a time; those beyond are answered `BUSY`. 1 to 1,000,000, default 10,000.
+    ///
+    /// Too few: clients are turned away. Too many: descriptors run out (`EMFILE`), and then connections hang unanswered
+    /// in the kernel's backlog.
+    pub fn connections(self, connections: usize) -> Self {
+        Self {
+            connections,
+            ..self
+        }
+    }
+
+    /// What a client that is turned away is told to wait before it comes again. 0 to 1 h, default 1 s.
+    pub fn busy_retry_after(self, wait: Duration) -> Self {
+        Self {
+            busy_retry_after: wait,
+            ..self
+        }
+    }
+
+    /// Handlers that run at a time, over all connections; requests beyond wait for their turn. 1 to 1,000,000,
+    /// default 4,096.
+    pub fn handlers(self, handlers: usize) -> Self {
+        Self { handlers, ..self }
+    }
+
+    /// Requests of one connection that have no answer yet; those beyond are refused. 1 to 1,000,000, default 16,384.
+    pub fn in_flight(self, requests: usize) -> Self {
+        Self {
+            in_flight: requests,
+            ..self
+        }
+    }
+
+    /// The longest request, in bytes. 1 to 2^31, default 16 MiB. A client can make this side hold 16 of that size per
+    /// connection while they come in.
+    pub fn message(self, bytes: usize) -> Self {
+        Self {
+            message: bytes,
+            ..self
+        }
+    }
+
+    /// Bytes per connection of requests being worked on, and again of answers that wait to be sent. Above it nothing
+    /// more is read from that connection until there is room. At least 1, default 64 MiB.
+    pub fn held_bytes(self, bytes: usize) -> Self {
+        Self {
+            held_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// The time for a new connection's `HELLO`. 1 ms to 1 h, default 5 s.
+    pub fn handshake(self, limit: Duration) -> Self {
+        Self {
+            handshake: limit,
+            ..self
+        }
+    }
+
+    /// Closes connections without calls after so long. 10 ms to 24 h, default: never.
+    pub fn idle_limit(self, limit: Duration) -> Self {
+        Self {
+            idle_limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// Listens. From now on clients can connect; they are answered once [`Server::serve`] runs.
+    ///
+    /// # Errors
+    /// [`BindError`]: a setting is out of its range, or the operating system refused the address.
+    pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
+        self.check()?;
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| BindError::Os(error.into()))?;
+        Ok(Server::new(self, listener, InstanceId(instance)))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let (zero, ms, hour) = (
+            Duration::ZERO,
+            Duration::from_millis(1),
+            Duration::from_secs(3600),
+        );
+        self.heartbeat.check()?;
+        number("connections", self.connections as u64, 1..=1_000_000)?;
+        number("handlers", self.handlers as u64, 1..=1_000_000)?;
+        number("in_flight", self.in_flight as u64, 1..=1_000_000)?;
+        number("message", self.message as u64, 1..=1 << 31)?;
+        number("held_bytes", self.held_bytes as u64, 1..=u64::MAX)?;
+        time("handshake", self.handshake, &(ms..=hour))?;
+        time("busy_retry_after", self.busy_retry_after, &(zero..=hour))?;
+        match self.idle_limit {
+            Some(limit) => time("idle_limit", limit, &(ms * 10..=hour * 24)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Default for ServerBuilder {
+    fn default() -> Self {
+        Self {
+            heartbeat: Heartbeat::default(),
+            socket: SocketOptions::default(),
+            connections: 10_000,
+            busy_retry_after: Duration::from_secs(1),
+            handlers: 4096,
+            in_flight: 16_384,
+            message: 16 << 20,
+            held_bytes: 64 << 20,
+            handshake: Duration::from_secs(5),
+            idle_limit: None,
+        }
+    }
+}
