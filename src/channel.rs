@@ -314,7 +314,7 @@ impl Dialer {
             address = address.map(tracing::field::display),
             instance = %welcome.instance,
         );
-        let capacity = (welcome.max_in_flight as usize).min(settings.limits.in_flight);
+        let capacity = (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight);
         let connection = Connection::new(client_session(settings, &welcome));
         let about = About {
             endpoint: settings.endpoint.text().clone(),

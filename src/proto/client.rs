@@ -23,7 +23,7 @@ use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::line::{Inbound, Line};
-use crate::proto::native::{FIRST_PUSH, Frame, Head, RequestHead, after, goodbye, millis};
+use crate::proto::native::{Frame, Head, PUSH_BIT, RequestHead, after, goodbye, millis};
 use crate::proto::outgoing::{Mark, Withdrawn};
 use crate::proto::session::{Effects, Session};
 
@@ -150,7 +150,7 @@ impl Client {
             notifications: VecDeque::new(),
             requests: 0,
             highest_id: 0,
-            highest_push: FIRST_PUSH - 1,
+            highest_push: PUSH_BIT,
             bounds,
         }
     }
@@ -355,6 +355,7 @@ impl Client {
         match head {
             Head::Reply { id } => {
                 self.check_known("REPLY", id)?;
+                self.line.assembly.forget(id);
                 self.answered(id, Answer::Reply(body), effects);
             }
             Head::Push { id } => {
@@ -394,7 +395,7 @@ impl Client {
     }
 
     fn check_known(&self, name: &'static str, id: u64) -> Result<(), Violation> {
-        let highest = if id >= FIRST_PUSH {
+        let highest = if id & PUSH_BIT != 0 {
             self.highest_push
         } else {
             self.highest_id
@@ -407,8 +408,11 @@ impl Client {
     }
 
     fn check_push(&mut self, id: u64) -> Result<(), Violation> {
-        if id < FIRST_PUSH {
+        if id & PUSH_BIT == 0 {
             return Err(Violation::IdOutOfRange { id });
+        }
+        if self.line.assembly.contains(id) {
+            return Err(Violation::IdInUse { id });
         }
         self.highest_push = self.highest_push.max(id);
         Ok(())

@@ -15,8 +15,8 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const MAX_PART: usize = 65_536;
 /// Long messages in transit at once, in each direction of a connection.
 pub(crate) const MAX_UNFINISHED: usize = 16;
-/// The first id that a server gives to a push; clients' ids are below.
-pub(crate) const FIRST_PUSH: u64 = (1 << 63) + 1;
+/// Set in the ids that a server gives to pushes, clear in those of clients.
+pub(crate) const PUSH_BIT: u64 = 1 << 63;
 const MAGIC: [u8; 8] = *b"STEADFST";
 const MAX_TEXT: usize = 1024;
 const MORE: u8 = 0x01;

@@ -18,7 +18,7 @@ use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::line::{Inbound, Line};
-use crate::proto::native::{FIRST_PUSH, Frame, Head, RequestHead, after, goodbye, millis};
+use crate::proto::native::{Frame, Head, PUSH_BIT, RequestHead, after, goodbye, millis};
 use crate::proto::outgoing::Mark;
 use crate::proto::session::{Effects, Session};
 
@@ -106,7 +106,7 @@ impl Serving {
             held: 0,
             accepted: 0,
             highest_id: 0,
-            next_push: FIRST_PUSH,
+            next_push: PUSH_BIT + 1,
             bounds,
         }
     }
@@ -242,7 +242,12 @@ impl Serving {
         match head {
             Head::Request(request) => {
                 let coming = match self.requests.get(&request.id) {
-                    Some(Request::Coming { deadline }) => Some(*deadline),
+                    // Not while its parts are still coming: then this is a second one with its id.
+                    Some(Request::Coming { deadline })
+                        if !self.line.assembly.contains(request.id) =>
+                    {
+                        Some(*deadline)
+                    }
                     _ => None,
                 };
                 let deadline = match coming {
@@ -257,7 +262,7 @@ impl Serving {
                 effects.events.push(Event::Request { id, body, deadline });
             }
             Head::Notify { id } => {
-                self.check_id(id)?;
+                self.check_unused(id)?;
                 let open = matches!(self.state, State::Open { .. });
                 if open && body.len() <= self.bounds.receive {
                     effects.events.push(Event::Notification { body });
@@ -285,10 +290,7 @@ impl Serving {
                     .insert(request.id, Request::Coming { deadline });
             }
             Head::Notify { id } => {
-                self.check_id(id)?;
-                if self.line.assembly.contains(id) {
-                    return Err(Violation::IdInUse { id });
-                }
+                self.check_unused(id)?;
                 let open = matches!(self.state, State::Open { .. });
                 if !open || total as usize > self.bounds.receive {
                     return Ok(());
@@ -307,7 +309,7 @@ impl Serving {
         length: usize,
     ) -> Result<bool, Violation> {
         let id = request.id;
-        self.check_id(id)?;
+        self.check_unused(id)?;
         if self.requests.contains_key(&id) {
             return Err(Violation::IdInUse { id });
         }
@@ -333,9 +335,12 @@ impl Serving {
         Ok(false)
     }
 
-    fn check_id(&mut self, id: u64) -> Result<(), Violation> {
-        if id == 0 || id >= FIRST_PUSH - 1 {
+    fn check_unused(&mut self, id: u64) -> Result<(), Violation> {
+        if id == 0 || id & PUSH_BIT != 0 {
             return Err(Violation::IdOutOfRange { id });
+        }
+        if self.line.assembly.contains(id) {
+            return Err(Violation::IdInUse { id });
         }
         self.highest_id = self.highest_id.max(id);
         Ok(())

@@ -137,8 +137,8 @@ class End:
             name, payload = cut_frame(self.buffer)
             if payload is None:
                 return
-            if name and name not in (self.EXPECTED if self.peer else self.EXPECTED_FIRST):
-                raise Violation(f"unexpected {name}")
+            if (name or not self.peer) and name not in (self.EXPECTED if self.peer else self.EXPECTED_FIRST):
+                raise Violation(f"unexpected {name or 'unknown kind'}")
             if name:
                 getattr(self, "on_" + name.lower())(name, decode(name, payload))
 
@@ -163,7 +163,7 @@ class End:
             return
         name, first, body = self.unfinished[ident]
         body += chunk["data"]
-        if not chunk["data"] or len(body) > first["total"] or (last and len(body) < first["total"]):
+        if not chunk["data"] or len(body) > first["total"] or last != (len(body) == first["total"]):
             raise Violation(f"message of {first['total']} bytes announced, {len(body)} came")
         if last:
             del self.unfinished[ident]
@@ -625,6 +625,7 @@ def violation_vectors():
             ("empty first part", first(10, b""), "message of 10 bytes announced, 0 came"),
             ("more than announced", first(10) + chunk(b"efgh") + chunk(b"ijk", "LAST"),
              "message of 10 bytes announced, 11 came"),
+            ("all without LAST", first(10) + chunk(b"efghij"), "message of 10 bytes announced, 10 came"),
             ("less than announced", first(10) + chunk(b"efgh", "LAST"), "message of 10 bytes announced, 8 came"),
             ("empty CHUNK", first(10) + chunk(b"efgh") + chunk(b""), "message of 10 bytes announced, 8 came"))]
         if to == "client":
