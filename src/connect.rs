@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::endpoint::Endpoint;
 use crate::error::connect::{ConnectCause, Phase};
 use crate::error::os::OsError;
-use crate::policy::{Heartbeat, SocketOptions, Timeouts};
+use crate::limits::{SocketOptions, Timeouts};
+use crate::policy::Heartbeat;
 
 /// The "Connection Attempt Delay" of RFC 8305, section 5: the next address is tried so long after the one before.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -36,9 +37,7 @@ pub struct Connected {
 
 impl std::fmt::Debug for Connected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connected")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Connected").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -83,19 +82,11 @@ impl Connect for Tcp {
             let (stream, address) = match timeout_at(Instant::now() + limit, race).await {
                 Ok(Ok(connected)) => connected,
                 Ok(Err((cause, address))) => {
-                    return Err(NotConnected {
-                        phase: Phase::Connect,
-                        cause,
-                        address,
-                    });
+                    return Err(NotConnected { phase: Phase::Connect, cause, address });
                 }
                 Err(_) => {
                     let cause = ConnectCause::TimedOut { limit };
-                    return Err(NotConnected {
-                        phase: Phase::Connect,
-                        cause,
-                        address: tried,
-                    });
+                    return Err(NotConnected { phase: Phase::Connect, cause, address: tried });
                 }
             };
             set_options(&stream, &self.options, &self.heartbeat).map_err(|error| NotConnected {
@@ -103,10 +94,7 @@ impl Connect for Tcp {
                 cause: ConnectCause::Os(error.into()),
                 address: Some(address),
             })?;
-            Ok(Connected {
-                transport: Box::new(stream),
-                address: Some(address),
-            })
+            Ok(Connected { transport: Box::new(stream), address: Some(address) })
         })
     }
 }
@@ -129,20 +117,15 @@ impl Tcp {
             Ok(Err(error)) => ConnectCause::Os(error.into()),
             Err(_) => ConnectCause::TimedOut { limit },
         };
-        Err(NotConnected {
-            phase: Phase::Resolve,
-            cause,
-            address: None,
-        })
+        Err(NotConnected { phase: Phase::Resolve, cause, address: None })
     }
 }
 
 /// Both address families in turns, each in the resolver's order (RFC 8305, section 4).
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut one, mut other): (Vec<_>, Vec<_>) = addresses
-        .into_iter()
-        .partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut one, mut other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
     one.reverse();
     other.reverse();
     let mut mixed = Vec::new();
@@ -239,13 +222,7 @@ mod tests {
     fn address_families_take_turns() {
         let addresses = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "1.1.1.2:1"];
         let addresses = addresses.map(|address| address.parse().unwrap()).to_vec();
-        let mixed: Vec<_> = interleave(addresses)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(
-            mixed,
-            ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]
-        );
+        let mixed: Vec<_> = interleave(addresses).iter().map(ToString::to_string).collect();
+        assert_eq!(mixed, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]);
     }
 }

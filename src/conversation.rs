@@ -34,10 +34,7 @@ impl Conversation {
     /// # Cancel safety
     /// Dropping the future cancels the call.
     pub async fn call(&mut self, body: impl Into<Bytes>) -> Result<Bytes, CallError> {
-        let kind = Kind::Request {
-            repeatable: false,
-            resent: false,
-        };
+        let kind = Kind::Request { repeatable: false, resent: false };
         match self.exchange(kind, body.into()).await? {
             Answer::Reply(reply) => Ok(reply),
             _ => Ok(Bytes::new()),
@@ -52,9 +49,7 @@ impl Conversation {
     /// # Cancel safety
     /// Dropping the future may or may not prevent the notification.
     pub async fn notify(&mut self, body: impl Into<Bytes>) -> Result<(), CallError> {
-        self.exchange(Kind::Notification, body.into())
-            .await
-            .map(drop)
+        self.exchange(Kind::Notification, body.into()).await.map(drop)
     }
 
     /// Which of the pool's connections this is, counted from 1.
@@ -70,17 +65,8 @@ impl Conversation {
     async fn exchange(&mut self, kind: Kind, body: Bytes) -> Result<Answer, CallError> {
         let started = now();
         let (id, oldest) = self.board.issue();
-        let _issued = Issued {
-            board: &self.board,
-            id,
-        };
-        let start = Start {
-            id,
-            kind,
-            body: &body,
-            deadline: self.deadline,
-            oldest,
-        };
+        let _issued = Issued { board: &self.board, id };
+        let start = Start { id, kind, body: &body, deadline: self.deadline, oldest };
         let result = Exchange::new(&self.connection, start).await;
         let failed = match result {
             Ok(answer) => match failure(answer, self.deadline.saturating_duration_since(started)) {
@@ -90,13 +76,7 @@ impl Conversation {
             Err(not_taken) => (Outcome::NotSent, refused_here(not_taken, body.len())),
         };
         let elapsed = now().saturating_duration_since(started);
-        Err(CallError::new(
-            failed,
-            Stopped::Final,
-            1,
-            elapsed,
-            self.board.endpoint().clone(),
-        ))
+        Err(CallError::new(failed, Stopped::Final, 1, elapsed, self.board.endpoint().clone()))
     }
 }
 
@@ -119,11 +99,7 @@ pub(crate) fn failure(
     limit: std::time::Duration,
 ) -> Result<Answer, (Outcome, CallCause)> {
     let unless = |sent| {
-        if sent {
-            Outcome::Indeterminate
-        } else {
-            Outcome::NotSent
-        }
+        if sent { Outcome::Indeterminate } else { Outcome::NotSent }
     };
     Err(match answer {
         Answer::Reply(_) | Answer::Written => return Ok(answer),
@@ -132,14 +108,7 @@ pub(crate) fn failure(
         Answer::SentAway(goodbye) => (Outcome::Refused, CallCause::SentAway(goodbye)),
         Answer::Expired { sent } => {
             let stage = if sent { Stage::Reply } else { Stage::Sending };
-            (
-                unless(sent),
-                CallCause::TimedOut {
-                    limit,
-                    stage,
-                    outage: None,
-                },
-            )
+            (unless(sent), CallCause::TimedOut { limit, stage, outage: None })
         }
         Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
     })

@@ -23,15 +23,8 @@ impl Endpoint {
     /// [`ConfigError::Endpoint`] with what is wrong. The text is not trimmed: a blank is an error.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         split(text)
-            .map(|(host, port)| Self {
-                text: text.into(),
-                host: host.into(),
-                port,
-            })
-            .map_err(|cause| ConfigError::Endpoint {
-                endpoint: text.into(),
-                cause,
-            })
+            .map(|(host, port)| Self { text: text.into(), host: host.into(), port })
+            .map_err(|cause| ConfigError::Endpoint { endpoint: text.into(), cause })
     }
 
     /// The host name or address, an IPv6 address without its brackets.
@@ -77,8 +70,7 @@ fn split(text: &str) -> Result<(&str, u16), EndpointError> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or(EndpointError::BadHost)?;
-            host.parse::<Ipv6Addr>()
-                .map_err(|_| EndpointError::BadHost)?;
+            host.parse::<Ipv6Addr>().map_err(|_| EndpointError::BadHost)?;
             let port = rest.strip_prefix(':').ok_or(EndpointError::NoPort)?;
             (host, port)
         }
@@ -105,9 +97,7 @@ fn is_name(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };

@@ -36,22 +36,8 @@ enum State {
 
 impl<'a> Exchange<'a> {
     pub(crate) fn new(connection: &'a Connection<Client>, start: Start<'a>) -> Self {
-        let Start {
-            id,
-            kind,
-            body,
-            deadline,
-            oldest,
-        } = start;
-        Self {
-            connection,
-            id,
-            kind,
-            body,
-            deadline,
-            oldest,
-            state: State::New,
-        }
+        let Start { id, kind, body, deadline, oldest } = start;
+        Self { connection, id, kind, body, deadline, oldest, state: State::New }
     }
 }
 
@@ -59,24 +45,11 @@ impl Future for Exchange<'_> {
     type Output = Result<Answer, NotTaken>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self {
-            connection,
-            id,
-            kind,
-            body,
-            deadline,
-            oldest,
-            state,
-        } = &mut *self;
+        let Self { connection, id, kind, body, deadline, oldest, state } = &mut *self;
         match state {
             State::New => {
-                let start = Start {
-                    id: *id,
-                    kind: *kind,
-                    body,
-                    deadline: *deadline,
-                    oldest: *oldest,
-                };
+                let start =
+                    Start { id: *id, kind: *kind, body, deadline: *deadline, oldest: *oldest };
                 let now = now();
                 let taken = connection.with(|client| match client.start(now, &start, cx.waker()) {
                     Ok(()) => (Ok(()), Tell::Owner),
@@ -110,11 +83,7 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if self.state == State::InFlight {
             self.connection.with(|client| {
-                let tell = if client.abandon(self.id) {
-                    Tell::Owner
-                } else {
-                    Tell::Nobody
-                };
+                let tell = if client.abandon(self.id) { Tell::Owner } else { Tell::Nobody };
                 ((), tell)
             });
         }

@@ -34,19 +34,13 @@ pub struct Subscription<T> {
 
 impl<T: Clone> FanOut<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            readers: Mutex::new(Vec::new()),
-            capacity,
-        }
+        Self { readers: Mutex::new(Vec::new()), capacity }
     }
 
     pub(crate) fn subscribe(&self) -> Subscription<T> {
         let (sender, queue) = channel(self.capacity);
         let missed = Arc::new(AtomicU64::new(0));
-        let reader = Reader {
-            queue: sender,
-            missed: missed.clone(),
-        };
+        let reader = Reader { queue: sender, missed: missed.clone() };
         self.lock().push(reader);
         Subscription { queue, missed }
     }
@@ -121,10 +115,7 @@ mod tests {
         }
         let mut fresh = source.subscribe();
         source.send(&5);
-        assert_eq!(
-            (slow.try_next(), slow.try_next(), slow.try_next()),
-            (Some(0), Some(1), None)
-        );
+        assert_eq!((slow.try_next(), slow.try_next(), slow.try_next()), (Some(0), Some(1), None));
         assert_eq!(slow.missed(), 4);
         assert_eq!((fresh.try_next(), fresh.missed()), (Some(5), 0));
     }

@@ -29,23 +29,13 @@ pub(crate) async fn greet(
     match Frame::decode(payload).map_err(ConnectCause::Violation)? {
         Frame::Welcome(welcome) if welcome.version == VERSION => Ok((welcome, input)),
         Frame::Welcome(Welcome { version, .. }) => {
-            Err(ConnectCause::Violation(Violation::VersionNotOffered {
-                version,
-            }))
+            Err(ConnectCause::Violation(Violation::VersionNotOffered { version }))
         }
-        Frame::Busy {
-            code,
-            retry_after,
-            text,
-        } => Err(ConnectCause::Busy {
-            code,
-            retry_after: after(retry_after),
-            text,
-        }),
+        Frame::Busy { code, retry_after, text } => {
+            Err(ConnectCause::Busy { code, retry_after: after(retry_after), text })
+        }
         Frame::Reject { code, text } => Err(ConnectCause::Rejected { code, text }),
-        frame => Err(ConnectCause::Violation(Violation::Unexpected {
-            name: frame.name(),
-        })),
+        frame => Err(ConnectCause::Violation(Violation::Unexpected { name: frame.name() })),
     }
 }
 
@@ -57,9 +47,7 @@ pub(crate) async fn await_hello(
     let payload = receive(transport, &mut input).await?;
     match Frame::decode(payload).map_err(ConnectCause::Violation)? {
         Frame::Hello(hello) => Ok((hello, input)),
-        frame => Err(ConnectCause::Violation(Violation::Unexpected {
-            name: frame.name(),
-        })),
+        frame => Err(ConnectCause::Violation(Violation::Unexpected { name: frame.name() })),
     }
 }
 

@@ -1,25 +1,71 @@
-#![doc = "placeholder"]
+//! A connection pool over framed TCP streams, for services that talk to each other on an intranet.
+//!
+//! It replaces raw send/recv loops and ends their bugs: two messages read as one, a dead connection used for minutes
+//! after the server was restarted, a reply lost because the server closed early, a retry that ran an order twice.
+//! Connections are kept alive by heartbeats and made again with backoff; what is safe to retry is retried; and a call
+//! that fails says truthfully whether it [may have run](Outcome).
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{Call, Pool, Server};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // The serving end: one async function from a call to its answer.
+//!     let server = Server::bind("127.0.0.1:0").await?;
+//!     let address = server.local_addr()?.to_string();
+//!     tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
+//!
+//!     // The calling end: bytes in, bytes out, over connections that outlive the server process.
+//!     let pool = Pool::builder(address).build()?;
+//!     assert_eq!(pool.call("hello").await?, "hello");
+//!
+//!     // Harmless to run twice, so it is tried again when the server dies in the middle of it.
+//!     let request = pool.request("price of apples").idempotent();
+//!     let reply = request.timeout(Duration::from_millis(500)).send().await?;
+//!     assert_eq!(reply, "price of apples");
+//!     pool.close(Duration::from_secs(1)).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where to look
+//! - Calling: [`Pool`], [`Builder`], [`Request`]; what went wrong: [`CallError`], [`Outcome`], [`CallCause`].
+//! - Serving: [`Server`], [`Handler`], [`Call`].
+//! - Policies, with their defaults and the harm of too little and too much: [`Heartbeat`], [`Reconnect`], [`Retry`],
+//!   [`Limits`], [`Timeouts`], [`SocketOptions`].
+//! - What happens to the connections: [`Pool::events`], [`Pool::watch`], [`Pool::status`], and `tracing` spans
+//!   (`connection`, `client`) and events with fields.
+//!
+//! # The protocol
+//! Both ends speak `Native`, version 1, which `docs/protocol.md` in the repository specifies byte by byte, so that a
+//! peer can be written in any language.
 
 mod channel;
 mod clock;
 mod connect;
 mod connection;
 mod conversation;
+mod dialer;
+mod driver;
 mod endpoint;
 mod error;
 mod event;
 mod exchange;
 mod fan_out;
 mod handshake;
+mod limits;
 mod policy;
 mod pool;
 mod proto;
 mod server;
 mod switchboard;
 
-pub use crate::channel::BoxError;
+pub use bytes::Bytes;
+
 pub use crate::connect::{Connect, Connected, Connecting, NotConnected, Transport};
 pub use crate::conversation::Conversation;
+pub use crate::dialer::BoxError;
 pub use crate::endpoint::Endpoint;
 pub use crate::error::call::{
     CallCause, CallError, ErrorReply, Outcome, Overload, Refusal, Stage, Stopped,
@@ -31,9 +77,8 @@ pub use crate::error::os::OsError;
 pub use crate::error::violation::Violation;
 pub use crate::event::{Event, State, Status};
 pub use crate::fan_out::Subscription;
-pub use crate::policy::{
-    Connections, Heartbeat, Limits, Reconnect, Retry, SocketOptions, Timeouts,
-};
+pub use crate::limits::{Connections, Limits, SocketOptions, Timeouts};
+pub use crate::policy::{Heartbeat, Reconnect, Retry};
 pub use crate::pool::builder::Builder;
 pub use crate::pool::handle::Pool;
 pub use crate::pool::request::Request;
@@ -41,4 +86,3 @@ pub use crate::proto::native::InstanceId;
 pub use crate::server::call::{Call, Handler, PushError, Pusher};
 pub use crate::server::listen::{Server, ServerHandle};
 pub use crate::server::settings::{BindError, ServerBuilder};
-pub use bytes::Bytes;

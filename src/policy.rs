@@ -23,10 +23,7 @@ impl Heartbeat {
     /// Too little: idle connections cost traffic and battery, and a busy peer is asked needlessly.
     /// Too much: firewalls forget the flow (some after 60 s), and a dead peer is noticed late.
     pub fn every(every: Duration) -> Self {
-        Self {
-            every,
-            give_up_after: every * 2,
-        }
+        Self { every, give_up_after: every * 2 }
     }
 
     /// Takes the peer for dead so long after an unanswered ping. 10 ms to 1 h, default 10 s.
@@ -35,10 +32,7 @@ impl Heartbeat {
     /// healthy connection. Too much: calls into a dead connection wait for their deadline.
     #[must_use]
     pub fn give_up_after(self, give_up_after: Duration) -> Self {
-        Self {
-            give_up_after,
-            ..self
-        }
+        Self { give_up_after, ..self }
     }
 
     /// The longest silence that is borne.
@@ -55,10 +49,7 @@ impl Heartbeat {
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self {
-            every: Duration::from_secs(5),
-            give_up_after: Duration::from_secs(10),
-        }
+        Self { every: Duration::from_secs(5), give_up_after: Duration::from_secs(10) }
     }
 }
 
@@ -80,11 +71,7 @@ impl Reconnect {
     /// Too little: a server that comes back is overrun. Too much: it is back for long before it is noticed
     /// (while no call waits; waiting calls bring the attempt forward).
     pub fn exponential(initial: Duration, cap: Duration) -> Self {
-        Self {
-            initial,
-            cap,
-            ..Self::default()
-        }
+        Self { initial, cap, ..Self::default() }
     }
 
     /// The backoff starts over only when a connection has lived for so long. 0 to 1 h, default 1 s.
@@ -93,31 +80,20 @@ impl Reconnect {
     /// loss the backoff is still the long one of the first.
     #[must_use]
     pub fn stable_after(self, stable_after: Duration) -> Self {
-        Self {
-            stable_after,
-            ..self
-        }
+        Self { stable_after, ..self }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let hour = Duration::from_secs(3600);
         time("reconnect initial", self.initial, &(ms(1)..=hour))?;
         time("reconnect cap", self.cap, &(self.initial..=hour))?;
-        time(
-            "reconnect stable_after",
-            self.stable_after,
-            &(Duration::ZERO..=hour),
-        )
+        time("reconnect stable_after", self.stable_after, &(Duration::ZERO..=hour))
     }
 }
 
 impl Default for Reconnect {
     fn default() -> Self {
-        Self {
-            initial: ms(100),
-            cap: Duration::from_secs(5),
-            stable_after: Duration::from_secs(1),
-        }
+        Self { initial: ms(100), cap: Duration::from_secs(5), stable_after: Duration::from_secs(1) }
     }
 }
 
@@ -141,10 +117,7 @@ impl Retry {
     /// Too little: a restart in the middle of a call is seen by the caller. Too much: a request that kills
     /// the server kills it so often.
     pub fn attempts(attempts: u32) -> Self {
-        Self {
-            attempts,
-            ..Self::default()
-        }
+        Self { attempts, ..Self::default() }
     }
 
     /// Nothing is tried again except what never left.
@@ -158,46 +131,28 @@ impl Retry {
     /// Too little: a short blip is seen by callers. Too much: an overloaded server gets a multiple of its load.
     #[must_use]
     pub fn budget(self, share: f64) -> Self {
-        Self {
-            budget: share,
-            ..self
-        }
+        Self { budget: share, ..self }
     }
 
     /// So many retries a second are always allowed, for pools with little traffic. 0.0 to 1000.0, default 1.0.
     /// Up to 10 s of it can be saved up.
     #[must_use]
     pub fn floor(self, per_second: f64) -> Self {
-        Self {
-            floor: per_second,
-            ..self
-        }
+        Self { floor: per_second, ..self }
     }
 
     /// Waits between the attempts of one call a random time, at most `initial` at first, doubling up to `cap`.
     /// The first retry is not delayed. 1 ms to 1 min each, default 20 ms and 1 s.
     #[must_use]
     pub fn backoff(self, initial: Duration, cap: Duration) -> Self {
-        Self {
-            initial,
-            cap,
-            ..self
-        }
+        Self { initial, cap, ..self }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         number("retry attempts", u64::from(self.attempts), 1..=100)?;
         // Shares are checked in thousandths, so that the error can name them as numbers.
-        number(
-            "retry budget in thousandths",
-            thousandths(self.budget),
-            0..=1000,
-        )?;
-        number(
-            "retry floor in thousandths",
-            thousandths(self.floor),
-            0..=1_000_000,
-        )?;
+        number("retry budget in thousandths", thousandths(self.budget), 0..=1000)?;
+        number("retry floor in thousandths", thousandths(self.floor), 0..=1_000_000)?;
         let minute = Duration::from_secs(60);
         time("retry backoff initial", self.initial, &(ms(1)..=minute))?;
         time("retry backoff cap", self.cap, &(self.initial..=minute))
@@ -206,283 +161,7 @@ impl Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            attempts: 3,
-            budget: 0.10,
-            floor: 1.0,
-            initial: ms(20),
-            cap: Duration::from_secs(1),
-        }
-    }
-}
-
-/// Bounds. Reaching one is an immediate error of the call that would exceed it, and that call was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    pub(crate) message: usize,
-    pub(crate) in_flight: usize,
-    pub(crate) waiting: usize,
-    pub(crate) queued_bytes: usize,
-    pub(crate) subscription: usize,
-    pub(crate) dials: usize,
-}
-
-impl Limits {
-    /// The longest body, in bytes, in either direction. 1 to 2^31, default 16 MiB.
-    ///
-    /// A peer can make this side hold 16 messages of this size per connection while they come in.
-    #[must_use]
-    pub fn message(self, bytes: usize) -> Self {
-        Self {
-            message: bytes,
-            ..self
-        }
-    }
-
-    /// Calls on one connection that have no reply yet; the server may lower it. 1 to 1,000,000, default 16,384.
-    ///
-    /// Too little: callers wait though the server is idle. Too much: a slow server's queue fills with calls
-    /// that expire there.
-    #[must_use]
-    pub fn in_flight(self, calls: usize) -> Self {
-        Self {
-            in_flight: calls,
-            ..self
-        }
-    }
-
-    /// Calls that wait until a connection is ready or has room, over the whole pool. 0 to 1,000,000, default 16,384.
-    #[must_use]
-    pub fn waiting(self, calls: usize) -> Self {
-        Self {
-            waiting: calls,
-            ..self
-        }
-    }
-
-    /// Bytes of bodies that have not been handed to the operating system: of the calls that wait, over the
-    /// pool, and again of those on each connection. At least `message`, default 64 MiB.
-    #[must_use]
-    pub fn queued_bytes(self, bytes: usize) -> Self {
-        Self {
-            queued_bytes: bytes,
-            ..self
-        }
-    }
-
-    /// Items that each stream of events or pushes holds for a reader that is slow; what comes while it is full is
-    /// counted and reported as missed. 1 to 1,000,000, default 1,024.
-    #[must_use]
-    pub fn subscription(self, items: usize) -> Self {
-        Self {
-            subscription: items,
-            ..self
-        }
-    }
-
-    /// Connection attempts under way at once, over the whole pool. 1 to 1,000, default 4.
-    #[must_use]
-    pub fn dials(self, dials: usize) -> Self {
-        Self { dials, ..self }
-    }
-
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        number("limit message", self.message as u64, 1..=1 << 31)?;
-        number("limit in_flight", self.in_flight as u64, 1..=1_000_000)?;
-        number("limit waiting", self.waiting as u64, 0..=1_000_000)?;
-        number(
-            "limit queued_bytes",
-            self.queued_bytes as u64,
-            self.message as u64..=u64::MAX,
-        )?;
-        number(
-            "limit subscription",
-            self.subscription as u64,
-            1..=1_000_000,
-        )?;
-        number("limit dials", self.dials as u64, 1..=1000)
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message: 16 << 20,
-            in_flight: 16_384,
-            waiting: 16_384,
-            queued_bytes: 64 << 20,
-            subscription: 1024,
-            dials: 4,
-        }
-    }
-}
-
-/// The time-outs of the phases of one connection attempt. Each is 1 ms to 1 h.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    pub(crate) resolve: Duration,
-    pub(crate) connect: Duration,
-    pub(crate) handshake: Duration,
-    pub(crate) hook: Duration,
-}
-
-impl Timeouts {
-    /// From the name to addresses. Default 5 s.
-    #[must_use]
-    pub fn resolve(self, limit: Duration) -> Self {
-        Self {
-            resolve: limit,
-            ..self
-        }
-    }
-
-    /// From the first SYN to a connected socket, over all addresses. Default 5 s.
-    ///
-    /// Too little: a lost SYN, sent again after 1 s and 3 s (RFC 6298), fails the attempt. Too much: an
-    /// address that swallows SYNs holds the attempt up; Linux alone would take more than two minutes.
-    #[must_use]
-    pub fn connect(self, limit: Duration) -> Self {
-        Self {
-            connect: limit,
-            ..self
-        }
-    }
-
-    /// From `HELLO` to `WELCOME`. Default 5 s.
-    #[must_use]
-    pub fn handshake(self, limit: Duration) -> Self {
-        Self {
-            handshake: limit,
-            ..self
-        }
-    }
-
-    /// For the user's `on_connect`. Default 10 s.
-    #[must_use]
-    pub fn hook(self, limit: Duration) -> Self {
-        Self {
-            hook: limit,
-            ..self
-        }
-    }
-
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let range = ms(1)..=Duration::from_secs(3600);
-        time("time-out resolve", self.resolve, &range)?;
-        time("time-out connect", self.connect, &range)?;
-        time("time-out handshake", self.handshake, &range)?;
-        time("time-out hook", self.hook, &range)
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let five = Duration::from_secs(5);
-        Self {
-            resolve: five,
-            connect: five,
-            handshake: five,
-            hook: five * 2,
-        }
-    }
-}
-
-/// Options of the TCP sockets, see `tcp(7)` and `socket(7)`. `TCP_NODELAY` is always on: frames are gathered
-/// before they are written, so Nagle's algorithm could only delay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketOptions {
-    pub(crate) keepalive: bool,
-    pub(crate) user_timeout: bool,
-    pub(crate) send_buffer: Option<usize>,
-    pub(crate) receive_buffer: Option<usize>,
-}
-
-impl SocketOptions {
-    /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`] so that one lost probe does not kill a
-    /// connection; whole seconds, because that is what the kernel counts in.
-    #[must_use]
-    pub fn without_keepalive(self) -> Self {
-        Self {
-            keepalive: false,
-            ..self
-        }
-    }
-
-    /// No `TCP_USER_TIMEOUT` (Linux). It is on by default with the heartbeat's bound. It also ends a connection whose
-    /// peer acknowledges but keeps its window shut: switch it off if your peer may stop reading for longer.
-    #[must_use]
-    pub fn without_user_timeout(self) -> Self {
-        Self {
-            user_timeout: false,
-            ..self
-        }
-    }
-
-    /// `SO_SNDBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
-    #[must_use]
-    pub fn send_buffer(self, bytes: usize) -> Self {
-        Self {
-            send_buffer: Some(bytes),
-            ..self
-        }
-    }
-
-    /// `SO_RCVBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
-    #[must_use]
-    pub fn receive_buffer(self, bytes: usize) -> Self {
-        Self {
-            receive_buffer: Some(bytes),
-            ..self
-        }
-    }
-}
-
-impl Default for SocketOptions {
-    fn default() -> Self {
-        Self {
-            keepalive: true,
-            user_timeout: true,
-            send_buffer: None,
-            receive_buffer: None,
-        }
-    }
-}
-
-/// How many connections a pool keeps: written as `4` or `1..=4`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
-    pub(crate) min: usize,
-    pub(crate) max: usize,
-}
-
-impl Connections {
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        number("connections min", self.min as u64, 1..=10_000)?;
-        number("connections max", self.max as u64, self.min as u64..=10_000)
-    }
-}
-
-impl From<usize> for Connections {
-    fn from(count: usize) -> Self {
-        Self {
-            min: count,
-            max: count,
-        }
-    }
-}
-
-impl From<RangeInclusive<usize>> for Connections {
-    fn from(range: RangeInclusive<usize>) -> Self {
-        Self {
-            min: *range.start(),
-            max: *range.end(),
-        }
-    }
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self::from(1)
+        Self { attempts: 3, budget: 0.10, floor: 1.0, initial: ms(20), cap: Duration::from_secs(1) }
     }
 }
 
@@ -494,12 +173,7 @@ pub(crate) fn time(
     if range.contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::Time {
-        name,
-        value,
-        min: *range.start(),
-        max: *range.end(),
-    })
+    Err(ConfigError::Time { name, value, min: *range.start(), max: *range.end() })
 }
 
 pub(crate) fn number(
@@ -510,12 +184,7 @@ pub(crate) fn number(
     if range.contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::Number {
-        name,
-        value,
-        min: *range.start(),
-        max: *range.end(),
-    })
+    Err(ConfigError::Number { name, value, min: *range.start(), max: *range.end() })
 }
 
 fn ms(ms: u64) -> Duration {
@@ -524,9 +193,5 @@ fn ms(ms: u64) -> Duration {
 
 /// A share in thousandths; what is no number from 0 up is out of every range.
 fn thousandths(share: f64) -> u64 {
-    if share.is_nan() || share < 0.0 {
-        u64::MAX
-    } else {
-        (share * 1000.0) as u64
-    }
+    if share.is_nan() || share < 0.0 { u64::MAX } else { (share * 1000.0) as u64 }
 }

@@ -19,7 +19,8 @@ use crate::error::connect::{ConnectError, Outage};
 use crate::error::loss::Loss;
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
-use crate::policy::{Limits, Retry};
+use crate::limits::Limits;
+use crate::policy::Retry;
 use crate::proto::client::Client;
 use crate::proto::ledger::{Ledger, Place, Ticket};
 use crate::proto::native::InstanceId;
@@ -97,18 +98,11 @@ impl From<NoPlace> for CallCause {
 impl Switchboard {
     pub(crate) fn new(endpoint: Arc<str>, slots: usize, limits: &Limits, retry: &Retry) -> Self {
         let now = now();
-        let outage = Down {
-            since: now,
-            attempts: 0,
-            last: None,
-            loss: None,
-        };
+        let outage = Down { since: now, attempts: 0, last: None, loss: None };
         let core = Core {
             ledger: Ledger::new(slots, limits.waiting, limits.queued_bytes),
             lines: (0..slots).map(|_| None).collect(),
-            life: Life::Running {
-                outage: Some(outage),
-            },
+            life: Life::Running { outage: Some(outage) },
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
             connections: 0,
@@ -141,10 +135,7 @@ impl Switchboard {
     pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>) {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        if let Life::Running {
-            outage: Some(outage),
-        } = &mut core.life
-        {
+        if let Life::Running { outage: Some(outage) } = &mut core.life {
             outage.attempts += 1;
             outage.last = Some(error.clone());
         }
@@ -172,10 +163,7 @@ impl Switchboard {
             }
             Life::Closing | Life::Closed => true,
         };
-        let before = core
-            .instance
-            .replace(instance)
-            .filter(|before| *before != instance);
+        let before = core.instance.replace(instance).filter(|before| *before != instance);
         let old = core.lines[slot].take();
         if closing {
             connection.with(|client| (client.drain(), Tell::Owner));
@@ -251,11 +239,7 @@ impl Switchboard {
 
     /// A place, as soon as there is one.
     pub(crate) fn place(&self, wish: Wish) -> Placing<'_> {
-        Placing {
-            board: self,
-            wish,
-            ticket: None,
-        }
+        Placing { board: self, wish, ticket: None }
     }
 
     /// A new call's id, and the oldest one that is not finished.
@@ -406,20 +390,9 @@ impl Core {
         let Life::Running { outage: Some(down) } = &self.life else {
             return None;
         };
-        let Down {
-            since,
-            attempts,
-            last,
-            loss,
-        } = down.clone();
+        let Down { since, attempts, last, loss } = down.clone();
         let lasted = now().saturating_duration_since(since);
-        Some(Arc::new(Outage {
-            endpoint: endpoint.clone(),
-            lasted,
-            attempts,
-            last,
-            loss,
-        }))
+        Some(Arc::new(Outage { endpoint: endpoint.clone(), lasted, attempts, last, loss }))
     }
 }
 
@@ -438,11 +411,7 @@ impl Future for Placing<'_> {
     type Output = Result<Taken, NoPlace>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self {
-            board,
-            wish,
-            ticket,
-        } = &mut *self;
+        let Self { board, wish, ticket } = &mut *self;
         let mut core = board.lock();
         if let Some(waiting) = *ticket {
             if let Some(place) = core.ledger.claim(waiting, cx.waker()) {

@@ -66,14 +66,7 @@ impl CallError {
         elapsed: Duration,
         endpoint: Arc<str>,
     ) -> Self {
-        Self(Box::new(Failure {
-            outcome,
-            cause,
-            stopped,
-            attempts,
-            elapsed,
-            endpoint,
-        }))
+        Self(Box::new(Failure { outcome, cause, stopped, attempts, elapsed, endpoint }))
     }
 
     /// Whether the request ran.
@@ -115,12 +108,7 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure {
-            outcome,
-            cause,
-            stopped,
-            ..
-        } = &*self.0;
+        let Failure { outcome, cause, stopped, .. } = &*self.0;
         write!(f, "{cause}; {outcome}")?;
         match stopped {
             Stopped::BudgetSpent => f.write_str("; not tried again, the retry budget is spent"),
@@ -138,10 +126,9 @@ impl std::error::Error for CallError {
         match &self.0.cause {
             CallCause::Lost(loss) => std::error::Error::source(&**loss),
             CallCause::Unavailable(outage) => std::error::Error::source(&**outage),
-            CallCause::TimedOut {
-                outage: Some(outage),
-                ..
-            } => std::error::Error::source(&**outage),
+            CallCause::TimedOut { outage: Some(outage), .. } => {
+                std::error::Error::source(&**outage)
+            }
             _ => None,
         }
     }
@@ -320,10 +307,7 @@ impl ErrorReply {
     /// An error answer. Codes belong to the application, except for those from `0xffff_0000` on.
     /// A text of more than 1,024 bytes is cut when it is sent.
     pub fn new(code: u32, text: impl Into<Arc<str>>) -> Self {
-        Self {
-            code,
-            text: text.into(),
-        }
+        Self { code, text: text.into() }
     }
 
     /// The application's code.
@@ -339,11 +323,7 @@ impl ErrorReply {
 
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the server answered with error {}: {}",
-            self.code, self.text
-        )
+        write!(f, "the server answered with error {}: {}", self.code, self.text)
     }
 }
 

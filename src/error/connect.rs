@@ -55,10 +55,7 @@ impl ConnectError {
     ///
     /// Calls fail at once with such a cause, while the pool goes on trying under its backoff.
     pub fn is_permanent(&self) -> bool {
-        matches!(
-            self.cause,
-            ConnectCause::Rejected { .. } | ConnectCause::Violation(_)
-        )
+        matches!(self.cause, ConnectCause::Rejected { .. } | ConnectCause::Violation(_))
     }
 
     /// The server's own wish for the time until the next attempt.
@@ -158,11 +155,7 @@ struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() {
-            "it gave no reason"
-        } else {
-            self.0
-        })
+        f.write_str(if self.0.is_empty() { "it gave no reason" } else { self.0 })
     }
 }
 
@@ -216,22 +209,9 @@ impl Outage {
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            endpoint,
-            lasted,
-            attempts,
-            ..
-        } = self;
-        write!(
-            f,
-            "no connection to {endpoint} for {}, {attempts} ",
-            Rounded(*lasted)
-        )?;
-        f.write_str(if *attempts == 1 {
-            "attempt failed"
-        } else {
-            "attempts failed"
-        })?;
+        let Self { endpoint, lasted, attempts, .. } = self;
+        write!(f, "no connection to {endpoint} for {}, {attempts} ", Rounded(*lasted))?;
+        f.write_str(if *attempts == 1 { "attempt failed" } else { "attempts failed" })?;
         match (&self.last, &self.loss) {
             (Some(last), _) => write!(f, ", the last: {last}"),
             (None, Some(loss)) => write!(f, ": {loss}"),

@@ -138,11 +138,7 @@ impl fmt::Display for GoAway {
             2 => f.write_str("it says that this side broke the protocol")?,
             code => write!(f, "code {code}")?,
         }
-        if self.text.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.text)
-        }
+        if self.text.is_empty() { Ok(()) } else { write!(f, " ({})", self.text) }
     }
 }
 

@@ -48,11 +48,7 @@ impl From<&io::Error> for OsError {
     fn from(error: &io::Error) -> Self {
         let code = error.raw_os_error();
         let text = code.is_none().then(|| error.to_string().into());
-        Self {
-            code,
-            kind: error.kind(),
-            text,
-        }
+        Self { code, kind: error.kind(), text }
     }
 }
 
@@ -64,11 +60,7 @@ impl From<io::Error> for OsError {
 
 impl From<io::ErrorKind> for OsError {
     fn from(kind: io::ErrorKind) -> Self {
-        Self {
-            code: None,
-            kind,
-            text: None,
-        }
+        Self { code: None, kind, text: None }
     }
 }
 
@@ -113,14 +105,7 @@ impl Known {
 
 impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            words,
-            unix,
-            unix_code,
-            winsock,
-            winsock_code,
-            ..
-        } = self;
+        let Self { words, unix, unix_code, winsock, winsock_code, .. } = self;
         write!(f, "{words} ({unix} {unix_code}, {winsock} {winsock_code})")
     }
 }
@@ -205,12 +190,7 @@ static KNOWN: [Known; 18] = {
             ("WSAEADDRINUSE", 10048),
             Some(Kind::AddrInUse),
         ),
-        known(
-            "the host is down",
-            ("EHOSTDOWN", 112),
-            ("WSAEHOSTDOWN", 10064),
-            None,
-        ),
+        known("the host is down", ("EHOSTDOWN", 112), ("WSAEHOSTDOWN", 10064), None),
         known(
             "this process has no file descriptor left",
             ("EMFILE", 24),
@@ -223,30 +203,10 @@ static KNOWN: [Known; 18] = {
             ("WSAEMFILE", 10024),
             None,
         ),
-        known(
-            "no buffer space left",
-            ("ENOBUFS", 105),
-            ("WSAENOBUFS", 10055),
-            None,
-        ),
-        known(
-            "protocol not available",
-            ("ENOPROTOOPT", 92),
-            ("WSAENOPROTOOPT", 10042),
-            None,
-        ),
-        known(
-            "permission denied",
-            ("EACCES", 13),
-            ("WSAEACCES", 10013),
-            None,
-        ),
-        known(
-            "forbidden by a local firewall rule",
-            ("EPERM", 1),
-            ("WSAEACCES", 10013),
-            None,
-        ),
+        known("no buffer space left", ("ENOBUFS", 105), ("WSAENOBUFS", 10055), None),
+        known("protocol not available", ("ENOPROTOOPT", 92), ("WSAENOPROTOOPT", 10042), None),
+        known("permission denied", ("EACCES", 13), ("WSAEACCES", 10013), None),
+        known("forbidden by a local firewall rule", ("EPERM", 1), ("WSAEACCES", 10013), None),
         known(
             "the socket is not connected",
             ("ENOTCONN", 107),

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -9,15 +10,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::{BoxError, Channel, Hook, Settings};
+use crate::channel::Channel;
 use crate::connect::{Connect, Tcp};
 use crate::conversation::Conversation;
+use crate::dialer::{BoxError, Hook, Settings};
 use crate::endpoint::Endpoint;
 use crate::error::config::ConfigError;
-use crate::policy::{
-    Connections, Heartbeat, Limits, Reconnect, Retry, SocketOptions, Timeouts, time,
-};
+use crate::limits::{Connections, Limits, SocketOptions, Timeouts};
+use crate::policy::{Heartbeat, Reconnect, Retry, time};
 use crate::pool::handle::Pool;
+use crate::pool::shared::Shared;
 use crate::proto::native::ClientId;
 use crate::switchboard::Switchboard;
 
@@ -37,8 +39,24 @@ pub struct Builder {
     connector: Option<Box<dyn Connect>>,
 }
 
+impl Pool {
+    /// Settings for a pool of connections to `host:port`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = steadfast::Pool::builder("orders.intranet:7000").build()?;
+    /// let price = pool.call("price of apples").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(endpoint: impl Into<String>) -> Builder {
+        Builder::new(endpoint.into())
+    }
+}
+
 impl Builder {
-    pub(crate) fn new(endpoint: String) -> Self {
+    fn new(endpoint: String) -> Self {
         Self {
             endpoint,
             connections: Connections::default(),
@@ -60,10 +78,7 @@ impl Builder {
     /// One connection carries thousands of calls at a time. Too few: one lost packet holds up all calls behind it.
     /// Too many: memory and descriptors on the server.
     pub fn connections(self, connections: impl Into<Connections>) -> Self {
-        Self {
-            connections: connections.into(),
-            ..self
-        }
+        Self { connections: connections.into(), ..self }
     }
 
     /// How a silent peer is found out. Default: ping after 5 s of silence, give up after 10 s more.
@@ -101,10 +116,7 @@ impl Builder {
     ///
     /// Too little: calls fail that a restart of the server would have let through. Too much: callers pile up.
     pub fn call_timeout(self, limit: Duration) -> Self {
-        Self {
-            call_timeout: limit,
-            ..self
-        }
+        Self { call_timeout: limit, ..self }
     }
 
     /// What is done with every new connection before calls may use it: log in, subscribe.
@@ -154,11 +166,7 @@ impl Builder {
         self.limits.check()?;
         self.timeouts.check()?;
         let day = Duration::from_secs(24 * 3600);
-        time(
-            "call_timeout",
-            self.call_timeout,
-            &(Duration::from_millis(1)..=day),
-        )?;
+        time("call_timeout", self.call_timeout, &(Duration::from_millis(1)..=day))?;
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(ConfigError::NoRuntime);
         }
@@ -175,11 +183,7 @@ impl Builder {
         let closing = CancellationToken::new();
         let settings = Arc::new(Settings {
             endpoint,
-            connector: self.connector.unwrap_or(Box::new(Tcp {
-                timeouts,
-                heartbeat,
-                options,
-            })),
+            connector: self.connector.unwrap_or(Box::new(Tcp { timeouts, heartbeat, options })),
             client,
             heartbeat,
             reconnect: self.reconnect,
@@ -199,15 +203,9 @@ impl Builder {
             tasks.spawn(async move { killed.run_until_cancelled(channel.run()).await });
         }
         tasks.close();
-        Pool::new(
-            board,
-            tasks,
-            closing,
-            killed,
-            self.retry,
-            self.call_timeout,
-            rng.u64(..),
-        )
+        let seeds = AtomicU64::new(rng.u64(..));
+        let (retry, call_timeout) = (self.retry, self.call_timeout);
+        Pool::new(Shared { board, tasks, closing, killed, retry, call_timeout, seeds })
     }
 }
 

@@ -1,23 +1,18 @@
 //! The handle that services keep and clone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::error::call::CallError;
 use crate::error::config::{CloseError, ReadyError};
 use crate::event::{Event, State, Status};
 use crate::fan_out::Subscription;
-use crate::policy::Retry;
-use crate::pool::builder::Builder;
 use crate::pool::request::Request;
-use crate::switchboard::Switchboard;
+use crate::pool::shared::Shared;
 
 /// Connections to one endpoint, kept alive, and calls over them.
 ///
@@ -26,52 +21,9 @@ use crate::switchboard::Switchboard;
 #[derive(Debug, Clone)]
 pub struct Pool(Arc<Shared>);
 
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) board: Arc<Switchboard>,
-    tasks: TaskTracker,
-    closing: CancellationToken,
-    killed: CancellationToken,
-    pub(crate) retry: Retry,
-    pub(crate) call_timeout: Duration,
-    /// For the jitter of retries.
-    seeds: AtomicU64,
-}
-
 impl Pool {
-    /// Settings for a pool of connections to `host:port`.
-    ///
-    /// # Examples
-    /// ```no_run
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let pool = steadfast::Pool::builder("orders.intranet:7000").build()?;
-    /// let price = pool.call("price of apples").await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn builder(endpoint: impl Into<String>) -> Builder {
-        Builder::new(endpoint.into())
-    }
-
-    pub(crate) fn new(
-        board: Arc<Switchboard>,
-        tasks: TaskTracker,
-        closing: CancellationToken,
-        killed: CancellationToken,
-        retry: Retry,
-        call_timeout: Duration,
-        seed: u64,
-    ) -> Self {
-        let seeds = AtomicU64::new(seed);
-        Self(Arc::new(Shared {
-            board,
-            tasks,
-            closing,
-            killed,
-            retry,
-            call_timeout,
-            seeds,
-        }))
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
     }
 
     /// Sends a request and waits for its reply. The same as `request(body).send()`.
@@ -156,9 +108,7 @@ impl Pool {
         match timeout(limit, waiting).await {
             Ok(result) => result,
             // Ready, if there is no outage: it became so in this very moment.
-            Err(_) => board
-                .outage()
-                .map_or(Ok(()), |outage| Err(ReadyError::Unavailable(outage))),
+            Err(_) => board.outage().map_or(Ok(()), |outage| Err(ReadyError::Unavailable(outage))),
         }
     }
 
@@ -171,13 +121,7 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future stops the waiting, not the closing.
     pub async fn close(&self, limit: Duration) -> Result<(), CloseError> {
-        let Shared {
-            board,
-            tasks,
-            closing,
-            killed,
-            ..
-        } = &*self.0;
+        let Shared { board, tasks, closing, killed, .. } = &*self.0;
         board.close();
         closing.cancel();
         let in_time = timeout(limit, tasks.wait()).await.is_ok();
@@ -185,25 +129,6 @@ impl Pool {
         killed.cancel();
         tasks.wait().await;
         board.closed();
-        if unfinished == 0 {
-            Ok(())
-        } else {
-            Err(CloseError { unfinished })
-        }
-    }
-}
-
-impl Shared {
-    pub(crate) fn seed(&self) -> u64 {
-        // Weyl's sequence: neighbours get seeds that are far apart.
-        self.seeds
-            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.killed.cancel();
-        self.board.closed();
+        if unfinished == 0 { Ok(()) } else { Err(CloseError { unfinished }) }
     }
 }

@@ -3,3 +3,4 @@
 pub(crate) mod builder;
 pub(crate) mod handle;
 pub(crate) mod request;
+pub(crate) mod shared;

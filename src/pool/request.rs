@@ -11,7 +11,7 @@ use crate::conversation::{failure, refused_here};
 use crate::error::call::{CallCause, CallError, Outcome, Refusal, Stage};
 use crate::exchange::Exchange;
 use crate::policy::Retry;
-use crate::pool::handle::Shared;
+use crate::pool::shared::Shared;
 use crate::proto::client::{Answer, Kind, NotTaken, Start};
 use crate::proto::ledger::Place;
 use crate::proto::retry::{Attempts, Failure, Next};
@@ -32,39 +32,23 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     pub(crate) fn new(pool: &'a Shared, body: Bytes) -> Self {
         let (limit, retry) = (pool.call_timeout, pool.retry);
-        Self {
-            pool,
-            body,
-            limit,
-            retry,
-            idempotent: false,
-            fail_fast: false,
-        }
+        Self { pool, body, limit, retry, idempotent: false, fail_fast: false }
     }
 
     /// Running it twice is harmless. Then it is tried again, within the [`Retry`] policy, also when it may have run.
     pub fn idempotent(self) -> Self {
-        Self {
-            idempotent: true,
-            ..self
-        }
+        Self { idempotent: true, ..self }
     }
 
     /// The time for everything: waiting for a connection, sending, waiting for the reply, over all attempts.
     /// Default: the pool's [`call_timeout`](crate::Builder::call_timeout). More than 24 h counts as 24 h.
     pub fn timeout(self, limit: Duration) -> Self {
-        Self {
-            limit: limit.min(Duration::from_secs(24 * 3600)),
-            ..self
-        }
+        Self { limit: limit.min(Duration::from_secs(24 * 3600)), ..self }
     }
 
     /// Fails at once, with the outage as its cause, if no connection is ready, instead of waiting for one.
     pub fn fail_fast(self) -> Self {
-        Self {
-            fail_fast: true,
-            ..self
-        }
+        Self { fail_fast: true, ..self }
     }
 
     /// Another retry policy than the pool's, for this request. Its budget stays the pool's.
@@ -139,9 +123,7 @@ impl<'a> Request<'a> {
         };
         let elapsed = now().saturating_duration_since(started);
         let endpoint = self.pool.board.endpoint().clone();
-        Err(CallError::new(
-            failed, stopped, call.tries, elapsed, endpoint,
-        ))
+        Err(CallError::new(failed, stopped, call.tries, elapsed, endpoint))
     }
 }
 
@@ -149,14 +131,12 @@ impl<'a> Request<'a> {
 fn classify((outcome, cause): &(Outcome, CallCause), idempotent: bool) -> Failure {
     match (outcome, cause) {
         (Outcome::NotSent, CallCause::Lost(_)) => Failure::NotSent,
-        (Outcome::Refused, CallCause::SentAway(goodbye)) => Failure::Refused {
-            retry_after: goodbye.retry_after,
-        },
+        (Outcome::Refused, CallCause::SentAway(goodbye)) => {
+            Failure::Refused { retry_after: goodbye.retry_after }
+        }
         (Outcome::Refused, CallCause::Refused(refusal)) => match refusal.code {
             Refusal::EXPIRED | Refusal::UNKNOWN | Refusal::TOO_LONG => Failure::Final,
-            _ => Failure::Refused {
-                retry_after: refusal.retry_after,
-            },
+            _ => Failure::Refused { retry_after: refusal.retry_after },
         },
         (Outcome::Indeterminate, CallCause::Lost(_)) => Failure::Indeterminate { idempotent },
         _ => Failure::Final,
@@ -192,28 +172,15 @@ impl Call<'_> {
         answered: bool,
     ) -> Result<Answer, (Outcome, CallCause)> {
         loop {
-            let wish = Wish {
-                bytes: body.len(),
-                fail_fast,
-                avoid: self.avoid,
-            };
+            let wish = Wish { bytes: body.len(), fail_fast, avoid: self.avoid };
             let Taken { place, connection } = self.find_place(wish).await?;
             self.place = Some(place);
             let Issued { id, oldest } = self.issue();
             let kind = match answered {
-                true => Kind::Request {
-                    repeatable: self.idempotent,
-                    resent: self.sent_before,
-                },
+                true => Kind::Request { repeatable: self.idempotent, resent: self.sent_before },
                 false => Kind::Notification,
             };
-            let start = Start {
-                id,
-                kind,
-                body,
-                deadline: self.deadline,
-                oldest,
-            };
+            let start = Start { id, kind, body, deadline: self.deadline, oldest };
             let result = Exchange::new(&connection, start).await;
             match result {
                 Ok(answer) => {
@@ -246,14 +213,7 @@ impl Call<'_> {
             Err(_) => {
                 let outage = self.board.outage();
                 let (limit, stage) = (self.limit, Stage::Connection);
-                Err((
-                    Outcome::NotSent,
-                    CallCause::TimedOut {
-                        limit,
-                        stage,
-                        outage,
-                    },
-                ))
+                Err((Outcome::NotSent, CallCause::TimedOut { limit, stage, outage }))
             }
         }
     }

@@ -40,15 +40,9 @@ impl Assembly {
             return Err(wrong_total(total, part.len()));
         }
         if self.unfinished.len() == MAX_UNFINISHED {
-            return Err(Violation::TooManyUnfinished {
-                limit: MAX_UNFINISHED,
-            });
+            return Err(Violation::TooManyUnfinished { limit: MAX_UNFINISHED });
         }
-        self.unfinished.push(Unfinished {
-            head,
-            total,
-            bytes: BytesMut::from(&part[..]),
-        });
+        self.unfinished.push(Unfinished { head, total, bytes: BytesMut::from(&part[..]) });
         Ok(())
     }
 
@@ -82,17 +76,12 @@ impl Assembly {
     }
 
     fn position(&self, id: u64) -> Option<usize> {
-        self.unfinished
-            .iter()
-            .position(|message| message.head.id() == id)
+        self.unfinished.iter().position(|message| message.head.id() == id)
     }
 }
 
 fn wrong_total(announced: usize, came: usize) -> Violation {
-    Violation::WrongTotal {
-        announced: announced as u64,
-        came: came as u64,
-    }
+    Violation::WrongTotal { announced: announced as u64, came: came as u64 }
 }
 
 #[cfg(test)]
@@ -109,10 +98,7 @@ mod tests {
     fn parts_add_up_to_the_message() {
         let mut assembly = Assembly::default();
         assembly.begin(HEAD, 6, &Bytes::from_static(b"ab")).unwrap();
-        assert_eq!(
-            assembly.add(1, false, &Bytes::from_static(b"cd")),
-            Ok(Chunk::Taken)
-        );
+        assert_eq!(assembly.add(1, false, &Bytes::from_static(b"cd")), Ok(Chunk::Taken));
         let whole = Chunk::Completed(HEAD, Bytes::from_static(b"abcdef"));
         assert_eq!(assembly.add(1, true, &Bytes::from_static(b"ef")), Ok(whole));
         assert!(!assembly.contains(1));
@@ -126,14 +112,8 @@ mod tests {
             assembly.begin(HEAD, 6, &part(2)).unwrap();
             assembly
         };
-        assert_eq!(
-            Assembly::default().begin(HEAD, 2, &part(2)),
-            Err(wrong(2, 2))
-        );
-        assert_eq!(
-            Assembly::default().begin(HEAD, 2, &part(0)),
-            Err(wrong(2, 0))
-        );
+        assert_eq!(Assembly::default().begin(HEAD, 2, &part(2)), Err(wrong(2, 2)));
+        assert_eq!(Assembly::default().begin(HEAD, 2, &part(0)), Err(wrong(2, 0)));
         assert_eq!(begun().add(1, false, &part(5)), Err(wrong(6, 7)));
         assert_eq!(begun().add(1, true, &part(3)), Err(wrong(6, 5)));
         assert_eq!(begun().add(1, false, &part(4)), Err(wrong(6, 6)));

@@ -169,35 +169,21 @@ impl Client {
         }
         let length = start.body.len();
         if length > self.bounds.send {
-            return Err(NotTaken::TooLong {
-                limit: self.bounds.send,
-            });
+            return Err(NotTaken::TooLong { limit: self.bounds.send });
         }
         let queued = self.line.outgoing.queued_bytes();
         // A single body always finds room in an empty queue.
         if queued > 0 && queued + length > self.bounds.queued_bytes {
-            return Err(NotTaken::Full {
-                limit: self.bounds.queued_bytes,
-            });
+            return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
         }
         let (head, ordinal) = self.head(now, start);
         let mark = self.line.outgoing.message(head, start.body);
         let state = CallState::Waiting(waker.clone());
-        self.calls.insert(
-            start.id,
-            Call {
-                mark,
-                deadline: start.deadline,
-                ordinal,
-                state,
-            },
-        );
+        self.calls.insert(start.id, Call { mark, deadline: start.deadline, ordinal, state });
         self.waiting += 1;
         self.highest_id = self.highest_id.max(start.id);
-        self.earliest_deadline = Some(
-            self.earliest_deadline
-                .map_or(start.deadline, |first| first.min(start.deadline)),
-        );
+        self.earliest_deadline =
+            Some(self.earliest_deadline.map_or(start.deadline, |first| first.min(start.deadline)));
         Ok(())
     }
 
@@ -218,12 +204,7 @@ impl Client {
 
     /// Whoever made the call is gone. True if the owner must be told, because there is something to send.
     pub(crate) fn abandon(&mut self, id: u64) -> bool {
-        let Some(Call {
-            mark,
-            state: CallState::Waiting(_),
-            ..
-        }) = self.calls.remove(&id)
-        else {
+        let Some(Call { mark, state: CallState::Waiting(_), .. }) = self.calls.remove(&id) else {
             return false;
         };
         self.waiting -= 1;
@@ -259,13 +240,7 @@ impl Client {
                 // 0 would mean "no deadline".
                 let remaining = millis(start.deadline.saturating_duration_since(now)).max(1);
                 let (id, oldest) = (start.id, start.oldest);
-                let head = RequestHead {
-                    id,
-                    repeatable,
-                    resent,
-                    remaining,
-                    oldest,
-                };
+                let head = RequestHead { id, repeatable, resent, remaining, oldest };
                 (Head::Request(head), self.requests)
             }
         }
@@ -296,11 +271,8 @@ impl Client {
 
     /// The server's word on a call. It may come before the request has left to its last byte.
     fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
-        if let Some(Call {
-            mark: mark @ Mark::Long,
-            state: CallState::Waiting(_),
-            ..
-        }) = self.calls.get(&id)
+        if let Some(Call { mark: mark @ Mark::Long, state: CallState::Waiting(_), .. }) =
+            self.calls.get(&id)
         {
             let mark = *mark;
             if self.line.outgoing.withdraw(id, mark) == Withdrawn::Begun {
@@ -324,17 +296,10 @@ impl Client {
                 self.line.assembly.forget(id);
                 self.answered(id, Answer::Error(ErrorReply::new(code, text)), effects);
             }
-            Inbound::Frame(Frame::Refused {
-                id,
-                code,
-                retry_after,
-            }) => {
+            Inbound::Frame(Frame::Refused { id, code, retry_after }) => {
                 self.check_known("REFUSED", id)?;
                 self.line.assembly.forget(id);
-                let refusal = Refusal {
-                    code,
-                    retry_after: after(retry_after),
-                };
+                let refusal = Refusal { code, retry_after: after(retry_after) };
                 self.answered(id, Answer::Refused(refusal), effects);
             }
             Inbound::Frame(Frame::GoAway(goodbye)) => self.sent_away(goodbye, effects)?,
@@ -388,23 +353,12 @@ impl Client {
         if length as u64 <= limit {
             return Ok(());
         }
-        Err(Violation::MessageTooLong {
-            length: length as u64,
-            limit,
-        })
+        Err(Violation::MessageTooLong { length: length as u64, limit })
     }
 
     fn check_known(&self, name: &'static str, id: u64) -> Result<(), Violation> {
-        let highest = if id & PUSH_BIT != 0 {
-            self.highest_push
-        } else {
-            self.highest_id
-        };
-        if id <= highest {
-            Ok(())
-        } else {
-            Err(Violation::ToNobody { name, id })
-        }
+        let highest = if id & PUSH_BIT != 0 { self.highest_push } else { self.highest_id };
+        if id <= highest { Ok(()) } else { Err(Violation::ToNobody { name, id }) }
     }
 
     fn check_push(&mut self, id: u64) -> Result<(), Violation> {
@@ -453,10 +407,7 @@ impl Client {
         for (id, call) in self.calls.iter().filter(|(_, call)| call.is_waiting()) {
             if call.deadline <= now {
                 expired.push((*id, call.mark));
-            } else if self
-                .earliest_deadline
-                .is_none_or(|first| call.deadline < first)
-            {
+            } else if self.earliest_deadline.is_none_or(|first| call.deadline < first) {
                 self.earliest_deadline = Some(call.deadline);
             }
         }
@@ -542,10 +493,7 @@ impl Session for Client {
         for (id, call) in &mut self.calls {
             if let CallState::Waiting(_) = call.state {
                 let sent = outgoing.is_sent(*id, call.mark);
-                let settled = CallState::Settled(Answer::Lost {
-                    sent,
-                    loss: loss.clone(),
-                });
+                let settled = CallState::Settled(Answer::Lost { sent, loss: loss.clone() });
                 if let CallState::Waiting(waker) = std::mem::replace(&mut call.state, settled) {
                     effects.wake.push(waker);
                 }
@@ -584,8 +532,6 @@ impl Hasher for IdHasher {
 
     fn write_u64(&mut self, id: u64) {
         // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4): the table takes both low and high bits of it.
-        self.0 = (self.0 ^ id)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(32);
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 }

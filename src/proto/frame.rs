@@ -33,10 +33,7 @@ pub(crate) fn next_payload(input: &mut BytesMut) -> Result<Option<Bytes>, Violat
             input.advance(PREFIX);
             Ok(Some(input.split_to(length).freeze()))
         }
-        _ => Err(Violation::FrameTooLong {
-            length: length as u64,
-            limit: MAX_PAYLOAD as u64,
-        }),
+        _ => Err(Violation::FrameTooLong { length: length as u64, limit: MAX_PAYLOAD as u64 }),
     }
 }
 
@@ -83,10 +80,7 @@ mod tests {
         let capacity = input.capacity();
         assert_eq!(
             next_payload(&mut input),
-            Err(Violation::FrameTooLong {
-                length: 0xffff_ffff,
-                limit: 65_600
-            })
+            Err(Violation::FrameTooLong { length: 0xffff_ffff, limit: 65_600 })
         );
         assert_eq!(input.capacity(), capacity);
     }
@@ -94,19 +88,13 @@ mod tests {
     #[test]
     fn the_longest_payload_passes_and_one_more_byte_does_not() {
         let mut input = BytesMut::from(&framed(&[vec![7; MAX_PAYLOAD]])[..]);
-        assert_eq!(
-            next_payload(&mut input).unwrap().unwrap().len(),
-            MAX_PAYLOAD
-        );
+        assert_eq!(next_payload(&mut input).unwrap().unwrap().len(), MAX_PAYLOAD);
         let mut input = BytesMut::from(&framed(&[vec![7; MAX_PAYLOAD + 1]])[..]);
         assert!(next_payload(&mut input).is_err());
     }
 
     #[test]
     fn an_empty_frame_is_a_violation() {
-        assert_eq!(
-            next_payload(&mut BytesMut::from(&[0; 4][..])),
-            Err(Violation::EmptyFrame)
-        );
+        assert_eq!(next_payload(&mut BytesMut::from(&[0; 4][..])), Err(Violation::EmptyFrame));
     }
 }

@@ -53,13 +53,7 @@ impl Heartbeat {
         let speak_every = peer_every.map_or(policy.every, |every| every.min(policy.every));
         // A peer must not be able to make us busy.
         let speak_every = speak_every.max(Duration::from_millis(10));
-        Self {
-            policy,
-            speak_every,
-            heard: now,
-            spoke: now,
-            state: State::Listening,
-        }
+        Self { policy, speak_every, heard: now, spoke: now, state: State::Listening }
     }
 
     /// Bytes arrived.
@@ -96,11 +90,7 @@ impl Heartbeat {
             State::Listening if now >= self.heard + self.policy.every => self.ask(now),
             State::Pinged { verdict } if now >= verdict => {
                 let late = now - verdict;
-                if late > self.policy.give_up_after / 4 {
-                    self.ask(now)
-                } else {
-                    Beat::Dead
-                }
+                if late > self.policy.give_up_after / 4 { self.ask(now) } else { Beat::Dead }
             }
             _ if now >= self.spoke + self.speak_every => {
                 self.spoke = now;
@@ -120,9 +110,7 @@ impl Heartbeat {
 
     fn ask(&mut self, now: Instant) -> Beat {
         self.spoke = now;
-        self.state = State::Pinged {
-            verdict: now + self.policy.give_up_after,
-        };
+        self.state = State::Pinged { verdict: now + self.policy.give_up_after };
         Beat::Ask
     }
 }
@@ -176,10 +164,7 @@ mod tests {
         heartbeat.heard(at(14_999));
         assert_eq!(heartbeat.timeout(at(15_000)), Beat::Speak);
         assert_eq!(heartbeat.timeout(at(14_999 + EVERY)), Beat::Ask);
-        assert_eq!(
-            heartbeat.silent_for(at(14_999 + EVERY)),
-            Duration::from_millis(EVERY)
-        );
+        assert_eq!(heartbeat.silent_for(at(14_999 + EVERY)), Duration::from_millis(EVERY));
     }
 
     #[test]

@@ -73,35 +73,21 @@ impl Ledger {
     /// A place on the ready slot with the fewest calls in flight, not `avoid` if another has room.
     /// `None` if nothing has room or others wait already.
     pub(crate) fn place(&mut self, avoid: Option<usize>) -> Option<Place> {
-        if self.waiting.is_empty() {
-            self.take(avoid)
-        } else {
-            None
-        }
+        if self.waiting.is_empty() { self.take(avoid) } else { None }
     }
 
     /// Joins the line.
     pub(crate) fn wait(&mut self, bytes: usize, waker: &Waker) -> Result<Ticket, Overload> {
         if self.waiting.len() >= self.max_waiting {
-            return Err(Overload::Waiting {
-                limit: self.max_waiting,
-            });
+            return Err(Overload::Waiting { limit: self.max_waiting });
         }
         if self.waiting_bytes + bytes > self.max_waiting_bytes {
-            return Err(Overload::Bytes {
-                limit: self.max_waiting_bytes,
-            });
+            return Err(Overload::Bytes { limit: self.max_waiting_bytes });
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting_bytes += bytes;
-        self.waiting.insert(
-            ticket,
-            Waiter {
-                waker: waker.clone(),
-                bytes,
-            },
-        );
+        self.waiting.insert(ticket, Waiter { waker: waker.clone(), bytes });
         Ok(ticket)
     }
 
@@ -135,11 +121,7 @@ impl Ledger {
     /// A slot's new connection takes so many calls at a time.
     pub(crate) fn open(&mut self, slot: usize, capacity: usize, wake: &mut Vec<Waker>) {
         let slot = &mut self.slots[slot];
-        *slot = Slot {
-            in_flight: 0,
-            capacity,
-            epoch: slot.epoch + 1,
-        };
+        *slot = Slot { in_flight: 0, capacity, epoch: slot.epoch + 1 };
         self.hand_over(wake);
     }
 
@@ -201,10 +183,7 @@ impl Ledger {
         let at = best?;
         self.turn = (at + 1) % count;
         self.slots[at].in_flight += 1;
-        Some(Place {
-            slot: at,
-            epoch: self.slots[at].epoch,
-        })
+        Some(Place { slot: at, epoch: self.slots[at].epoch })
     }
 
     fn hand_over(&mut self, wake: &mut Vec<Waker>) {
@@ -236,9 +215,7 @@ mod tests {
     #[test]
     fn the_least_loaded_slot_is_taken_and_equals_take_turns() {
         let mut ledger = ledger(&[2, 0, 9]);
-        let slots: Vec<_> = (0..7)
-            .map(|_| ledger.place(None).map(|place| place.slot))
-            .collect();
+        let slots: Vec<_> = (0..7).map(|_| ledger.place(None).map(|place| place.slot)).collect();
         let expected = [0, 2, 0, 2, 2, 2, 2].map(Some);
         assert_eq!(slots, expected);
     }
@@ -281,10 +258,7 @@ mod tests {
         ledger.leave(tickets[0], &mut wake);
         let place = ledger.claim(tickets[2], waker).unwrap();
         ledger.release(place, &mut wake);
-        assert_eq!(
-            (ledger.waiting(), ledger.in_flight(), ledger.waiting_bytes),
-            (0, 0, 0)
-        );
+        assert_eq!((ledger.waiting(), ledger.in_flight(), ledger.waiting_bytes), (0, 0, 0));
         assert!(ledger.granted.is_empty());
     }
 

@@ -71,18 +71,10 @@ impl Line {
     pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Inbound>, Violation> {
         while let Some(payload) = next_payload(input)? {
             match Frame::decode(payload)? {
-                Frame::Message {
-                    head,
-                    total: None,
-                    part,
-                } => {
+                Frame::Message { head, total: None, part } => {
                     return Ok(Some(Inbound::Message(head, part)));
                 }
-                Frame::Message {
-                    head,
-                    total: Some(total),
-                    part,
-                } => {
+                Frame::Message { head, total: Some(total), part } => {
                     return Ok(Some(Inbound::Begun { head, total, part }));
                 }
                 Frame::Chunk { id, last, part } => match self.assembly.add(id, last, &part)? {
@@ -122,10 +114,7 @@ impl Line {
             && now >= due
         {
             let bound = self.heartbeat.bound();
-            return Err(LossCause::Stalled {
-                stalled_for: bound + (now - due),
-                bound,
-            });
+            return Err(LossCause::Stalled { stalled_for: bound + (now - due), bound });
         }
         let beat = self.heartbeat.timeout(now);
         self.act(now, beat)
@@ -164,10 +153,7 @@ impl Line {
             Beat::Speak => self.ping(),
             Beat::Dead => {
                 let silent_for = self.heartbeat.silent_for(now);
-                return Err(LossCause::Silent {
-                    silent_for,
-                    bound: self.heartbeat.bound(),
-                });
+                return Err(LossCause::Silent { silent_for, bound: self.heartbeat.bound() });
             }
         }
         Ok(())

@@ -259,11 +259,7 @@ impl Frame {
         let kind = payload.get_u8();
         let too_short = |name| Violation::TooShort { name, length };
         let need = |name, least: usize, payload: &Bytes| {
-            if payload.len() < least {
-                Err(too_short(name))
-            } else {
-                Ok(())
-            }
+            if payload.len() < least { Err(too_short(name)) } else { Ok(()) }
         };
         Ok(match kind {
             kind::REQUEST => {
@@ -297,58 +293,35 @@ impl Frame {
             kind::CHUNK => {
                 need("CHUNK", 9, &payload)?;
                 let last = payload.get_u8() & LAST != 0;
-                Self::Chunk {
-                    id: payload.get_u64(),
-                    last,
-                    part: payload,
-                }
+                Self::Chunk { id: payload.get_u64(), last, part: payload }
             }
             kind::ERROR => {
                 need("ERROR", 12, &payload)?;
                 let (id, code) = (payload.get_u64(), payload.get_u32());
-                Self::Error {
-                    id,
-                    code,
-                    text: text(&payload),
-                }
+                Self::Error { id, code, text: text(&payload) }
             }
             kind::REFUSED => {
                 need("REFUSED", 16, &payload)?;
                 let (id, code) = (payload.get_u64(), payload.get_u32());
-                Self::Refused {
-                    id,
-                    code,
-                    retry_after: payload.get_u32(),
-                }
+                Self::Refused { id, code, retry_after: payload.get_u32() }
             }
             kind::CANCEL => {
                 need("CANCEL", 8, &payload)?;
-                Self::Cancel {
-                    id: payload.get_u64(),
-                }
+                Self::Cancel { id: payload.get_u64() }
             }
             kind::PING => {
                 need("PING", 8, &payload)?;
-                Self::Ping {
-                    nonce: payload.get_u64(),
-                }
+                Self::Ping { nonce: payload.get_u64() }
             }
             kind::PONG => {
                 need("PONG", 8, &payload)?;
-                Self::Pong {
-                    nonce: payload.get_u64(),
-                }
+                Self::Pong { nonce: payload.get_u64() }
             }
             kind::GOAWAY => {
                 need("GOAWAY", 16, &payload)?;
                 let (code, accepted) = (payload.get_u32(), payload.get_u64());
                 let retry_after = after(payload.get_u32());
-                Self::GoAway(GoAway {
-                    code,
-                    accepted,
-                    retry_after,
-                    text: text(&payload),
-                })
+                Self::GoAway(GoAway { code, accepted, retry_after, text: text(&payload) })
             }
             kind::HELLO => decode_hello(payload, length)?,
             kind::WELCOME => {
@@ -358,18 +331,11 @@ impl Frame {
             kind::BUSY => {
                 need("BUSY", 8, &payload)?;
                 let (code, retry_after) = (payload.get_u32(), payload.get_u32());
-                Self::Busy {
-                    code,
-                    retry_after,
-                    text: text(&payload),
-                }
+                Self::Busy { code, retry_after, text: text(&payload) }
             }
             kind::REJECT => {
                 need("REJECT", 4, &payload)?;
-                Self::Reject {
-                    code: payload.get_u32(),
-                    text: text(&payload),
-                }
+                Self::Reject { code: payload.get_u32(), text: text(&payload) }
             }
             kind::FIRST_IGNORED.. => Self::Unknown { kind },
             _ => return Err(Violation::UnknownKind { kind }),
@@ -381,11 +347,7 @@ impl Frame {
         match self {
             Self::Hello(hello) => encode_hello(hello, out),
             Self::Welcome(welcome) => encode_welcome(welcome, out),
-            Self::Busy {
-                code,
-                retry_after,
-                text,
-            } => {
+            Self::Busy { code, retry_after, text } => {
                 let text = cut(text);
                 put_kind(9 + text.len(), kind::BUSY, out);
                 out.put_u32(*code);
@@ -413,11 +375,7 @@ impl Frame {
                 out.put_u32(*code);
                 out.put_slice(text);
             }
-            Self::Refused {
-                id,
-                code,
-                retry_after,
-            } => {
+            Self::Refused { id, code, retry_after } => {
                 put_kind(17, kind::REFUSED, out);
                 out.put_u64(*id);
                 out.put_u32(*code);
@@ -458,11 +416,7 @@ fn message(head: Head, flags: u8, mut rest: Bytes) -> Option<Frame> {
     } else {
         Some(rest.get_u32())
     };
-    Some(Frame::Message {
-        head,
-        total,
-        part: rest,
-    })
+    Some(Frame::Message { head, total, part: rest })
 }
 
 fn decode_hello(mut payload: Bytes, length: usize) -> Result<Frame, Violation> {
@@ -470,10 +424,7 @@ fn decode_hello(mut payload: Bytes, length: usize) -> Result<Frame, Violation> {
         return Err(Violation::NotHello);
     }
     if payload.len() < 56 {
-        return Err(Violation::TooShort {
-            name: "HELLO",
-            length,
-        });
+        return Err(Violation::TooShort { name: "HELLO", length });
     }
     payload.advance(MAGIC.len());
     Ok(Frame::Hello(Hello {
@@ -544,11 +495,7 @@ fn cut(text: &str) -> &[u8] {
 
 /// A duration as the wire has it: whole milliseconds, rounded up, at most what fits.
 pub(crate) fn millis(duration: Duration) -> u32 {
-    duration
-        .as_nanos()
-        .div_ceil(1_000_000)
-        .try_into()
-        .unwrap_or(u32::MAX)
+    duration.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u32::MAX)
 }
 
 /// A time of the wire in which 0 means that there is none.
@@ -588,13 +535,7 @@ mod tests {
 
     #[test]
     fn the_longest_part_with_the_longest_head_fits_a_frame() {
-        let head = RequestHead {
-            id: 1,
-            repeatable: true,
-            resent: true,
-            remaining: 1,
-            oldest: 1,
-        };
+        let head = RequestHead { id: 1, repeatable: true, resent: true, remaining: 1, oldest: 1 };
         let mut out = BytesMut::new();
         Head::Request(head).put(Some(u32::MAX), MAX_PART, &mut out);
         assert!(out.len() - PREFIX + MAX_PART <= MAX_PAYLOAD);
@@ -602,13 +543,7 @@ mod tests {
 
     #[test]
     fn a_small_call_costs_26_bytes_and_its_reply_14() {
-        let head = RequestHead {
-            id: 1,
-            repeatable: false,
-            resent: false,
-            remaining: 1,
-            oldest: 1,
-        };
+        let head = RequestHead { id: 1, repeatable: false, resent: false, remaining: 1, oldest: 1 };
         let mut out = BytesMut::new();
         Head::Request(head).put(None, 0, &mut out);
         assert_eq!(out.len(), 26);

@@ -108,11 +108,7 @@ impl Outgoing {
         if body.len() >= BY_REFERENCE {
             self.queued_bytes += body.len();
             self.long_unsent.push(head.id());
-            self.long.push_back(Long {
-                head,
-                body: body.clone(),
-                handed: 0,
-            });
+            self.long.push_back(Long { head, body: body.clone(), handed: 0 });
             return Mark::Long;
         }
         self.small(|out| {
@@ -158,11 +154,7 @@ impl Outgoing {
                 match self.long.remove(at) {
                     Some(Long { body, handed, .. }) => {
                         self.queued_bytes -= body.len() - handed;
-                        if handed == 0 {
-                            Withdrawn::Unseen
-                        } else {
-                            Withdrawn::Begun
-                        }
+                        if handed == 0 { Withdrawn::Unseen } else { Withdrawn::Begun }
                     }
                     None => Withdrawn::TooLate,
                 }
@@ -293,11 +285,7 @@ impl Outgoing {
             _ => put_chunk_head(id, last, end - start, &mut head),
         }
         self.queued_bytes -= end - start;
-        let what = if last {
-            What::LastPart { id }
-        } else {
-            What::Part
-        };
+        let what = if last { What::LastPart { id } } else { What::Part };
         self.hand(what, [head.freeze(), long.body.slice(start..end)], out);
         if !last {
             long.handed = end;
@@ -309,11 +297,7 @@ impl Outgoing {
     fn hand<const N: usize>(&mut self, what: What, pieces: [Bytes; N], out: &mut VecDeque<Bytes>) {
         let length = pieces.iter().map(Bytes::len).sum();
         self.in_hand_bytes += length;
-        self.in_hand.push_back(Handed {
-            what,
-            length,
-            written: 0,
-        });
+        self.in_hand.push_back(Handed { what, length, written: 0 });
         out.extend(pieces);
     }
 }
@@ -391,9 +375,8 @@ mod tests {
     #[test]
     fn a_withdrawn_message_does_not_go_out_and_does_not_count() {
         let mut outgoing = Outgoing::default();
-        let marks: Vec<_> = (1..=4)
-            .map(|id| outgoing.message(reply(id), &Bytes::from_static(b"body")))
-            .collect();
+        let marks: Vec<_> =
+            (1..=4).map(|id| outgoing.message(reply(id), &Bytes::from_static(b"body"))).collect();
         assert_eq!(outgoing.withdraw(3, marks[2]), Withdrawn::Unseen);
         assert_eq!(outgoing.withdraw(1, marks[0]), Withdrawn::Unseen);
         let bytes = transmit(&mut outgoing);

@@ -60,24 +60,15 @@ impl Plan {
             backoff: Exponential::new(now, policy.initial, policy.cap),
             stable_after: policy.stable_after,
             rng: Rng::with_seed(seed),
-            state: State::Waiting {
-                until: now,
-                hurried: Some(now),
-            },
-            outage: Outage {
-                since: now,
-                flapping: false,
-            },
+            state: State::Waiting { until: now, hurried: Some(now) },
+            outage: Outage { since: now, flapping: false },
         }
     }
 
     /// When to dial; `None` while an attempt or a connection is alive. `wanted` says that calls wait.
     pub(crate) fn dial_at(&self, wanted: bool) -> Option<Instant> {
         match self.state {
-            State::Waiting {
-                until,
-                hurried: Some(hurried),
-            } if wanted => Some(until.min(hurried)),
+            State::Waiting { until, hurried: Some(hurried) } if wanted => Some(until.min(hurried)),
             State::Waiting { until, .. } => Some(until),
             State::Dialing | State::Up { .. } => None,
         }
@@ -105,10 +96,7 @@ impl Plan {
             return;
         };
         let stable = now.saturating_duration_since(since) >= self.stable_after;
-        self.outage = Outage {
-            since: now,
-            flapping: !stable,
-        };
+        self.outage = Outage { since: now, flapping: !stable };
         let delay = if stable {
             self.backoff.reset(now);
             FIRST_JITTER
@@ -130,10 +118,7 @@ impl Plan {
             // All clients that were turned away got the same number: spread them behind it.
             Some(after) => {
                 let after = now + self.jitter(after, after + after / 4);
-                State::Waiting {
-                    until: until.max(after),
-                    hurried: None,
-                }
+                State::Waiting { until: until.max(after), hurried: None }
             }
         };
     }
@@ -234,10 +219,7 @@ mod tests {
         for seed in 0..1000 {
             let start = Instant::now();
             let mut plan = Plan::new(start, policy::Reconnect::default(), seed);
-            assert!(
-                attempts_within(&mut plan, start, ms(2000), false) <= 10,
-                "seed {seed}"
-            );
+            assert!(attempts_within(&mut plan, start, ms(2000), false) <= 10, "seed {seed}");
         }
     }
 
@@ -320,10 +302,7 @@ mod tests {
         let span = first_after[999].as_millis() / 100 + 1;
         let mean = 1000.0 / span as f64;
         for bin in 0..span {
-            let count = first_after
-                .iter()
-                .filter(|after| after.as_millis() / 100 == bin)
-                .count();
+            let count = first_after.iter().filter(|after| after.as_millis() / 100 == bin).count();
             assert!(count as f64 <= 3.0 * mean, "{count} in bin {bin} of {span}");
         }
     }

@@ -1,4 +1,4 @@
-//! Whether and when a failed call is tried again, and the pool's budget for it. The rules are in `docs/retrying.md`.
+//! Whether and when a failed call is tried again, and the pool's budget for it. The rules are those below.
 //!
 //! ```text
 //!  NotSent ────────────────────────────► again, outside attempts and budget
@@ -35,13 +35,7 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(now: Instant, policy: &policy::Retry) -> Self {
         let from_floor = policy.floor * FLOOR_SECONDS;
-        Self {
-            share: policy.budget,
-            floor: policy.floor,
-            saved: 0.0,
-            from_floor,
-            filled: now,
-        }
+        Self { share: policy.budget, floor: policy.floor, saved: 0.0, from_floor, filled: now }
     }
 
     /// A call succeeded.
@@ -96,12 +90,7 @@ pub(crate) enum Next {
 
 impl Attempts {
     pub(crate) fn new(policy: policy::Retry) -> Self {
-        Self {
-            policy,
-            counted: 0,
-            refused: false,
-            delays: None,
-        }
+        Self { policy, counted: 0, refused: false, delays: None }
     }
 
     /// What to do after a failed attempt.
@@ -174,18 +163,13 @@ mod tests {
 
     fn call(policy: policy::Retry) -> Call {
         let now = Instant::now();
-        Call {
-            now,
-            attempts: Attempts::new(policy),
-            budget: Budget::new(now, &policy),
-        }
+        Call { now, attempts: Attempts::new(policy), budget: Budget::new(now, &policy) }
     }
 
     impl Call {
         fn fails(&mut self, failure: Failure) -> Next {
             let deadline = self.now + Duration::from_secs(5);
-            self.attempts
-                .next(self.now, deadline, failure, &mut self.budget, 1)
+            self.attempts.next(self.now, deadline, failure, &mut self.budget, 1)
         }
     }
 
@@ -205,28 +189,15 @@ mod tests {
             call.fails(Failure::Indeterminate { idempotent: false }),
             Next::Stop(Stopped::NotIdempotent)
         );
-        assert_eq!(
-            call.fails(INDETERMINATE),
-            Next::Again {
-                after: Duration::ZERO
-            }
-        );
+        assert_eq!(call.fails(INDETERMINATE), Next::Again { after: Duration::ZERO });
         assert!(matches!(call.fails(INDETERMINATE), Next::Again { .. }));
-        assert_eq!(
-            call.fails(INDETERMINATE),
-            Next::Stop(Stopped::AttemptsSpent)
-        );
+        assert_eq!(call.fails(INDETERMINATE), Next::Stop(Stopped::AttemptsSpent));
     }
 
     #[test]
     fn the_first_refusal_is_free_and_the_others_count() {
         let mut call = call(policy::Retry::attempts(2));
-        assert_eq!(
-            call.fails(REFUSED),
-            Next::Again {
-                after: Duration::ZERO
-            }
-        );
+        assert_eq!(call.fails(REFUSED), Next::Again { after: Duration::ZERO });
         assert!(matches!(call.fails(REFUSED), Next::Again { .. }));
         assert_eq!(call.fails(REFUSED), Next::Stop(Stopped::AttemptsSpent));
         assert_eq!(call.budget.from_floor, 9.0);
@@ -237,12 +208,8 @@ mod tests {
         let mut call = call(policy::Retry::default());
         let second = Some(Duration::from_secs(1));
         assert_eq!(
-            call.fails(Failure::Refused {
-                retry_after: second
-            }),
-            Next::Again {
-                after: Duration::from_secs(1)
-            }
+            call.fails(Failure::Refused { retry_after: second }),
+            Next::Again { after: Duration::from_secs(1) }
         );
         let hour = Some(Duration::from_secs(3600));
         assert_eq!(
@@ -274,9 +241,6 @@ mod tests {
     fn never_means_not_even_after_a_refusal() {
         let mut call = call(policy::Retry::never());
         assert_eq!(call.fails(REFUSED), Next::Stop(Stopped::AttemptsSpent));
-        assert_eq!(
-            call.fails(INDETERMINATE),
-            Next::Stop(Stopped::AttemptsSpent)
-        );
+        assert_eq!(call.fails(INDETERMINATE), Next::Stop(Stopped::AttemptsSpent));
     }
 }

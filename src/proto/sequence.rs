@@ -15,11 +15,7 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     pub(crate) fn new() -> Self {
-        Self {
-            base: 1,
-            next: 1,
-            finished: VecDeque::new(),
-        }
+        Self { base: 1, next: 1, finished: VecDeque::new() }
     }
 
     /// A new id.

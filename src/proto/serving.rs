@@ -145,17 +145,13 @@ impl Serving {
             return Err(NotPushed::Gone);
         }
         if body.len() > self.bounds.send {
-            return Err(NotPushed::TooLong {
-                limit: self.bounds.send,
-            });
+            return Err(NotPushed::TooLong { limit: self.bounds.send });
         }
         let queued = self.line.outgoing.queued_bytes();
         if queued > 0 && queued + body.len() > self.bounds.held_bytes {
             return Err(NotPushed::Full);
         }
-        self.line
-            .outgoing
-            .message(Head::Push { id: self.next_push }, body);
+        self.line.outgoing.message(Head::Push { id: self.next_push }, body);
         self.next_push += 1;
         Ok(())
     }
@@ -164,12 +160,7 @@ impl Serving {
     pub(crate) fn go_away(&mut self, code: u32, retry_after: Option<Duration>, text: &str) {
         if let State::Open { .. } = self.state {
             self.state = State::Draining;
-            let goodbye = GoAway {
-                code,
-                accepted: self.accepted,
-                retry_after,
-                text: text.into(),
-            };
+            let goodbye = GoAway { code, accepted: self.accepted, retry_after, text: text.into() };
             Frame::GoAway(goodbye).encode(self.line.outgoing.control());
         }
     }
@@ -189,21 +180,12 @@ impl Serving {
 
     fn error(&mut self, id: u64, error: ErrorReply) {
         let (code, text) = (error.code(), error.text().into());
-        self.line
-            .outgoing
-            .small(|out| Frame::Error { id, code, text }.encode(out));
+        self.line.outgoing.small(|out| Frame::Error { id, code, text }.encode(out));
     }
 
     fn refused(&mut self, id: u64, Refusal { code, retry_after }: Refusal) {
         let retry_after = retry_after.map_or(0, millis);
-        self.line.outgoing.small(|out| {
-            Frame::Refused {
-                id,
-                code,
-                retry_after,
-            }
-            .encode(out)
-        });
+        self.line.outgoing.small(|out| Frame::Refused { id, code, retry_after }.encode(out));
     }
 
     fn dispatch(
@@ -257,8 +239,7 @@ impl Serving {
                 };
                 let id = request.id;
                 self.held += body.len();
-                self.requests
-                    .insert(id, Request::Running { length: body.len() });
+                self.requests.insert(id, Request::Running { length: body.len() });
                 effects.events.push(Event::Request { id, body, deadline });
             }
             Head::Notify { id } => {
@@ -286,8 +267,7 @@ impl Serving {
                     return Ok(());
                 }
                 let deadline = deadline(now, &request);
-                self.requests
-                    .insert(request.id, Request::Coming { deadline });
+                self.requests.insert(request.id, Request::Coming { deadline });
             }
             Head::Notify { id } => {
                 self.check_unused(id)?;
@@ -325,13 +305,7 @@ impl Serving {
         } else {
             return Ok(true);
         };
-        self.refused(
-            id,
-            Refusal {
-                code,
-                retry_after: None,
-            },
-        );
+        self.refused(id, Refusal { code, retry_after: None });
         Ok(false)
     }
 
@@ -421,9 +395,7 @@ impl Session for Serving {
 
     fn lost(&mut self, _: &Arc<Loss>, effects: &mut Effects<Event>) {
         self.state = State::Dead;
-        effects
-            .events
-            .extend(self.requests.drain().map(|(id, _)| Event::Cancelled { id }));
+        effects.events.extend(self.requests.drain().map(|(id, _)| Event::Cancelled { id }));
         self.held = 0;
     }
 }

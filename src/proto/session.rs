@@ -65,9 +65,6 @@ pub(crate) struct Effects<E> {
 
 impl<E> Default for Effects<E> {
     fn default() -> Self {
-        Self {
-            wake: Vec::new(),
-            events: Vec::new(),
-        }
+        Self { wake: Vec::new(), events: Vec::new() }
     }
 }

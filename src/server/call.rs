@@ -66,8 +66,7 @@ impl Call {
 
     /// How long the caller will still wait; `None` if it set no deadline. Zero when its time is up.
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline
-            .map(|deadline| deadline.saturating_duration_since(now()))
+        self.deadline.map(|deadline| deadline.saturating_duration_since(now()))
     }
 
     /// Whether the caller has gone: it cancelled the call, its time was up, or its connection died.
@@ -117,13 +116,9 @@ impl Pusher {
             Ok(()) => (Ok(()), Tell::Owner),
             Err(NotPushed::Gone) => (Err(PushError::Gone), Tell::Nobody),
             Err(NotPushed::Full) => (Err(PushError::Full), Tell::Nobody),
-            Err(NotPushed::TooLong { limit }) => (
-                Err(PushError::TooLong {
-                    length: body.len(),
-                    limit,
-                }),
-                Tell::Nobody,
-            ),
+            Err(NotPushed::TooLong { limit }) => {
+                (Err(PushError::TooLong { length: body.len(), limit }), Tell::Nobody)
+            }
         })
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::error::config::CloseError;
+use crate::error::config::{CloseError, ConfigError};
 use crate::proto::native::{Frame, InstanceId, millis};
 use crate::server::call::Handler;
 use crate::server::serve::{Shared, serve, turn_away};
@@ -61,22 +61,6 @@ impl Server {
         Self::builder().bind(address).await
     }
 
-    pub(crate) fn new(
-        settings: ServerBuilder,
-        listener: TcpListener,
-        instance: InstanceId,
-    ) -> Self {
-        let control = ServerHandle {
-            shutdown: Arc::new(watch::Sender::new(None)),
-        };
-        Self {
-            settings,
-            listener,
-            instance,
-            control,
-        }
-    }
-
     /// The address that it listens on; tells the port that the operating system chose for port 0.
     ///
     /// # Errors
@@ -104,12 +88,7 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future ends the server at once: connections are closed, handlers dropped.
     pub async fn serve(self, handler: impl Handler) -> Result<(), CloseError> {
-        let Self {
-            settings,
-            listener,
-            instance,
-            control,
-        } = self;
+        let Self { settings, listener, instance, control } = self;
         let mut shutdown = control.shutdown.subscribe();
         let killed = CancellationToken::new();
         let _kill_on_drop = killed.clone().drop_guard();
@@ -141,11 +120,24 @@ impl Server {
         killed.cancel();
         connections.wait().await;
         tasks.wait().await;
-        if unfinished == 0 {
-            Ok(())
-        } else {
-            Err(CloseError { unfinished })
-        }
+        if unfinished == 0 { Ok(()) } else { Err(CloseError { unfinished }) }
+    }
+}
+
+impl ServerBuilder {
+    /// Listens. From now on clients can connect; they are answered once [`Server::serve`] runs.
+    ///
+    /// # Errors
+    /// [`BindError`]: a setting is out of its range, or the operating system refused the address.
+    pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
+        self.check()?;
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| BindError::Os(error.into()))?;
+        let control = ServerHandle { shutdown: Arc::new(watch::Sender::new(None)) };
+        let instance = InstanceId(instance);
+        Ok(Server { settings: self, listener, instance, control })
     }
 }
 
@@ -154,8 +146,7 @@ impl ServerHandle {
     /// calls that it has accepted, and closes with FIN. What is not finished after `limit` is cut off.
     /// [`Server::serve`] returns when that is done. Further calls change nothing.
     pub fn shutdown(&self, limit: Duration) {
-        self.shutdown
-            .send_if_modified(|wanted| wanted.is_none() && wanted.insert(limit) == &limit);
+        self.shutdown.send_if_modified(|wanted| wanted.is_none() && wanted.insert(limit) == &limit);
     }
 }
 
@@ -199,11 +190,7 @@ async fn accept<H: Handler>(
                 let text = "too many connections".into();
                 let killed = shared.killed.clone();
                 connections.spawn(async move {
-                    let answer = Frame::Busy {
-                        code: 1,
-                        retry_after,
-                        text,
-                    };
+                    let answer = Frame::Busy { code: 1, retry_after, text };
                     killed.run_until_cancelled(turn_away(stream, answer)).await;
                     drop(turn);
                 });
@@ -212,9 +199,7 @@ async fn accept<H: Handler>(
         };
         let (shared, killed) = (shared.clone(), shared.killed.clone());
         connections.spawn(async move {
-            killed
-                .run_until_cancelled(serve(shared, stream, peer, number))
-                .await;
+            killed.run_until_cancelled(serve(shared, stream, peer, number)).await;
             drop(place);
         });
     }

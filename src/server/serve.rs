@@ -18,7 +18,8 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::clock::now;
 use crate::connect::{Transport, set_options};
-use crate::connection::{About, Connection, Driver, Tell};
+use crate::connection::{Connection, Tell};
+use crate::driver::{About, Driver};
 use crate::error::call::{ErrorReply, Refusal};
 use crate::error::connect::ConnectCause;
 use crate::handshake::{await_hello, send};
@@ -78,15 +79,7 @@ pub(crate) async fn serve<H: Handler>(
     if shared.draining.is_cancelled() {
         let retry_after = millis(settings.busy_retry_after);
         let text = "the server is shutting down".into();
-        return turn_away(
-            stream,
-            Frame::Busy {
-                code: 2,
-                retry_after,
-                text,
-            },
-        )
-        .await;
+        return turn_away(stream, Frame::Busy { code: 2, retry_after, text }).await;
     }
     let welcome = Frame::Welcome(welcome(settings, shared.instance));
     if let Err(error) = send(&mut stream, &welcome).await {
@@ -94,17 +87,11 @@ pub(crate) async fn serve<H: Handler>(
     }
     let connection = Connection::new(session(settings, &hello));
     let endpoint: Arc<str> = peer.to_string().into();
-    let about = About {
-        endpoint,
-        address: Some(peer),
-        number,
-    };
+    let about = About { endpoint, address: Some(peer), number };
     let transport: Box<dyn Transport> = Box::new(stream);
     let driver = Driver::new(connection.clone(), transport, input, about);
     let span = info_span!("client", %peer, number, connection = hello.connection);
-    work(shared, driver, connection, peer)
-        .instrument(span)
-        .await;
+    work(shared, driver, connection, peer).instrument(span).await;
 }
 
 async fn work<H: Handler>(
@@ -126,11 +113,7 @@ async fn work<H: Handler>(
         shared.draining.cancelled().await;
         let retry_after = shared.settings.busy_retry_after;
         connection.with(|serving| {
-            serving.go_away(
-                goodbye::CLOSING,
-                Some(retry_after),
-                "the server is shutting down",
-            );
+            serving.go_away(goodbye::CLOSING, Some(retry_after), "the server is shutting down");
             ((), Tell::Owner)
         });
         std::future::pending::<()>().await;
@@ -195,13 +178,7 @@ impl<H: Handler> Desk<H> {
 
     fn call(&self, body: Bytes, deadline: Option<Instant>, cancelled: CancellationToken) -> Call {
         let pusher = Pusher(self.connection.clone());
-        Call {
-            body,
-            peer: self.peer,
-            deadline,
-            cancelled,
-            pusher,
-        }
+        Call { body, peer: self.peer, deadline, cancelled, pusher }
     }
 
     async fn answer(&self, id: u64, call: Call) {
@@ -210,24 +187,15 @@ impl<H: Handler> Desk<H> {
         let expired = call.deadline.is_some_and(|deadline| deadline <= now());
         if call.is_cancelled() || expired {
             // Nobody reads this if the caller has gone.
-            let refusal = Refusal {
-                code: Refusal::EXPIRED,
-                retry_after: None,
-            };
+            let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
             self.settle(id, |serving, now| serving.refuse(now, id, refusal));
             return;
         }
         let handler = async { self.shared.handler.call(call).await };
-        let answer = AssertUnwindSafe(handler)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| {
-                warn!(id, "a handler panicked");
-                Err(ErrorReply::new(
-                    ErrorReply::HANDLER_PANICKED,
-                    "the handler panicked",
-                ))
-            });
+        let answer = AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| {
+            warn!(id, "a handler panicked");
+            Err(ErrorReply::new(ErrorReply::HANDLER_PANICKED, "the handler panicked"))
+        });
         self.settle(id, |serving, now| serving.reply(now, id, answer));
     }
 
@@ -261,14 +229,7 @@ impl<H: Handler> Desk<H> {
 }
 
 async fn reject(stream: TcpStream, code: u32, text: &str) {
-    turn_away(
-        stream,
-        Frame::Reject {
-            code,
-            text: text.into(),
-        },
-    )
-    .await;
+    turn_away(stream, Frame::Reject { code, text: text.into() }).await;
 }
 
 /// Says no, then FIN, then reads to the client's FIN, so that no RST destroys the answer.

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::net::{TcpListener, ToSocketAddrs};
-
 use crate::error::config::ConfigError;
 use crate::error::os::OsError;
-use crate::policy::{Heartbeat, SocketOptions, number, time};
-use crate::proto::native::InstanceId;
-use crate::server::listen::Server;
+use crate::limits::SocketOptions;
+use crate::policy::{Heartbeat, number, time};
 
-/// Settings of a [`Server`] to be. Made by [`Server::builder`].
+/// Settings of a [`Server`](crate::Server) to be. Made by [`Server::builder`](crate::Server::builder).
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before `bind`"]
 pub struct ServerBuilder {
@@ -54,18 +51,12 @@ impl ServerBuilder {
     /// Too few: clients are turned away. Too many: descriptors run out (`EMFILE`), and then connections hang unanswered
     /// in the kernel's backlog.
     pub fn connections(self, connections: usize) -> Self {
-        Self {
-            connections,
-            ..self
-        }
+        Self { connections, ..self }
     }
 
     /// What a client that is turned away is told to wait before it comes again. 0 to 1 h, default 1 s.
     pub fn busy_retry_after(self, wait: Duration) -> Self {
-        Self {
-            busy_retry_after: wait,
-            ..self
-        }
+        Self { busy_retry_after: wait, ..self }
     }
 
     /// Handlers that run at a time, over all connections; requests beyond wait for their turn. 1 to 1,000,000,
@@ -76,66 +67,34 @@ impl ServerBuilder {
 
     /// Requests of one connection that have no answer yet; those beyond are refused. 1 to 1,000,000, default 16,384.
     pub fn in_flight(self, requests: usize) -> Self {
-        Self {
-            in_flight: requests,
-            ..self
-        }
+        Self { in_flight: requests, ..self }
     }
 
     /// The longest request, in bytes. 1 to 2^31, default 16 MiB. A client can make this side hold 16 of that size per
     /// connection while they come in.
     pub fn message(self, bytes: usize) -> Self {
-        Self {
-            message: bytes,
-            ..self
-        }
+        Self { message: bytes, ..self }
     }
 
     /// Bytes per connection of requests being worked on, and again of answers that wait to be sent. Above it nothing
     /// more is read from that connection until there is room. At least 1, default 64 MiB.
     pub fn held_bytes(self, bytes: usize) -> Self {
-        Self {
-            held_bytes: bytes,
-            ..self
-        }
+        Self { held_bytes: bytes, ..self }
     }
 
     /// The time for a new connection's `HELLO`. 1 ms to 1 h, default 5 s.
     pub fn handshake(self, limit: Duration) -> Self {
-        Self {
-            handshake: limit,
-            ..self
-        }
+        Self { handshake: limit, ..self }
     }
 
     /// Closes connections without calls after so long. 10 ms to 24 h, default: never.
     pub fn idle_limit(self, limit: Duration) -> Self {
-        Self {
-            idle_limit: Some(limit),
-            ..self
-        }
+        Self { idle_limit: Some(limit), ..self }
     }
 
-    /// Listens. From now on clients can connect; they are answered once [`Server::serve`] runs.
-    ///
-    /// # Errors
-    /// [`BindError`]: a setting is out of its range, or the operating system refused the address.
-    pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
-        self.check()?;
-        let mut instance = [0; 16];
-        getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| BindError::Os(error.into()))?;
-        Ok(Server::new(self, listener, InstanceId(instance)))
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        let (zero, ms, hour) = (
-            Duration::ZERO,
-            Duration::from_millis(1),
-            Duration::from_secs(3600),
-        );
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let (zero, ms, hour) =
+            (Duration::ZERO, Duration::from_millis(1), Duration::from_secs(3600));
         self.heartbeat.check()?;
         number("connections", self.connections as u64, 1..=1_000_000)?;
         number("handlers", self.handlers as u64, 1..=1_000_000)?;

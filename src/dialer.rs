@@ -1,0 +1,224 @@
+//! One attempt to connect: from a name, over the handshake and the user's hook, to a connection that calls can use.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, info, info_span, warn};
+
+use crate::clock::now;
+use crate::connect::{Connect, Connected, NotConnected};
+use crate::connection::Connection;
+use crate::conversation::Conversation;
+use crate::driver::{About, Driver};
+use crate::endpoint::Endpoint;
+use crate::error::connect::{ConnectCause, HookError, Phase};
+use crate::error::loss::{GoAway, Loss};
+use crate::event::Event;
+use crate::handshake::greet;
+use crate::limits::{Limits, Timeouts};
+use crate::policy::{Heartbeat, Reconnect};
+use crate::proto::client::{self, Bounds, Client};
+use crate::proto::native::{ClientId, Hello, VERSION, Welcome, after, millis};
+use crate::switchboard::Switchboard;
+
+/// A user's error in a hook.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) type Hook =
+    Arc<dyn Fn(Conversation) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+
+/// What all channels of a pool share.
+pub(crate) struct Settings {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) connector: Box<dyn Connect>,
+    pub(crate) client: ClientId,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) reconnect: Reconnect,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) hook: Option<Hook>,
+    /// Bounds the attempts under way at once.
+    pub(crate) dials: Semaphore,
+    /// The pool is being closed: nothing is dialed any more.
+    pub(crate) closing: CancellationToken,
+}
+
+/// Makes one connection at a time.
+pub(crate) struct Dialer {
+    pub(crate) slot: usize,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) board: Arc<Switchboard>,
+    /// The number of the connection that the next one replaces.
+    pub(crate) replaces: u64,
+}
+
+/// A driver at work.
+pub(crate) type Running = BoxFuture<'static, Arc<Loss>>;
+
+/// A connection that calls can use.
+pub(crate) struct Ready {
+    pub(crate) connection: Connection<Client>,
+    pub(crate) number: u64,
+    pub(crate) running: Running,
+    /// What the server says when it goes away.
+    pub(crate) goodbye: oneshot::Receiver<GoAway>,
+}
+
+/// A connection after the handshake.
+struct Greeted {
+    connected: Connected,
+    welcome: Welcome,
+    input: BytesMut,
+    number: u64,
+}
+
+impl Dialer {
+    pub(crate) async fn dial(&self, began: Instant) -> Result<Ready, NotConnected> {
+        let settings = &*self.settings;
+        // The semaphore is never closed; if it were, dialing without its bound would be the lesser evil.
+        let permit = settings.dials.acquire().await.ok();
+        let greeted = self.connect_and_greet().await?;
+        drop(permit);
+        let Greeted { connected: Connected { transport, address }, welcome, input, number } =
+            greeted;
+        let span = info_span!(
+            "connection",
+            endpoint = %settings.endpoint,
+            slot = self.slot,
+            number,
+            address = address.map(tracing::field::display),
+            instance = %welcome.instance,
+        );
+        let capacity = (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight);
+        let connection = Connection::new(client_session(settings, &welcome));
+        let about = About { endpoint: settings.endpoint.text().clone(), address, number };
+        let driver = Driver::new(connection.clone(), transport, input, about);
+        let (bye, goodbye) = oneshot::channel();
+        let mut running = run(driver, self.board.clone(), bye, span.clone());
+        if let Some(hook) = &settings.hook {
+            let conversation = Conversation {
+                connection: connection.clone(),
+                board: self.board.clone(),
+                instance: welcome.instance,
+                number,
+                deadline: now() + settings.timeouts.hook,
+            };
+            run_hook(hook, conversation, &mut running, settings.timeouts.hook)
+                .await
+                .map_err(|cause| NotConnected { phase: Phase::Hook, cause, address })?;
+        }
+        let took = now().saturating_duration_since(began);
+        span.in_scope(|| info!(?took, "connection ready"));
+        let instance = welcome.instance;
+        let previous = self.board.opened(self.slot, connection.clone(), capacity, instance);
+        if let Some(previous) = previous {
+            self.board.events.send(&Event::InstanceChanged { previous, current: instance });
+        }
+        let slot = self.slot;
+        self.board.events.send(&Event::Ready { slot, connection: number, address, instance, took });
+        Ok(Ready { connection, number, running, goodbye })
+    }
+
+    async fn connect_and_greet(&self) -> Result<Greeted, NotConnected> {
+        let settings = &*self.settings;
+        let connecting = async { settings.connector.connect(&settings.endpoint).await };
+        let mut connected =
+            AssertUnwindSafe(connecting).catch_unwind().await.unwrap_or_else(|_| {
+                let cause = ConnectCause::ConnectorPanicked;
+                Err(NotConnected { phase: Phase::Connect, cause, address: None })
+            })?;
+        let number = self.board.number_connection();
+        let hello = Hello {
+            min_version: VERSION,
+            max_version: VERSION,
+            client: settings.client,
+            connection: number,
+            replaces: self.replaces,
+            max_message: wire(settings.limits.message),
+            every: millis(settings.heartbeat.every),
+            give_up_after: millis(settings.heartbeat.give_up_after),
+        };
+        let limit = settings.timeouts.handshake;
+        let greeting = timeout(limit, greet(&mut *connected.transport, hello)).await;
+        match greeting.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
+            Ok((welcome, input)) => Ok(Greeted { connected, welcome, input, number }),
+            Err(cause) => {
+                let address = connected.address;
+                Err(NotConnected { phase: Phase::Handshake, cause, address })
+            }
+        }
+    }
+}
+
+/// The driver, with its events reported and its life in one span.
+fn run(
+    driver: Driver<Client>,
+    board: Arc<Switchboard>,
+    bye: oneshot::Sender<GoAway>,
+    span: Span,
+) -> Running {
+    let mut bye = Some(bye);
+    Box::pin(
+        async move {
+            let loss = driver
+                .run(|event| match event {
+                    client::Event::Push(body) => board.pushes.send(&body),
+                    client::Event::GoAway(goodbye) => {
+                        info!(code = goodbye.code, text = %goodbye.text, "the server goes away");
+                        // Nobody listens any more when it is draining already.
+                        let _ = bye.take().map(|bye| bye.send(goodbye));
+                    }
+                })
+                .await;
+            if loss.is_intended() {
+                info!(age = ?loss.age, "connection closed");
+            } else {
+                warn!(age = ?loss.age, silent_for = ?loss.silent_for, fin_seen = loss.fin_seen,
+                    bytes_in = loss.bytes_in, bytes_out = loss.bytes_out, cause = %loss.cause, "connection lost");
+            }
+            loss
+        }
+        .instrument(span),
+    )
+}
+
+/// Runs the user's hook beside the connection that it uses.
+async fn run_hook(
+    hook: &Hook,
+    conversation: Conversation,
+    running: &mut Running,
+    limit: Duration,
+) -> Result<(), ConnectCause> {
+    // The hook's own code runs inside the future, so that a panic in it is caught, too.
+    let hook = async { hook(conversation).await };
+    tokio::select! {
+        loss = running => Err(ConnectCause::Lost(loss)),
+        result = timeout(limit, AssertUnwindSafe(hook).catch_unwind()) => match result {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(HookError(error.into()))),
+            Ok(Err(_panic)) => Err(ConnectCause::HookPanicked),
+            Err(_elapsed) => Err(ConnectCause::TimedOut { limit }),
+        },
+    }
+}
+
+fn client_session(settings: &Settings, welcome: &Welcome) -> Client {
+    let bounds = Bounds {
+        send: settings.limits.message.min(welcome.max_message as usize),
+        receive: settings.limits.message,
+        queued_bytes: settings.limits.queued_bytes,
+    };
+    Client::new(now(), settings.heartbeat, after(welcome.every), bounds)
+}
+
+/// A bound as the wire has it.
+fn wire(bound: usize) -> u32 {
+    bound.try_into().unwrap_or(u32::MAX)
+}

@@ -1,0 +1,453 @@
+//! One live connection's owner: the task that reads and writes its socket, from the handshake to its one death.
+//!
+//! ```text
+//!  Open ── write failed ──► Deaf ear: reading goes on, a reply may still wait ──► over
+//!    │ ── end of file, error, silence ─────────────────────────────────────────► over
+//!    └─── finished, or the peer broke the protocol ──► Parting: flush, FIN, read to the peer's FIN ──► over
+//! ```
+//!
+//! It moves bytes and time and decides nothing. Reading and writing are always polled together.
+
+use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::time::Sleep;
+use tokio_util::io::poll_read_buf;
+
+use crate::clock::now;
+use crate::connect::Transport;
+use crate::connection::{Connection, Tell};
+use crate::error::loss::{Loss, LossCause};
+use crate::error::os::OsError;
+use crate::proto::session::{Effects, Session};
+
+/// After a failed write, what the peer said before it closed is awaited for so long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// After FIN, the peer's FIN is awaited for so long, so that no RST destroys the last bytes.
+const LINGER: Duration = Duration::from_secs(2);
+/// The same for a peer that broke the protocol.
+const LINGER_VIOLATION: Duration = Duration::from_millis(200);
+/// How much is read at a time: little at first, because idle connections should cost little.
+const READ_LEAST: usize = 2 * 1024;
+const READ_MOST: usize = 64 * 1024;
+/// Pieces given to one write.
+const PIECES: usize = 32;
+
+/// What a loss reports about the connection itself.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) number: u64,
+}
+
+/// The owner of the socket.
+pub(crate) struct Driver<S: Session> {
+    connection: Connection<S>,
+    transport: Box<dyn Transport>,
+    input: BytesMut,
+    read_size: usize,
+    wants_input: bool,
+    output: VecDeque<Bytes>,
+    /// Accepted by `write`, not yet reported to the session.
+    accepted: usize,
+    effects: Effects<S::Event>,
+    timer: Timer,
+    phase: Phase,
+    about: About,
+    meter: Meter,
+    /// Whether callers were given a turn to add their bytes since the last write.
+    gathered: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Open,
+    /// Nothing can be written any more.
+    WriteFailed {
+        error: OsError,
+        until: Instant,
+    },
+    /// The session is settled.
+    Parting {
+        loss: Arc<Loss>,
+        until: Instant,
+        fin_sent: bool,
+    },
+}
+
+/// What one attempt to read gave.
+#[derive(Debug)]
+enum Read {
+    Nothing,
+    Bytes,
+    Eof,
+    Failed(OsError),
+}
+
+/// What one turn with the session gave.
+#[derive(Debug)]
+struct Turn {
+    verdict: Result<Verdict, LossCause>,
+    deadline: Option<Instant>,
+    /// Input is wanted again, so reading must be tried again.
+    reopened: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Several callers are about to add their bytes: let them, then write once.
+    Gather,
+    Write,
+    Finished,
+}
+
+#[derive(Debug)]
+struct Meter {
+    since: Instant,
+    heard: Instant,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl<S: Session> Driver<S> {
+    /// `input` holds what came behind the handshake.
+    pub(crate) fn new(
+        connection: Connection<S>,
+        transport: Box<dyn Transport>,
+        input: BytesMut,
+        about: About,
+    ) -> Self {
+        let now = now();
+        Self {
+            connection,
+            transport,
+            input,
+            read_size: READ_LEAST,
+            wants_input: true,
+            output: VecDeque::new(),
+            accepted: 0,
+            effects: Effects::default(),
+            timer: Timer::default(),
+            phase: Phase::Open,
+            about,
+            meter: Meter { since: now, heard: now, bytes_in: 0, bytes_out: 0 },
+            gathered: false,
+        }
+    }
+
+    /// Runs until the connection's death. `event` hears what happens meanwhile, never under a lock.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket and settles everything as closed on this side.
+    pub(crate) async fn run(mut self, mut event: impl FnMut(S::Event) + Send) -> Arc<Loss> {
+        // What came behind the handshake has not been looked at.
+        let mut fresh = !self.input.is_empty();
+        poll_fn(|cx| self.poll(cx, &mut event, std::mem::take(&mut fresh))).await
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        event: &mut impl FnMut(S::Event),
+        mut fresh: bool,
+    ) -> Poll<Arc<Loss>> {
+        loop {
+            let now = now();
+            let read = self.poll_read(cx, now);
+            let (mut progress, mut deadline) = (matches!(read, Read::Bytes), None);
+            if !matches!(self.phase, Phase::Parting { .. }) {
+                let turn = self.turn(cx, now, progress || std::mem::take(&mut fresh));
+                self.deliver(event);
+                (progress, deadline) = (progress || turn.reopened, turn.deadline);
+                match turn.verdict {
+                    Ok(Verdict::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Ok(Verdict::Gather | Verdict::Write) => {}
+                    Ok(Verdict::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
+                    Err(cause @ LossCause::Violation(_)) => {
+                        self.part(now, cause, LINGER_VIOLATION, event);
+                    }
+                    Err(cause) => return Poll::Ready(self.over(now, cause, false, event)),
+                }
+            }
+            match read {
+                Read::Eof => return Poll::Ready(self.ended(now, None, event)),
+                Read::Failed(error) => return Poll::Ready(self.ended(now, Some(error), event)),
+                Read::Nothing | Read::Bytes => {}
+            }
+            progress |= self.poll_write(cx, now);
+            let until = match &self.phase {
+                Phase::Open => None,
+                Phase::WriteFailed { until, .. } | Phase::Parting { until, .. } => Some(*until),
+            };
+            if until.is_some_and(|until| now >= until) {
+                return Poll::Ready(self.ended(now, None, event));
+            }
+            let deadline = deadline.into_iter().chain(until).min();
+            if !progress && !deadline.is_some_and(|deadline| self.timer.poll(cx, deadline)) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Read {
+        if !self.wants_input && matches!(self.phase, Phase::Open) {
+            return Read::Nothing;
+        }
+        if matches!(self.phase, Phase::Parting { .. }) {
+            self.input.clear();
+        }
+        self.input.reserve(self.read_size);
+        let room = self.input.capacity() - self.input.len();
+        match poll_read_buf(Pin::new(&mut *self.transport), cx, &mut self.input) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Ok(0)) => Read::Eof,
+            Poll::Ready(Ok(bytes)) => {
+                if bytes == room {
+                    self.read_size = (self.read_size * 2).min(READ_MOST);
+                }
+                self.meter.heard = now;
+                self.meter.bytes_in += bytes as u64;
+                Read::Bytes
+            }
+            Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
+                cx.waker().wake_by_ref();
+                Read::Nothing
+            }
+            Poll::Ready(Err(error)) => Read::Failed(error.into()),
+        }
+    }
+
+    /// One turn with the session: tells it what happened, takes what is to be written.
+    fn turn(&mut self, cx: &Context<'_>, now: Instant, arrived: bool) -> Turn {
+        let Self { connection, input, output, accepted, effects, gathered, phase, .. } = self;
+        let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
+            let mut judge = || {
+                if *accepted > 0 {
+                    session.written(now, std::mem::take(accepted), effects);
+                }
+                if arrived {
+                    session.received(now, input, effects)?;
+                }
+                if session.next_deadline().is_some_and(|deadline| now >= deadline) {
+                    session.timeout(now, effects)?;
+                }
+                if !*gathered && session.wants_gather() {
+                    *gathered = true;
+                    return Ok(Verdict::Gather);
+                }
+                *gathered = false;
+                if output.is_empty() && matches!(phase, Phase::Open) {
+                    session.transmit(now, output);
+                }
+                let finished = session.is_finished() && output.is_empty();
+                Ok(if finished { Verdict::Finished } else { Verdict::Write })
+            };
+            (judge(), session.wants_input(), session.next_deadline())
+        });
+        let reopened = wants_input && !std::mem::replace(&mut self.wants_input, wants_input);
+        Turn { verdict, deadline, reopened }
+    }
+
+    /// Wakes callers and reports events, now that the lock is released.
+    fn deliver(&mut self, event: &mut impl FnMut(S::Event)) {
+        for waker in self.effects.wake.drain(..) {
+            waker.wake();
+        }
+        for happened in self.effects.events.drain(..) {
+            event(happened);
+        }
+    }
+
+    /// Writes as much as is taken. True if any byte was.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if let Phase::WriteFailed { .. } | Phase::Parting { fin_sent: true, .. } = self.phase {
+            return false;
+        }
+        let mut progress = false;
+        while !self.output.is_empty() {
+            match self.poll_write_once(cx) {
+                Poll::Ready(Ok(0)) => {
+                    self.write_failed(now, std::io::ErrorKind::WriteZero.into());
+                    return true;
+                }
+                Poll::Ready(Ok(bytes)) => {
+                    progress = true;
+                    self.accepted += bytes;
+                    self.meter.bytes_out += bytes as u64;
+                    advance(&mut self.output, bytes);
+                }
+                Poll::Ready(Err(error)) => {
+                    self.write_failed(now, error.into());
+                    return true;
+                }
+                Poll::Pending => return progress,
+            }
+        }
+        if let Phase::Parting { fin_sent, .. } = &mut self.phase
+            && Pin::new(&mut *self.transport).poll_shutdown(cx).is_ready()
+        {
+            *fin_sent = true;
+            return true;
+        }
+        progress
+    }
+
+    fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let transport = Pin::new(&mut *self.transport);
+        if self.output.len() == 1 || !transport.is_write_vectored() {
+            return transport.poll_write(cx, &self.output[0]);
+        }
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let count = self.output.len().min(PIECES);
+        for (slice, piece) in pieces.iter_mut().zip(&self.output) {
+            *slice = IoSlice::new(piece);
+        }
+        transport.poll_write_vectored(cx, &pieces[..count])
+    }
+
+    /// Nothing more can be written; what the peer said before it closed may still be there to be read.
+    fn write_failed(&mut self, now: Instant, error: OsError) {
+        self.output.clear();
+        match &mut self.phase {
+            Phase::Open => self.phase = Phase::WriteFailed { error, until: now + LAST_WORDS },
+            Phase::WriteFailed { .. } => {}
+            Phase::Parting { fin_sent, .. } => *fin_sent = true,
+        }
+    }
+
+    /// Settles the session and says goodbye to the peer.
+    fn part(
+        &mut self,
+        now: Instant,
+        cause: LossCause,
+        linger: Duration,
+        event: &mut impl FnMut(S::Event),
+    ) {
+        let fin_sent = matches!(self.phase, Phase::WriteFailed { .. });
+        // Behind half a frame nothing can be said, and what has not been sent must not be, once it is settled.
+        let between_frames = self.output.is_empty();
+        self.output.clear();
+        if between_frames && !fin_sent {
+            let output = &mut self.output;
+            self.connection.with(|session| (session.transmit(now, output), Tell::Nobody));
+        }
+        let loss = self.over(now, cause, false, event);
+        self.phase = Phase::Parting { loss, until: now + linger, fin_sent };
+    }
+
+    /// Reading came to its end, or is not waited for any longer: merges what was seen into one cause.
+    fn ended(
+        &mut self,
+        now: Instant,
+        read: Option<OsError>,
+        event: &mut impl FnMut(S::Event),
+    ) -> Arc<Loss> {
+        // After FIN, writing fails with EPIPE: that error adds nothing to an end of file.
+        let is_echo = |error: &OsError| error.kind() == std::io::ErrorKind::BrokenPipe;
+        let (cause, fin_seen) = match (&self.phase, read) {
+            (Phase::Parting { loss, .. }, _) => return loss.clone(),
+            (Phase::Open, None) => (LossCause::ClosedByPeer, true),
+            (Phase::Open, Some(error)) => (LossCause::Os(error), false),
+            (Phase::WriteFailed { error, .. }, Some(read)) if is_echo(error) => {
+                (LossCause::Os(read), false)
+            }
+            (Phase::WriteFailed { error, .. }, None) if is_echo(error) => {
+                (LossCause::ClosedByPeer, true)
+            }
+            (Phase::WriteFailed { error, .. }, _) => (LossCause::Os(error.clone()), false),
+        };
+        self.over(now, cause, fin_seen, event)
+    }
+
+    /// Settles everything that depends on the connection.
+    fn over(
+        &mut self,
+        now: Instant,
+        cause: LossCause,
+        fin_seen: bool,
+        event: &mut impl FnMut(S::Event),
+    ) -> Arc<Loss> {
+        let Meter { since, heard, bytes_in, bytes_out } = self.meter;
+        let loss = Arc::new(Loss {
+            cause,
+            endpoint: self.about.endpoint.clone(),
+            address: self.about.address,
+            connection: self.about.number,
+            age: now.saturating_duration_since(since),
+            silent_for: now.saturating_duration_since(heard),
+            fin_seen,
+            bytes_in,
+            bytes_out,
+        });
+        let (accepted, effects) = (std::mem::take(&mut self.accepted), &mut self.effects);
+        self.connection.with(|session| {
+            if accepted > 0 {
+                session.written(now, accepted, effects);
+            }
+            (session.lost(&loss, effects), Tell::Nobody)
+        });
+        self.deliver(event);
+        loss
+    }
+}
+
+impl<S: Session> Drop for Driver<S> {
+    /// Whoever still waits is told, even if the task is dropped half-way.
+    fn drop(&mut self) {
+        if !matches!(self.phase, Phase::Parting { .. }) {
+            self.over(now(), LossCause::ClosedHere, false, &mut |_| {});
+        }
+    }
+}
+
+impl<S: Session> std::fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+fn advance(output: &mut VecDeque<Bytes>, mut bytes: usize) {
+    while let Some(first) = output.front_mut() {
+        if bytes < first.len() {
+            first.advance(bytes);
+            return;
+        }
+        bytes -= first.len();
+        output.pop_front();
+    }
+}
+
+/// One timer for everything. It is moved only to an earlier time: too early a wake-up does nothing.
+#[derive(Debug, Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed: Option<Instant>,
+}
+
+impl Timer {
+    /// True if the deadline, or an earlier one that was forgotten, has come.
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
+        let sleep =
+            self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            sleep.as_mut().reset(deadline.into());
+            self.armed = Some(deadline);
+        }
+        let elapsed = sleep.as_mut().poll(cx).is_ready();
+        if elapsed {
+            self.armed = None;
+        }
+        elapsed
+    }
+}

@@ -1,0 +1,214 @@
+//! Bounds and sizes that a user sets in code: plain values, checked once at the door.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::error::config::ConfigError;
+use crate::policy::{number, time};
+
+/// Bounds. Reaching one is an immediate error of the call that would exceed it, and that call was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub(crate) message: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+    pub(crate) queued_bytes: usize,
+    pub(crate) subscription: usize,
+    pub(crate) dials: usize,
+}
+
+impl Limits {
+    /// The longest body, in bytes, in either direction. 1 to 2^31, default 16 MiB.
+    ///
+    /// A peer can make this side hold 16 messages of this size per connection while they come in.
+    #[must_use]
+    pub fn message(self, bytes: usize) -> Self {
+        Self { message: bytes, ..self }
+    }
+
+    /// Calls on one connection that have no reply yet; the server may lower it. 1 to 1,000,000, default 16,384.
+    ///
+    /// Too little: callers wait though the server is idle. Too much: a slow server's queue fills with calls
+    /// that expire there.
+    #[must_use]
+    pub fn in_flight(self, calls: usize) -> Self {
+        Self { in_flight: calls, ..self }
+    }
+
+    /// Calls that wait until a connection is ready or has room, over the whole pool. 0 to 1,000,000, default 16,384.
+    #[must_use]
+    pub fn waiting(self, calls: usize) -> Self {
+        Self { waiting: calls, ..self }
+    }
+
+    /// Bytes of bodies that have not been handed to the operating system: of the calls that wait, over the
+    /// pool, and again of those on each connection. At least `message`, default 64 MiB.
+    #[must_use]
+    pub fn queued_bytes(self, bytes: usize) -> Self {
+        Self { queued_bytes: bytes, ..self }
+    }
+
+    /// Items that each stream of events or pushes holds for a reader that is slow; what comes while it is full is
+    /// counted and reported as missed. 1 to 1,000,000, default 1,024.
+    #[must_use]
+    pub fn subscription(self, items: usize) -> Self {
+        Self { subscription: items, ..self }
+    }
+
+    /// Connection attempts under way at once, over the whole pool. 1 to 1,000, default 4.
+    #[must_use]
+    pub fn dials(self, dials: usize) -> Self {
+        Self { dials, ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        number("limit message", self.message as u64, 1..=1 << 31)?;
+        number("limit in_flight", self.in_flight as u64, 1..=1_000_000)?;
+        number("limit waiting", self.waiting as u64, 0..=1_000_000)?;
+        number("limit queued_bytes", self.queued_bytes as u64, self.message as u64..=u64::MAX)?;
+        number("limit subscription", self.subscription as u64, 1..=1_000_000)?;
+        number("limit dials", self.dials as u64, 1..=1000)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: 16 << 20,
+            in_flight: 16_384,
+            waiting: 16_384,
+            queued_bytes: 64 << 20,
+            subscription: 1024,
+            dials: 4,
+        }
+    }
+}
+
+/// The time-outs of the phases of one connection attempt. Each is 1 ms to 1 h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub(crate) resolve: Duration,
+    pub(crate) connect: Duration,
+    pub(crate) handshake: Duration,
+    pub(crate) hook: Duration,
+}
+
+impl Timeouts {
+    /// From the name to addresses. Default 5 s.
+    #[must_use]
+    pub fn resolve(self, limit: Duration) -> Self {
+        Self { resolve: limit, ..self }
+    }
+
+    /// From the first SYN to a connected socket, over all addresses. Default 5 s.
+    ///
+    /// Too little: a lost SYN, sent again after 1 s and 3 s (RFC 6298), fails the attempt. Too much: an
+    /// address that swallows SYNs holds the attempt up; Linux alone would take more than two minutes.
+    #[must_use]
+    pub fn connect(self, limit: Duration) -> Self {
+        Self { connect: limit, ..self }
+    }
+
+    /// From `HELLO` to `WELCOME`. Default 5 s.
+    #[must_use]
+    pub fn handshake(self, limit: Duration) -> Self {
+        Self { handshake: limit, ..self }
+    }
+
+    /// For the user's `on_connect`. Default 10 s.
+    #[must_use]
+    pub fn hook(self, limit: Duration) -> Self {
+        Self { hook: limit, ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let range = Duration::from_millis(1)..=Duration::from_secs(3600);
+        time("time-out resolve", self.resolve, &range)?;
+        time("time-out connect", self.connect, &range)?;
+        time("time-out handshake", self.handshake, &range)?;
+        time("time-out hook", self.hook, &range)
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let five = Duration::from_secs(5);
+        Self { resolve: five, connect: five, handshake: five, hook: five * 2 }
+    }
+}
+
+/// Options of the TCP sockets, see `tcp(7)` and `socket(7)`. `TCP_NODELAY` is always on: frames are gathered
+/// before they are written, so Nagle's algorithm could only delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketOptions {
+    pub(crate) keepalive: bool,
+    pub(crate) user_timeout: bool,
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) receive_buffer: Option<usize>,
+}
+
+impl SocketOptions {
+    /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`] so that one lost probe does not kill a
+    /// connection; whole seconds, because that is what the kernel counts in.
+    #[must_use]
+    pub fn without_keepalive(self) -> Self {
+        Self { keepalive: false, ..self }
+    }
+
+    /// No `TCP_USER_TIMEOUT` (Linux). It is on by default with the heartbeat's bound. It also ends a connection whose
+    /// peer acknowledges but keeps its window shut: switch it off if your peer may stop reading for longer.
+    #[must_use]
+    pub fn without_user_timeout(self) -> Self {
+        Self { user_timeout: false, ..self }
+    }
+
+    /// `SO_SNDBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
+    #[must_use]
+    pub fn send_buffer(self, bytes: usize) -> Self {
+        Self { send_buffer: Some(bytes), ..self }
+    }
+
+    /// `SO_RCVBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
+    #[must_use]
+    pub fn receive_buffer(self, bytes: usize) -> Self {
+        Self { receive_buffer: Some(bytes), ..self }
+    }
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { keepalive: true, user_timeout: true, send_buffer: None, receive_buffer: None }
+    }
+}
+
+/// How many connections a pool keeps: written as `4` or `1..=4`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+}
+
+impl Connections {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        number("connections min", self.min as u64, 1..=10_000)?;
+        number("connections max", self.max as u64, self.min as u64..=10_000)
+    }
+}
+
+impl From<usize> for Connections {
+    fn from(count: usize) -> Self {
+        Self { min: count, max: count }
+    }
+}
+
+impl From<RangeInclusive<usize>> for Connections {
+    fn from(range: RangeInclusive<usize>) -> Self {
+        Self { min: *range.start(), max: *range.end() }
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::from(1)
+    }
+}
