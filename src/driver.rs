@@ -294,13 +294,11 @@ impl<S: Session> Driver<S> {
                 Poll::Pending => return progress,
             }
         }
-        if let Phase::Parting { fin_sent, .. } = &mut self.phase
-            && Pin::new(&mut *self.transport).poll_shutdown(cx).is_ready()
-        {
-            *fin_sent = true;
-            return true;
-        }
-        progress
+        let Phase::Parting { fin_sent, .. } = &mut self.phase else {
+            return progress;
+        };
+        *fin_sent = Pin::new(&mut *self.transport).poll_shutdown(cx).is_ready();
+        *fin_sent
     }
 
     fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {

@@ -148,7 +148,7 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`] so that one lost probe does not kill a
+    /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`](crate::Heartbeat) so that one lost probe does not kill a
     /// connection; whole seconds, because that is what the kernel counts in.
     #[must_use]
     pub fn without_keepalive(self) -> Self {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::loss::{Loss, Rounded};
+use crate::error::loss::{At, Loss, Rounded};
 use crate::error::os::OsError;
 use crate::error::violation::Violation;
 
@@ -70,13 +70,9 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} failed", self.phase, self.endpoint)?;
-        if let Some(address) = self.address
-            && *self.endpoint != *address.to_string()
-        {
-            write!(f, " [{address}]")?;
-        }
-        write!(f, " after {}: {}", Rounded(self.took), self.cause)
+        write!(f, "{} of ", self.phase)?;
+        At { endpoint: &self.endpoint, address: self.address }.fmt(f)?;
+        write!(f, " failed after {}: {}", Rounded(self.took), self.cause)
     }
 }
 

@@ -53,12 +53,8 @@ impl Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connection to {}", self.endpoint)?;
-        if let Some(address) = self.address
-            && *self.endpoint != *address.to_string()
-        {
-            write!(f, " [{address}]")?;
-        }
+        f.write_str("connection to ")?;
+        At { endpoint: &self.endpoint, address: self.address }.fmt(f)?;
         write!(f, " {}", self.cause)?;
         match &self.cause {
             LossCause::Silent { .. } | LossCause::Stalled { .. } | LossCause::ClosedHere => Ok(()),
@@ -153,6 +149,22 @@ impl fmt::Display for Rounded {
             s if s >= 60.0 => write!(f, "{:.0} min {:.0} s", (s / 60.0).floor(), s % 60.0),
             s if s >= 1.0 => write!(f, "{s:.1} s"),
             s => write!(f, "{:.0} ms", s * 1000.0),
+        }
+    }
+}
+
+/// An endpoint as it was configured, and the address behind it where that says more.
+pub(crate) struct At<'a> {
+    pub(crate) endpoint: &'a str,
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.endpoint)?;
+        match self.address.map(|address| address.to_string()) {
+            Some(address) if address != self.endpoint => write!(f, " [{address}]"),
+            _ => Ok(()),
         }
     }
 }

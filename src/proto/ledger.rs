@@ -187,10 +187,13 @@ impl Ledger {
     }
 
     fn hand_over(&mut self, wake: &mut Vec<Waker>) {
-        while !self.waiting.is_empty()
-            && let Some(place) = self.take(None)
-            && let Some((ticket, waiter)) = self.waiting.pop_first()
-        {
+        while !self.waiting.is_empty() {
+            let Some(place) = self.take(None) else {
+                return;
+            };
+            let Some((ticket, waiter)) = self.waiting.pop_first() else {
+                return;
+            };
             self.waiting_bytes -= waiter.bytes;
             self.granted.insert(ticket, place);
             wake.push(waiter.waker);

@@ -92,9 +92,7 @@ impl Line {
 
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
         self.outgoing.transmit(out);
-        if let Sending::Idle = self.sending
-            && self.outgoing.is_in_hand()
-        {
+        if matches!(self.sending, Sending::Idle) && self.outgoing.is_in_hand() {
             self.sending = Sending::Busy { progress: now };
         }
     }
@@ -110,9 +108,7 @@ impl Line {
 
     /// Pings, or judges.
     pub(crate) fn timeout(&mut self, now: Instant) -> Result<(), LossCause> {
-        if let Some(due) = self.stalled_at()
-            && now >= due
-        {
+        if let Some(due) = self.stalled_at().filter(|due| now >= *due) {
             let bound = self.heartbeat.bound();
             return Err(LossCause::Stalled { stalled_for: bound + (now - due), bound });
         }

@@ -188,9 +188,7 @@ mod tests {
     /// Fails every attempt, as soon as it is allowed, for so long. Returns how many were made.
     fn attempts_within(plan: &mut Plan, start: Instant, span: Duration, wanted: bool) -> u32 {
         let mut attempts = 0;
-        while let Some(at) = plan.dial_at(wanted)
-            && at < start + span
-        {
+        while let Some(at) = plan.dial_at(wanted).filter(|at| *at < start + span) {
             plan.dial();
             plan.failed(at, None);
             attempts += 1;
@@ -230,9 +228,7 @@ mod tests {
         let mut last = start;
         plan.dial();
         plan.failed(start, None);
-        while let Some(at) = plan.dial_at(true)
-            && at < start + ms(60_000)
-        {
+        while let Some(at) = plan.dial_at(true).filter(|at| *at < start + ms(60_000)) {
             let backoff_alone = plan.dial_at(false).unwrap();
             let floor = HURRIED.max((last - start) / 8);
             assert!(at >= last + floor || at == backoff_alone);
@@ -264,9 +260,7 @@ mod tests {
         let start = Instant::now();
         let mut plan = plan(start);
         let mut dials = 0;
-        while let Some(at) = plan.dial_at(true)
-            && at < start + ms(100_000)
-        {
+        while let Some(at) = plan.dial_at(true).filter(|at| *at < start + ms(100_000)) {
             plan.dial();
             plan.succeeded(at);
             plan.lost(at, None);

@@ -1,6 +1,7 @@
 //! One accepted connection: the handshake, then handlers at work until the connection's death.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
