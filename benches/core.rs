@@ -1,4 +1,6 @@
-//! The pure core and one whole call. `cargo bench`.
+//! Whole calls over loopback. `cargo bench`.
+
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 

@@ -242,12 +242,12 @@ impl<S: Session> Driver<S> {
                 if session.next_deadline().is_some_and(|deadline| now >= deadline) {
                     session.timeout(now, effects)?;
                 }
-                if !*gathered && session.wants_gather() {
-                    *gathered = true;
-                    return Ok(Verdict::Gather);
-                }
-                *gathered = false;
                 if output.is_empty() && matches!(phase, Phase::Open) {
+                    if !*gathered && session.wants_gather() {
+                        *gathered = true;
+                        return Ok(Verdict::Gather);
+                    }
+                    *gathered = false;
                     session.transmit(now, output);
                 }
                 let finished = session.is_finished() && output.is_empty();

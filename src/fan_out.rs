@@ -12,7 +12,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 #[derive(Debug)]
 pub(crate) struct FanOut<T> {
-    readers: Mutex<Vec<Reader<T>>>,
+    /// `None` when there will be no more items.
+    readers: Mutex<Option<Vec<Reader<T>>>>,
     capacity: usize,
 }
 
@@ -34,14 +35,16 @@ pub struct Subscription<T> {
 
 impl<T: Clone> FanOut<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { readers: Mutex::new(Vec::new()), capacity }
+        Self { readers: Mutex::new(Some(Vec::new())), capacity }
     }
 
     pub(crate) fn subscribe(&self) -> Subscription<T> {
         let (sender, queue) = channel(self.capacity);
         let missed = Arc::new(AtomicU64::new(0));
         let reader = Reader { queue: sender, missed: missed.clone() };
-        self.lock().push(reader);
+        if let Some(readers) = &mut *self.lock() {
+            readers.push(reader);
+        }
         Subscription { queue, missed }
     }
 
@@ -49,7 +52,7 @@ impl<T: Clone> FanOut<T> {
         // Copied, so that no reader is woken under the lock.
         let readers = self.lock().clone();
         let mut any_gone = false;
-        for reader in readers {
+        for reader in readers.into_iter().flatten() {
             match reader.queue.try_send(item.clone()) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => {
@@ -58,18 +61,18 @@ impl<T: Clone> FanOut<T> {
                 Err(TrySendError::Closed(_)) => any_gone = true,
             }
         }
-        if any_gone {
-            self.lock().retain(|reader| !reader.queue.is_closed());
+        if let (true, Some(readers)) = (any_gone, &mut *self.lock()) {
+            readers.retain(|reader| !reader.queue.is_closed());
         }
     }
 
     /// Ends all streams.
     pub(crate) fn close(&self) {
-        let readers = std::mem::take(&mut *self.lock());
+        let readers = self.lock().take();
         drop(readers);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Reader<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Reader<T>>>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,6 +128,16 @@ mod tests {
         let source = FanOut::new(2);
         drop(source.subscribe());
         source.send(&1);
-        assert!(source.readers.lock().unwrap().is_empty());
+        assert!(source.lock().as_ref().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn all_streams_end_with_the_source_also_those_made_later() {
+        let source = FanOut::new(2);
+        let mut early = source.subscribe();
+        source.send(&1);
+        source.close();
+        assert_eq!((early.next().await, early.next().await), (Some(1), None));
+        assert_eq!(source.subscribe().next().await, None);
     }
 }

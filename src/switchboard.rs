@@ -269,6 +269,11 @@ impl Switchboard {
         self.lock().ledger.shut_place(place);
     }
 
+    /// Whether a connection other than that of slot `at` could take a call now.
+    pub(crate) fn has_room_beside(&self, at: Option<usize>) -> bool {
+        self.lock().ledger.has_room_beside(at)
+    }
+
     /// Decides with the budget at hand.
     pub(crate) fn with_budget<R>(&self, decide: impl FnOnce(&mut Budget) -> R) -> R {
         decide(&mut self.lock().budget)

@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
                 Err(failed) => failed,
             };
             let now = now();
-            let class = classify(&failed, self.idempotent && answered);
+            let class = self.classify(&failed, call.avoid, answered);
             let next = self.pool.board.with_budget(|budget| {
                 attempts.next(now, call.deadline, class, budget, self.pool.seed())
             });
@@ -121,25 +121,44 @@ impl<'a> Request<'a> {
                 Next::Again { after } => sleep(after).await,
             }
         };
+        let (outcome, cause) = failed;
+        // An earlier attempt may have run, whatever became of the last.
+        let failed = match outcome {
+            Outcome::NotSent | Outcome::Refused if call.sent_before => {
+                (Outcome::Indeterminate, cause)
+            }
+            _ => (outcome, cause),
+        };
         let elapsed = now().saturating_duration_since(started);
         let endpoint = self.pool.board.endpoint().clone();
         Err(CallError::new(failed, stopped, call.tries, elapsed, endpoint))
     }
-}
 
-/// What a failed attempt means for the next one.
-fn classify((outcome, cause): &(Outcome, CallCause), idempotent: bool) -> Failure {
-    match (outcome, cause) {
-        (Outcome::NotSent, CallCause::Lost(_)) => Failure::NotSent,
-        (Outcome::Refused, CallCause::SentAway(goodbye)) => {
-            Failure::Refused { retry_after: goodbye.retry_after }
+    /// What a failed attempt on the slot `at` means for the next one.
+    fn classify(
+        &self,
+        (outcome, cause): &(Outcome, CallCause),
+        at: Option<usize>,
+        answered: bool,
+    ) -> Failure {
+        match (outcome, cause) {
+            (Outcome::NotSent, CallCause::Lost(_)) => Failure::NotSent,
+            // The next connection, whichever it is, is another one.
+            (Outcome::Refused, CallCause::SentAway(goodbye)) => {
+                Failure::Refused { retry_after: goodbye.retry_after, elsewhere: true }
+            }
+            (Outcome::Refused, CallCause::Refused(refusal)) => match refusal.code {
+                Refusal::EXPIRED | Refusal::UNKNOWN | Refusal::TOO_LONG => Failure::Final,
+                _ => {
+                    let elsewhere = self.pool.board.has_room_beside(at);
+                    Failure::Refused { retry_after: refusal.retry_after, elsewhere }
+                }
+            },
+            (Outcome::Indeterminate, CallCause::Lost(_)) => {
+                Failure::Indeterminate { idempotent: self.idempotent && answered }
+            }
+            _ => Failure::Final,
         }
-        (Outcome::Refused, CallCause::Refused(refusal)) => match refusal.code {
-            Refusal::EXPIRED | Refusal::UNKNOWN | Refusal::TOO_LONG => Failure::Final,
-            _ => Failure::Refused { retry_after: refusal.retry_after },
-        },
-        (Outcome::Indeterminate, CallCause::Lost(_)) => Failure::Indeterminate { idempotent },
-        _ => Failure::Final,
     }
 }
 

@@ -148,6 +148,14 @@ impl Ledger {
         wake.extend(self.waiting.values().map(|waiter| waiter.waker.clone()));
     }
 
+    /// Whether a slot other than `at` has room.
+    pub(crate) fn has_room_beside(&self, at: Option<usize>) -> bool {
+        self.slots
+            .iter()
+            .enumerate()
+            .any(|(slot, state)| at != Some(slot) && state.in_flight < state.capacity)
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.slots.iter().any(|slot| slot.capacity > 0)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  NotSent ────────────────────────────► again, outside attempts and budget
-//!  Refused, the first time ────────────► again at once, on another connection
+//!  Refused, the first time ────────────► again, at once if another connection can take it
 //!  Refused, later   ─┐
 //!  Indeterminate and ├─ attempts? budget? time? ──► again after a backoff
 //!  idempotent       ─┘
@@ -64,7 +64,11 @@ pub(crate) enum Failure {
     /// The last byte never left.
     NotSent,
     /// The server did not run it and may do so later or elsewhere.
-    Refused { retry_after: Option<Duration> },
+    Refused {
+        retry_after: Option<Duration>,
+        /// Another connection could take it now.
+        elsewhere: bool,
+    },
     /// It may have run.
     Indeterminate { idempotent: bool },
     /// Another attempt cannot change it.
@@ -108,7 +112,7 @@ impl Attempts {
                 return Next::Stop(Stopped::NotIdempotent);
             }
             Failure::NotSent => (false, Duration::ZERO),
-            Failure::Refused { retry_after } => {
+            Failure::Refused { retry_after, .. } => {
                 let first = !std::mem::replace(&mut self.refused, true);
                 (!first, retry_after.unwrap_or_default())
             }
@@ -123,7 +127,8 @@ impl Attempts {
         if self.policy.attempts == 1 && !matches!(failure, Failure::NotSent) {
             return Next::Stop(Stopped::AttemptsSpent);
         }
-        let after = self.delay(now, seed).max(least);
+        let at_once = !matches!(failure, Failure::Refused { elsewhere: false, .. });
+        let after = self.delay(now, at_once, seed).max(least);
         if now + after >= deadline {
             return Next::Stop(Stopped::Deadline);
         }
@@ -133,16 +138,14 @@ impl Attempts {
         Next::Again { after }
     }
 
-    /// Nothing before the first retry, then full jitter under a growing cap.
-    fn delay(&mut self, now: Instant, seed: u64) -> Duration {
-        match &mut self.delays {
-            None => {
-                let growth = Exponential::new(now, self.policy.initial, self.policy.cap);
-                self.delays = Some((growth, Rng::with_seed(seed)));
-                Duration::ZERO
-            }
-            Some((growth, rng)) => growth.next(now).mul_f64(rng.f64()),
-        }
+    /// Nothing before the first retry, if that may be made at once, then full jitter under a growing cap.
+    fn delay(&mut self, now: Instant, at_once: bool, seed: u64) -> Duration {
+        let first = self.delays.is_none();
+        let policy = &self.policy;
+        let (growth, rng) = self.delays.get_or_insert_with(|| {
+            (Exponential::new(now, policy.initial, policy.cap), Rng::with_seed(seed))
+        });
+        if first && at_once { Duration::ZERO } else { growth.next(now).mul_f64(rng.f64()) }
     }
 }
 
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     const INDETERMINATE: Failure = Failure::Indeterminate { idempotent: true };
-    const REFUSED: Failure = Failure::Refused { retry_after: None };
+    const REFUSED: Failure = Failure::Refused { retry_after: None, elsewhere: true };
 
     struct Call {
         now: Instant,
@@ -204,16 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_by_the_only_connection_is_not_answered_at_once() {
+        let mut call = call(policy::Retry::default());
+        let refused = Failure::Refused { retry_after: None, elsewhere: false };
+        let Next::Again { after } = call.fails(refused) else { panic!("it is tried again") };
+        assert!(after > Duration::ZERO && after <= Duration::from_millis(20));
+    }
+
+    #[test]
     fn the_servers_retry_after_is_kept() {
         let mut call = call(policy::Retry::default());
         let second = Some(Duration::from_secs(1));
         assert_eq!(
-            call.fails(Failure::Refused { retry_after: second }),
+            call.fails(Failure::Refused { retry_after: second, elsewhere: true }),
             Next::Again { after: Duration::from_secs(1) }
         );
         let hour = Some(Duration::from_secs(3600));
         assert_eq!(
-            call.fails(Failure::Refused { retry_after: hour }),
+            call.fails(Failure::Refused { retry_after: hour, elsewhere: true }),
             Next::Stop(Stopped::Deadline)
         );
     }

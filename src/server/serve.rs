@@ -78,9 +78,9 @@ pub(crate) async fn serve<H: Handler>(
         return reject(stream, 1, &text).await;
     }
     if shared.draining.is_cancelled() {
-        let retry_after = millis(settings.busy_retry_after);
+        // No "retry after": another server may listen there in this very moment.
         let text = "the server is shutting down".into();
-        return turn_away(stream, Frame::Busy { code: 2, retry_after, text }).await;
+        return turn_away(stream, Frame::Busy { code: 2, retry_after: 0, text }).await;
     }
     let welcome = Frame::Welcome(welcome(settings, shared.instance));
     if let Err(error) = send(&mut stream, &welcome).await {
@@ -112,9 +112,8 @@ async fn work<H: Handler>(
     let running = driver.run(move |event| events.happened(event));
     let drained = async {
         shared.draining.cancelled().await;
-        let retry_after = shared.settings.busy_retry_after;
         connection.with(|serving| {
-            serving.go_away(goodbye::CLOSING, Some(retry_after), "the server is shutting down");
+            serving.go_away(goodbye::CLOSING, None, "the server is shutting down");
             ((), Tell::Owner)
         });
         std::future::pending::<()>().await;
