@@ -55,6 +55,7 @@ mod exchange;
 mod fan_out;
 mod handshake;
 mod limits;
+mod placing;
 mod policy;
 mod pool;
 mod proto;

@@ -3,8 +3,6 @@
 //! Channels report upward by calling in here; callers ask here for a place. One short lock, under which nothing of the
 //! user's runs, nobody is woken, and no connection is dropped.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -237,9 +235,43 @@ impl Switchboard {
         self.lock().try_place(&self.endpoint, wish)
     }
 
-    /// A place, as soon as there is one.
-    pub(crate) fn place(&self, wish: Wish) -> Placing<'_> {
-        Placing { board: self, wish, ticket: None }
+    /// A place, or a ticket for the line of those who wait for one.
+    pub(crate) fn poll_place(
+        &self,
+        wish: Wish,
+        ticket: &mut Option<Ticket>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Taken, NoPlace>> {
+        let mut core = self.lock();
+        if let Some(waiting) = *ticket {
+            let Some(place) = core.ledger.claim(waiting, cx.waker()) else {
+                return core.why_wait(&self.endpoint);
+            };
+            *ticket = None;
+            if let Some(taken) = core.taken(place) {
+                return Poll::Ready(Ok(taken));
+            }
+            // The connection died between the hand-over and now: join again.
+        }
+        match core.try_place(&self.endpoint, wish) {
+            Ok(Some(taken)) => return Poll::Ready(Ok(taken)),
+            Err(no_place) => return Poll::Ready(Err(no_place)),
+            Ok(None) => {}
+        }
+        match core.ledger.wait(wish.bytes, cx.waker()) {
+            Ok(new) => *ticket = Some(new),
+            Err(overload) => return Poll::Ready(Err(NoPlace::Overloaded(overload))),
+        }
+        drop(core);
+        self.demand.notify_waiters();
+        Poll::Pending
+    }
+
+    /// Leaves the line. A place that was handed over at that moment goes to the next.
+    pub(crate) fn leave(&self, ticket: Ticket) {
+        let mut wake = Vec::new();
+        self.lock().ledger.leave(ticket, &mut wake);
+        wake_each(wake);
     }
 
     /// A new call's id, and the oldest one that is not finished.
@@ -382,6 +414,17 @@ impl Core {
         }
     }
 
+    /// Whether one who waits should go on.
+    fn why_wait(&self, endpoint: &Arc<str>) -> Poll<Result<Taken, NoPlace>> {
+        match (&self.life, self.outage(endpoint)) {
+            (Life::Closing | Life::Closed, _) => Poll::Ready(Err(NoPlace::Closed)),
+            (_, Some(outage)) if outage.is_permanent() => {
+                Poll::Ready(Err(NoPlace::Unavailable(outage)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
     /// `None` if the connection died since the place was given.
     fn taken(&self, place: Place) -> Option<Taken> {
         if !self.ledger.is_current(place) {
@@ -398,66 +441,6 @@ impl Core {
         let Down { since, attempts, last, loss } = down.clone();
         let lasted = now().saturating_duration_since(since);
         Some(Arc::new(Outage { endpoint: endpoint.clone(), lasted, attempts, last, loss }))
-    }
-}
-
-/// The future of a place.
-///
-/// # Cancel safety
-/// Dropping it leaves the line; a place that was handed over at that moment goes to the next.
-#[derive(Debug)]
-pub(crate) struct Placing<'a> {
-    board: &'a Switchboard,
-    wish: Wish,
-    ticket: Option<Ticket>,
-}
-
-impl Future for Placing<'_> {
-    type Output = Result<Taken, NoPlace>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { board, wish, ticket } = &mut *self;
-        let mut core = board.lock();
-        if let Some(waiting) = *ticket {
-            if let Some(place) = core.ledger.claim(waiting, cx.waker()) {
-                *ticket = None;
-                if let Some(taken) = core.taken(place) {
-                    return Poll::Ready(Ok(taken));
-                }
-                // The connection died between the hand-over and now: join again.
-            } else {
-                return match (&core.life, core.outage(&board.endpoint)) {
-                    (Life::Closing | Life::Closed, _) => Poll::Ready(Err(NoPlace::Closed)),
-                    (_, Some(outage)) if outage.is_permanent() => {
-                        Poll::Ready(Err(NoPlace::Unavailable(outage)))
-                    }
-                    _ => Poll::Pending,
-                };
-            }
-        }
-        match core.try_place(&board.endpoint, *wish) {
-            Ok(Some(taken)) => Poll::Ready(Ok(taken)),
-            Err(no_place) => Poll::Ready(Err(no_place)),
-            Ok(None) => match core.ledger.wait(wish.bytes, cx.waker()) {
-                Ok(new) => {
-                    *ticket = Some(new);
-                    drop(core);
-                    board.demand.notify_waiters();
-                    Poll::Pending
-                }
-                Err(overload) => Poll::Ready(Err(NoPlace::Overloaded(overload))),
-            },
-        }
-    }
-}
-
-impl Drop for Placing<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            let mut wake = Vec::new();
-            self.board.lock().ledger.leave(ticket, &mut wake);
-            wake_each(wake);
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::clock::now;
 use crate::conversation::{failure, refused_here};
 use crate::error::call::{CallCause, CallError, Outcome, Refusal, Stage};
 use crate::exchange::Exchange;
+use crate::placing::Placing;
 use crate::policy::Retry;
 use crate::pool::shared::Shared;
 use crate::proto::client::{Answer, Kind, NotTaken, Start};
@@ -227,7 +228,7 @@ impl Call<'_> {
         if let Some(taken) = self.board.try_place(wish).map_err(not_sent)? {
             return Ok(taken);
         }
-        match timeout_at(self.deadline.into(), self.board.place(wish)).await {
+        match timeout_at(self.deadline.into(), Placing::new(self.board, wish)).await {
             Ok(result) => result.map_err(not_sent),
             Err(_) => {
                 let outage = self.board.outage();
