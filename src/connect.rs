@@ -191,8 +191,11 @@ pub(crate) fn set_options(
         socket.set_tcp_keepalive(&keepalive(heartbeat))?;
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if options.user_timeout {
-        socket.set_tcp_user_timeout(Some(heartbeat.bound()))?;
+    {
+        socket.set_tcp_notsent_lowat(options.unsent)?;
+        if options.user_timeout {
+            socket.set_tcp_user_timeout(Some(heartbeat.bound()))?;
+        }
     }
     if let Some(bytes) = options.send_buffer {
         socket.set_send_buffer_size(bytes)?;

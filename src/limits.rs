@@ -143,6 +143,7 @@ impl Default for Timeouts {
 pub struct SocketOptions {
     pub(crate) keepalive: bool,
     pub(crate) user_timeout: bool,
+    pub(crate) unsent: u32,
     pub(crate) send_buffer: Option<usize>,
     pub(crate) receive_buffer: Option<usize>,
 }
@@ -162,6 +163,15 @@ impl SocketOptions {
         Self { user_timeout: false, ..self }
     }
 
+    /// `TCP_NOTSENT_LOWAT` in bytes (Linux): the kernel takes no more while so much waits in it unsent. Default 128 KiB.
+    ///
+    /// Too little: more system calls per byte. Too much: on a slow line a ping or a small call waits behind all that the
+    /// kernel has taken, which can be seconds; a written heartbeat is not a sent one.
+    #[must_use]
+    pub fn unsent(self, bytes: u32) -> Self {
+        Self { unsent: bytes, ..self }
+    }
+
     /// `SO_SNDBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
     #[must_use]
     pub fn send_buffer(self, bytes: usize) -> Self {
@@ -177,7 +187,13 @@ impl SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { keepalive: true, user_timeout: true, send_buffer: None, receive_buffer: None }
+        Self {
+            keepalive: true,
+            user_timeout: true,
+            unsent: 128 * 1024,
+            send_buffer: None,
+            receive_buffer: None,
+        }
     }
 }
 
