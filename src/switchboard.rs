@@ -162,16 +162,17 @@ impl Switchboard {
             Life::Closing | Life::Closed => true,
         };
         let before = core.instance.replace(instance).filter(|before| *before != instance);
-        let old = core.lines[slot].take();
+        let old = if closing {
+            core.lines[slot].take()
+        } else {
+            core.ledger.open(slot, capacity, &mut wake);
+            core.lines[slot].replace(connection.clone())
+        };
+        drop(core);
+        drop(old);
         if closing {
             connection.with(|client| (client.drain(), Tell::Owner));
         } else {
-            core.lines[slot] = Some(connection);
-            core.ledger.open(slot, capacity, &mut wake);
-        }
-        drop(core);
-        drop(old);
-        if !closing {
             self.state.send_replace(State::Ready);
         }
         wake_each(wake);
