@@ -133,14 +133,17 @@ impl Switchboard {
     pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>) {
         let mut wake = Vec::new();
         let mut core = self.lock();
+        // An error can hold a user's, whose drop is the user's code: not under the lock.
+        let mut before = None;
         if let Life::Running { outage: Some(outage) } = &mut core.life {
             outage.attempts += 1;
-            outage.last = Some(error.clone());
+            before = outage.last.replace(error.clone());
         }
         if error.is_permanent() {
             core.ledger.wake_all(&mut wake);
         }
         drop(core);
+        drop(before);
         wake_each(wake);
     }
 
@@ -154,12 +157,9 @@ impl Switchboard {
     ) -> Option<InstanceId> {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        let closing = match &mut core.life {
-            Life::Running { outage } => {
-                *outage = None;
-                false
-            }
-            Life::Closing | Life::Closed => true,
+        let (closing, outage) = match &mut core.life {
+            Life::Running { outage } => (false, outage.take()),
+            Life::Closing | Life::Closed => (true, None),
         };
         let before = core.instance.replace(instance).filter(|before| *before != instance);
         let old = if closing {
@@ -169,7 +169,7 @@ impl Switchboard {
             core.lines[slot].replace(connection.clone())
         };
         drop(core);
-        drop(old);
+        drop((old, outage));
         if closing {
             connection.with(|client| (client.drain(), Tell::Owner));
         } else {
@@ -338,12 +338,14 @@ impl Switchboard {
     pub(crate) fn close(&self) {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        if let Life::Running { .. } = core.life {
-            core.life = Life::Closing;
-        }
+        let running = match core.life {
+            Life::Running { .. } => Some(std::mem::replace(&mut core.life, Life::Closing)),
+            Life::Closing | Life::Closed => None,
+        };
         core.ledger.wake_all(&mut wake);
         let lines: Vec<_> = core.lines.iter().flatten().cloned().collect();
         drop(core);
+        drop(running);
         self.state.send_if_modified(|state| {
             *state != State::Closed && {
                 *state = State::Closing;
@@ -360,11 +362,11 @@ impl Switchboard {
     pub(crate) fn closed(&self) {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        core.life = Life::Closed;
+        let life = std::mem::replace(&mut core.life, Life::Closed);
         core.ledger.wake_all(&mut wake);
         let lines: Vec<_> = core.lines.iter_mut().map(Option::take).collect();
         drop(core);
-        drop(lines);
+        drop((life, lines));
         self.state.send_replace(State::Closed);
         self.events.close();
         self.pushes.close();
