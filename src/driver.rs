@@ -253,7 +253,9 @@ impl<S: Session> Driver<S> {
                 let finished = session.is_finished() && output.is_empty();
                 Ok(if finished { Verdict::Finished } else { Verdict::Write })
             };
-            (judge(), session.wants_input(), session.next_deadline())
+            let verdict = judge();
+            session.take_spent(&mut effects.spent);
+            (verdict, session.wants_input(), session.next_deadline())
         });
         let reopened = wants_input && !std::mem::replace(&mut self.wants_input, wants_input);
         Turn { verdict, deadline, reopened }
@@ -267,6 +269,7 @@ impl<S: Session> Driver<S> {
         for happened in self.effects.events.drain(..) {
             event(happened);
         }
+        self.effects.spent.clear();
     }
 
     /// Writes as much as is taken. True if any byte was.

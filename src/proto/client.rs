@@ -470,6 +470,10 @@ impl Session for Client {
         Some(self.earliest_deadline.map_or(line, |first| first.min(line)))
     }
 
+    fn take_spent(&mut self, spent: &mut Vec<Bytes>) {
+        self.line.outgoing.take_spent(spent);
+    }
+
     fn wants_input(&self) -> bool {
         true
     }

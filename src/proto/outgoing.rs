@@ -42,6 +42,8 @@ pub(crate) struct Outgoing {
     in_hand: VecDeque<Handed>,
     in_hand_bytes: usize,
     queued_bytes: usize,
+    /// Bodies that are not needed any more. Dropping one may run code of the user's, which must not happen here.
+    spent: Vec<Bytes>,
 }
 
 /// Where the last byte of a message is.
@@ -154,6 +156,7 @@ impl Outgoing {
                 match self.long.remove(at) {
                     Some(Long { body, handed, .. }) => {
                         self.queued_bytes -= body.len() - handed;
+                        self.spent.push(body);
                         if handed == 0 { Withdrawn::Unseen } else { Withdrawn::Begun }
                     }
                     None => Withdrawn::TooLate,
@@ -227,8 +230,18 @@ impl Outgoing {
         self.control.clear();
         self.closed.clear();
         self.open = Page::default();
-        self.long.clear();
+        self.spent.extend(self.long.drain(..).map(|long| long.body));
         self.queued_bytes = 0;
+    }
+
+    /// Keeps a body until it can be dropped where that is safe.
+    pub(crate) fn spend(&mut self, body: Bytes) {
+        self.spent.push(body);
+    }
+
+    /// Moves out what is not needed any more.
+    pub(crate) fn take_spent(&mut self, spent: &mut Vec<Bytes>) {
+        spent.append(&mut self.spent);
     }
 
     /// Whether anything waits here or in the shell's hands.

@@ -127,6 +127,7 @@ impl Serving {
             }
             Ok(body) => {
                 self.line.outgoing.message(Head::Reply { id }, &body);
+                self.line.outgoing.spend(body);
             }
             Err(error) => self.error(id, error),
         }
@@ -376,6 +377,10 @@ impl Session for Serving {
     fn next_deadline(&self) -> Option<Instant> {
         let line = self.line.next_deadline();
         Some(self.idle_deadline().map_or(line, |idle| idle.min(line)))
+    }
+
+    fn take_spent(&mut self, spent: &mut Vec<Bytes>) {
+        self.line.outgoing.take_spent(spent);
     }
 
     fn wants_input(&self) -> bool {

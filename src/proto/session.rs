@@ -40,6 +40,9 @@ pub(crate) trait Session: Send + 'static {
         effects: &mut Effects<Self::Event>,
     ) -> Result<(), LossCause>;
 
+    /// Moves out bodies that are not needed any more, to be dropped where the user's code may run.
+    fn take_spent(&mut self, spent: &mut Vec<Bytes>);
+
     /// When [`timeout`](Self::timeout) should be called, at the latest.
     fn next_deadline(&self) -> Option<Instant>;
 
@@ -61,10 +64,11 @@ pub(crate) trait Session: Send + 'static {
 pub(crate) struct Effects<E> {
     pub(crate) wake: Vec<Waker>,
     pub(crate) events: Vec<E>,
+    pub(crate) spent: Vec<Bytes>,
 }
 
 impl<E> Default for Effects<E> {
     fn default() -> Self {
-        Self { wake: Vec::new(), events: Vec::new() }
+        Self { wake: Vec::new(), events: Vec::new(), spent: Vec::new() }
     }
 }
