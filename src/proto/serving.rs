@@ -113,23 +113,16 @@ impl Serving {
 
     /// Answers a request. An answer that nobody waits for is dropped.
     pub(crate) fn reply(&mut self, now: Instant, id: u64, answer: Result<Bytes, ErrorReply>) {
-        if !self.settle(now, id) {
-            return;
-        }
+        let wanted = self.settle(now, id);
         match answer {
-            Ok(body) if body.len() > self.bounds.send => {
-                let text = format!(
-                    "reply of {} bytes exceeds the limit of {}",
-                    body.len(),
-                    self.bounds.send
-                );
-                self.error(id, ErrorReply::new(ErrorReply::REPLY_TOO_LONG, text));
-            }
             Ok(body) => {
-                self.line.outgoing.message(Head::Reply { id }, &body);
+                if wanted {
+                    self.replied(id, &body);
+                }
                 self.line.outgoing.spend(body);
             }
-            Err(error) => self.error(id, error),
+            Err(error) if wanted => self.error(id, error),
+            Err(_) => {}
         }
     }
 
@@ -177,6 +170,16 @@ impl Serving {
             *idle_since = now;
         }
         true
+    }
+
+    fn replied(&mut self, id: u64, body: &Bytes) {
+        let (length, limit) = (body.len(), self.bounds.send);
+        if length <= limit {
+            self.line.outgoing.message(Head::Reply { id }, body);
+        } else {
+            let text = format!("reply of {length} bytes exceeds the limit of {limit}");
+            self.error(id, ErrorReply::new(ErrorReply::REPLY_TOO_LONG, text));
+        }
     }
 
     fn error(&mut self, id: u64, error: ErrorReply) {
