@@ -27,6 +27,9 @@ use crate::proto::native::{Frame, Head, PUSH_BIT, RequestHead, after, goodbye, m
 use crate::proto::outgoing::{Mark, Withdrawn};
 use crate::proto::session::{Effects, Session};
 
+/// The ordinal of a request that has not begun to go out: no server can have accepted it.
+const NOT_OUT: u64 = u64::MAX;
+
 /// The bounds of one connection, the server's and this side's already merged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -49,6 +52,7 @@ pub(crate) struct Client {
     earliest_deadline: Option<Instant>,
     /// Notifications that wait to be written, in the order in which they were queued.
     notifications: VecDeque<u64>,
+    /// How many requests have begun to go out.
     requests: u64,
     highest_id: u64,
     highest_push: u64,
@@ -67,7 +71,8 @@ enum State {
 struct Call {
     mark: Mark,
     deadline: Instant,
-    /// Counted from 1 over the requests of this connection; 0 for a notification.
+    /// Counted from 1 over the requests of this connection in the order in which they go out, which is not that in
+    /// which they were started; [`NOT_OUT`] before that. 0 for a notification.
     ordinal: u64,
     state: CallState,
 }
@@ -236,12 +241,11 @@ impl Client {
                 (Head::Notify { id: start.id }, 0)
             }
             Kind::Request { repeatable, resent } => {
-                self.requests += 1;
                 // 0 would mean "no deadline".
                 let remaining = millis(start.deadline.saturating_duration_since(now)).max(1);
                 let (id, oldest) = (start.id, start.oldest);
                 let head = RequestHead { id, repeatable, resent, remaining, oldest };
-                (Head::Request(head), self.requests)
+                (Head::Request(head), NOT_OUT)
             }
         }
     }
@@ -443,6 +447,12 @@ impl Session for Client {
 
     fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
         self.line.transmit(now, out);
+        for id in self.line.outgoing.take_begun() {
+            self.requests += 1;
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.ordinal = self.requests;
+            }
+        }
     }
 
     fn written(&mut self, now: Instant, bytes: usize, effects: &mut Effects<Event>) {

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::proto::native::{Head, MAX_PART, MAX_UNFINISHED, put_chunk_head};
+use crate::proto::native::{Head, MAX_PART, MAX_UNFINISHED, RequestHead, put_chunk_head};
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
@@ -42,6 +42,8 @@ pub(crate) struct Outgoing {
     in_hand: VecDeque<Handed>,
     in_hand_bytes: usize,
     queued_bytes: usize,
+    /// Requests whose first frames were handed over since the last [`take_begun`](Self::take_begun), in that order.
+    begun: Vec<u64>,
     /// Bodies that are not needed any more. Dropping one may run code of the user's, which must not happen here.
     spent: Vec<Bytes>,
 }
@@ -67,6 +69,8 @@ pub(crate) enum Withdrawn {
 #[derive(Debug, Default)]
 struct Page {
     bytes: BytesMut,
+    /// Where each request begins, and its id.
+    requests: Vec<(usize, u64)>,
     /// Messages that were withdrawn, in no order.
     dead: Vec<Range<usize>>,
 }
@@ -113,6 +117,9 @@ impl Outgoing {
             self.long.push_back(Long { head, body: body.clone(), handed: 0 });
             return Mark::Long;
         }
+        if let Head::Request(RequestHead { id, .. }) = head {
+            self.open.requests.push((self.open.bytes.len(), id));
+        }
         self.small(|out| {
             head.put(None, body.len(), out);
             out.extend_from_slice(body);
@@ -127,9 +134,8 @@ impl Outgoing {
         let end = self.open.bytes.len();
         self.queued_bytes += end - start;
         if end >= PAGE {
-            let bytes = self.open.bytes.split();
-            let dead = std::mem::take(&mut self.open.dead);
-            self.closed.push_back(Page { bytes, dead });
+            let page = self.open.split();
+            self.closed.push_back(page);
         }
         Mark::Small { page, start, end }
     }
@@ -244,6 +250,11 @@ impl Outgoing {
         spent.append(&mut self.spent);
     }
 
+    /// The requests that have begun to go out since this was asked last, in the order in which the peer sees them.
+    pub(crate) fn take_begun(&mut self) -> impl Iterator<Item = u64> + '_ {
+        self.begun.drain(..)
+    }
+
     /// Whether anything waits here or in the shell's hands.
     pub(crate) fn is_empty(&self) -> bool {
         self.in_hand.is_empty() && !self.has_queued()
@@ -268,13 +279,12 @@ impl Outgoing {
     }
 
     fn hand_page(&mut self, out: &mut VecDeque<Bytes>) {
-        let page = self.closed.pop_front().unwrap_or_else(|| Page {
-            bytes: self.open.bytes.split(),
-            dead: std::mem::take(&mut self.open.dead),
-        });
+        let mut page = self.closed.pop_front().unwrap_or_else(|| self.open.split());
+        page.dead.sort_by_key(|range| range.start);
         let number = self.first_page;
         self.first_page += 1;
         self.queued_bytes -= page.bytes.len();
+        self.begun.extend(page.live_requests());
         let (bytes, dead) = page.compact();
         if !bytes.is_empty() {
             self.hand(What::Page { number, dead }, [bytes], out);
@@ -294,6 +304,9 @@ impl Outgoing {
             0 => {
                 let total = (!last).then_some(long.body.len() as u32);
                 long.head.put(total, end, &mut head);
+                if matches!(long.head, Head::Request(_)) {
+                    self.begun.push(id);
+                }
             }
             _ => put_chunk_head(id, last, end - start, &mut head),
         }
@@ -316,13 +329,25 @@ impl Outgoing {
 }
 
 impl Page {
-    /// The bytes without the withdrawn messages.
+    /// Everything that has gathered here.
+    fn split(&mut self) -> Self {
+        let (requests, dead) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.dead));
+        Self { bytes: self.bytes.split(), requests, dead }
+    }
+
+    /// The ids of the requests that were not withdrawn, in order. `dead` is sorted.
+    fn live_requests(&self) -> impl Iterator<Item = u64> + '_ {
+        let is_dead =
+            |start: usize| self.dead.binary_search_by_key(&start, |range| range.start).is_ok();
+        self.requests.iter().filter(move |(start, _)| !is_dead(*start)).map(|(_, id)| *id)
+    }
+
+    /// The bytes without the withdrawn messages. `dead` is sorted.
     fn compact(self) -> (Bytes, Vec<Range<usize>>) {
-        let Self { bytes, mut dead } = self;
+        let Self { bytes, dead, .. } = self;
         if dead.is_empty() {
             return (bytes.freeze(), dead);
         }
-        dead.sort_by_key(|range| range.start);
         let mut live = BytesMut::with_capacity(bytes.len());
         let mut from = 0;
         for range in &dead {
