@@ -504,6 +504,9 @@ pub(crate) fn after(millis: u32) -> Option<Duration> {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
