@@ -1,0 +1,333 @@
+//! The wire by hand: frames, a server and a client that follow a script, written from `docs/protocol.md` and without
+//! any of steadfast's own code; and a pipe with chosen buffers and a chosen speed to put between two peers.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use steadfast::{ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep_until, timeout};
+
+pub(crate) const HELLO: u8 = 0x01;
+pub(crate) const WELCOME: u8 = 0x02;
+pub(crate) const BUSY: u8 = 0x03;
+pub(crate) const REJECT: u8 = 0x04;
+pub(crate) const REQUEST: u8 = 0x10;
+pub(crate) const REPLY: u8 = 0x11;
+pub(crate) const ERROR: u8 = 0x12;
+pub(crate) const REFUSED: u8 = 0x13;
+pub(crate) const CHUNK: u8 = 0x14;
+pub(crate) const CANCEL: u8 = 0x15;
+pub(crate) const NOTIFY: u8 = 0x16;
+pub(crate) const PUSH: u8 = 0x17;
+pub(crate) const PING: u8 = 0x20;
+pub(crate) const PONG: u8 = 0x21;
+pub(crate) const GOAWAY: u8 = 0x22;
+
+/// The longest part of a message in one frame, in bytes.
+pub(crate) const MAX_PART: usize = 65_536;
+/// The longest body that these peers take, in bytes. That of the test vectors.
+pub(crate) const MAX_MESSAGE: u32 = 1_048_576;
+
+/// Waits for what must come, and fails if it does not.
+///
+/// The bound is that of a test, not of a promise: far beyond what a loaded machine needs.
+pub(crate) async fn soon<F: Future>(what: &str, event: F) -> F::Output {
+    match timeout(Duration::from_secs(20), event).await {
+        Ok(output) => output,
+        Err(_) => panic!("still waiting for {what}"),
+    }
+}
+
+/// Waits until something that sends no word of it has become true.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    soon(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// One frame, cut but not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    /// What comes after the kind.
+    pub(crate) rest: Vec<u8>,
+}
+
+impl Frame {
+    /// The id of a frame that has one.
+    pub(crate) fn id(&self) -> u64 {
+        let at = usize::from(matches!(self.kind, REQUEST | REPLY | CHUNK | NOTIFY | PUSH));
+        u64_at(&self.rest, at)
+    }
+
+    /// Whether the flag `MORE`, or `LAST` in a `CHUNK`, is set.
+    pub(crate) fn is_flagged(&self) -> bool {
+        self.rest[0] & 1 != 0
+    }
+
+    /// The first field of a frame whose first field is a `u32`: its code.
+    pub(crate) fn code(&self) -> u32 {
+        let at = if matches!(self.kind, ERROR | REFUSED) { 8 } else { 0 };
+        u32_at(&self.rest, at)
+    }
+
+    /// The bytes of a message in this frame, or the text.
+    pub(crate) fn body(&self) -> &[u8] {
+        let more = matches!(self.kind, REQUEST | REPLY | NOTIFY | PUSH) && self.is_flagged();
+        let head = match self.kind {
+            REQUEST => 21,
+            REPLY | NOTIFY | PUSH | CHUNK => 9,
+            ERROR => 12,
+            BUSY => 8,
+            REJECT => 4,
+            GOAWAY => 16,
+            kind => panic!("kind {kind:#04x} has no body"),
+        };
+        &self.rest[head + 4 * usize::from(more)..]
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(self.body()).unwrap()
+    }
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// A frame with any payload.
+pub(crate) fn frame(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
+    let length = 1 + fields.iter().map(|field| field.len()).sum::<usize>();
+    let mut bytes = (length as u32).to_be_bytes().to_vec();
+    bytes.push(kind);
+    bytes.extend(fields.concat());
+    bytes
+}
+
+/// `HELLO` of a client that pings every `every_ms`; 0: never.
+pub(crate) fn hello(every_ms: u32) -> Vec<u8> {
+    let (version, numbers) = (1u16.to_be_bytes(), [1u64.to_be_bytes(), 0u64.to_be_bytes()]);
+    let times = [every_ms.to_be_bytes(), (2 * every_ms).to_be_bytes()].concat();
+    let max = MAX_MESSAGE.to_be_bytes();
+    frame(HELLO, &[b"STEADFST", &version, &version, &[7; 16], &numbers.concat(), &max, &times])
+}
+
+/// `WELCOME` of a server without heartbeat, idle limit and cache.
+pub(crate) fn welcome(instance: u8, max_message: u32, max_in_flight: u32) -> Vec<u8> {
+    let limits = [max_message.to_be_bytes(), max_in_flight.to_be_bytes()].concat();
+    frame(WELCOME, &[&1u16.to_be_bytes(), &[instance; 16], &limits, &[0; 4 + 4 + 4 + 8 + 4]])
+}
+
+/// A whole `REQUEST`; `remaining_ms` 0: no deadline.
+pub(crate) fn request(id: u64, remaining_ms: u32, body: &[u8]) -> Vec<u8> {
+    let oldest = 1u64.to_be_bytes();
+    frame(REQUEST, &[&[0], &id.to_be_bytes(), &remaining_ms.to_be_bytes(), &oldest, body])
+}
+
+/// The first frame of a `REQUEST` of `total` bytes.
+pub(crate) fn long_request(id: u64, total: u32, part: &[u8]) -> Vec<u8> {
+    let (id, none, oldest) = (id.to_be_bytes(), [0; 4], 1u64.to_be_bytes());
+    frame(REQUEST, &[&[1], &id, &none, &oldest, &total.to_be_bytes(), part])
+}
+
+/// A `REPLY`, `NOTIFY` or `PUSH` in as many frames as it takes.
+pub(crate) fn message(kind: u8, id: u64, body: &[u8]) -> Vec<u8> {
+    let id = id.to_be_bytes();
+    if body.len() <= MAX_PART {
+        return frame(kind, &[&[0], &id, body]);
+    }
+    let (total, (first, rest)) = ((body.len() as u32).to_be_bytes(), body.split_at(MAX_PART));
+    let mut bytes = frame(kind, &[&[1], &id, &total, first]);
+    let last = rest.len().div_ceil(MAX_PART) - 1;
+    for (number, part) in rest.chunks(MAX_PART).enumerate() {
+        bytes.extend(frame(CHUNK, &[&[u8::from(number == last)], &id, part]));
+    }
+    bytes
+}
+
+pub(crate) fn reply(id: u64, body: &[u8]) -> Vec<u8> {
+    message(REPLY, id, body)
+}
+
+pub(crate) fn cancel(id: u64) -> Vec<u8> {
+    frame(CANCEL, &[&id.to_be_bytes()])
+}
+
+pub(crate) fn pong(ping: &Frame) -> Vec<u8> {
+    frame(PONG, &[&ping.rest])
+}
+
+pub(crate) fn go_away(code: u32, accepted: u64, retry_after_ms: u32, text: &str) -> Vec<u8> {
+    let (code, wait) = (code.to_be_bytes(), retry_after_ms.to_be_bytes());
+    frame(GOAWAY, &[&code, &accepted.to_be_bytes(), &wait, text.as_bytes()])
+}
+
+/// The next frame; `None` at an end of file between two frames.
+pub(crate) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Frame>> {
+    let mut length = [0; 4];
+    match from.read(&mut length[..1]).await? {
+        0 => return Ok(None),
+        _ => from.read_exact(&mut length[1..]).await?,
+    };
+    let mut payload = vec![0; u32::from_be_bytes(length) as usize];
+    from.read_exact(&mut payload).await?;
+    Ok(Some(Frame { kind: payload.remove(0), rest: payload }))
+}
+
+/// The next frame of one of these kinds, which must come; heartbeats and what else comes before it are skipped.
+pub(crate) async fn expect(from: &mut (impl AsyncRead + Unpin), kinds: &[u8]) -> Frame {
+    soon(&format!("a frame of {kinds:02x?}"), async {
+        loop {
+            let frame = read_frame(from).await.expect("no error before the frame");
+            let frame = frame.expect("no end of file before the frame");
+            if kinds.contains(&frame.kind) {
+                return frame;
+            }
+        }
+    })
+    .await
+}
+
+/// Reads to the peer's FIN. An RST is an error, and so a failure.
+pub(crate) async fn expect_fin(from: &mut (impl AsyncRead + Unpin)) {
+    let mut rest = Vec::new();
+    soon("the peer's FIN", from.read_to_end(&mut rest)).await.expect("FIN, not RST");
+}
+
+/// A client's connection, before its `HELLO`.
+pub(crate) async fn connect(to: SocketAddr) -> TcpStream {
+    let stream = soon("a connection", TcpStream::connect(to)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A client's connection after the handshake.
+pub(crate) async fn join(to: SocketAddr) -> TcpStream {
+    let mut stream = connect(to).await;
+    stream.write_all(&hello(0)).await.unwrap();
+    expect(&mut stream, &[WELCOME]).await;
+    stream
+}
+
+/// A server that does only what its test does.
+pub(crate) struct Script {
+    listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+impl Script {
+    pub(crate) async fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    /// The next connection, after the client's `HELLO` and before any answer.
+    pub(crate) async fn accept(&self) -> TcpStream {
+        let (mut stream, _) = soon("a client", self.listener.accept()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        assert_eq!(expect(&mut stream, &[HELLO]).await.rest.len(), 56);
+        stream
+    }
+
+    /// The next connection, after the handshake.
+    pub(crate) async fn welcome(&self) -> TcpStream {
+        let mut stream = self.accept().await;
+        stream.write_all(&welcome(1, MAX_MESSAGE, 1000)).await.unwrap();
+        stream
+    }
+}
+
+/// What went through a pipe in one direction, piece by piece, with the time.
+pub(crate) type Tap = Arc<Mutex<Vec<(Instant, Vec<u8>)>>>;
+
+/// Connects through a pipe in memory, which holds little and may be slow, and small socket buffers behind it.
+#[derive(Clone, Default)]
+pub(crate) struct Piped {
+    /// What the pipe holds in each direction, in bytes.
+    pub(crate) size: usize,
+    /// Bytes per second in each direction; 0: as fast as it goes.
+    pub(crate) rate: u64,
+    pub(crate) to_server: Tap,
+    pub(crate) to_client: Tap,
+}
+
+impl steadfast::Connect for Piped {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async move {
+            let socket = self.socket(endpoint).await.map_err(|error| NotConnected {
+                phase: Phase::Connect,
+                cause: ConnectCause::Os(error.into()),
+                address: None,
+            })?;
+            let (near, far) = tokio::io::duplex(self.size);
+            let ((from_client, to_client), (from_server, to_server)) =
+                (tokio::io::split(far), socket.into_split());
+            tokio::spawn(pump(from_client, to_server, self.rate, self.to_server.clone()));
+            tokio::spawn(pump(from_server, to_client, self.rate, self.to_client.clone()));
+            Ok(Connected { transport: Box::new(near), address: None })
+        })
+    }
+}
+
+impl Piped {
+    async fn socket(&self, endpoint: &Endpoint) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_nodelay(true)?;
+        socket.set_recv_buffer_size(self.size as u32)?;
+        socket.set_send_buffer_size(self.size as u32)?;
+        let ip = endpoint.ip().expect("tests connect to addresses");
+        socket.connect(SocketAddr::new(ip, endpoint.port())).await
+    }
+}
+
+/// Copies until the end of file and passes that on, too. Heartbeats are small: every piece that is read goes on at once.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    rate: u64,
+    tap: Tap,
+) {
+    let mut piece = vec![0; 16 * 1024];
+    let mut free_at = Instant::now();
+    while let Ok(count @ 1..) = from.read(&mut piece).await {
+        if rate > 0 {
+            // The time that these bytes take on the line. Behind a late wake-up it catches up.
+            let time = Duration::from_nanos(count as u64 * 1_000_000_000 / rate);
+            free_at = free_at.max(Instant::now() - Duration::from_millis(5)) + time;
+            sleep_until(free_at).await;
+            tap.lock().unwrap().push((Instant::now(), piece[..count].to_vec()));
+        }
+        if to.write_all(&piece[..count]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// The frames in what went through a pipe, each with the time at which its last byte did.
+pub(crate) fn frames(tap: &Tap) -> Vec<(Instant, Frame)> {
+    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    for (time, piece) in tap.lock().unwrap().iter() {
+        bytes.extend_from_slice(piece);
+        while bytes.len() >= at + 4 && bytes.len() >= at + 4 + u32_at(&bytes, at) as usize {
+            let end = at + 4 + u32_at(&bytes, at) as usize;
+            frames.push((*time, Frame { kind: bytes[at + 4], rest: bytes[at + 5..end].to_vec() }));
+            at = end;
+        }
+    }
+    frames
+}
