@@ -1,6 +1,6 @@
 //! The examples as their users run them: real processes, real signals, real files.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -73,7 +73,7 @@ fn a_drained_server_that_is_started_again_costs_no_call_and_runs_none_twice() {
 fn after_sigkill_the_journals_of_both_sides_agree() {
     let files = tempfile::tempdir().unwrap();
     let (executed, outcomes) = (files.path().join("executed"), files.path().join("outcomes"));
-    let (mut server, address) = echo_server("127.0.0.1:0", &executed, &["--delay-ms", "1"]);
+    let (mut server, address) = echo_server("127.0.0.1:0", &executed, &["--delay-ms", "5"]);
     let mut load = load(&address, &["--seconds", "1", "--fail-fast"], &outcomes);
     wait_for_lines(&executed, 100);
 
@@ -85,6 +85,8 @@ fn after_sigkill_the_journals_of_both_sides_agree() {
     assert_eq!(connections(&report), [1, 1, 0], "{report}");
     assert!(count(&report, "not_sent") > 0, "{report}");
     assert!(count(&report, "longest_gap_ms") > 100, "{report}");
+    let latencies = ["p50_us", "p99_us", "p999_us"].map(|key| count(&report, key));
+    assert!(latencies[0] >= 5000 && latencies.is_sorted(), "{report}");
     let executed = unique_lines(&executed);
     let ok = with_outcome(&outcomes, &["ok"]);
     assert_eq!(ok.len() as u64, count(&report, "ok"));
