@@ -396,7 +396,9 @@ impl<S: Session> Driver<S> {
             if accepted > 0 {
                 session.written(now, accepted, effects);
             }
-            (session.lost(&loss, effects), Tell::Nobody)
+            session.lost(&loss, effects);
+            session.take_spent(&mut effects.spent);
+            ((), Tell::Nobody)
         });
         self.deliver(event);
         loss

@@ -75,6 +75,11 @@ impl Assembly {
         self.position(id).is_some()
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unfinished.is_empty()
+    }
+
     fn position(&self, id: u64) -> Option<usize> {
         self.unfinished.iter().position(|message| message.head.id() == id)
     }

@@ -514,6 +514,7 @@ impl Session for Client {
             }
         }
         self.waiting = 0;
+        self.line.die();
     }
 }
 

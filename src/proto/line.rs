@@ -144,6 +144,18 @@ impl Line {
         Frame::GoAway(goodbye).encode(self.outgoing.control());
     }
 
+    /// The connection is dead: nothing more goes out, and what has not come whole never will. The session may live on
+    /// in the hands of whoever keeps a handle to it.
+    pub(crate) fn die(&mut self) {
+        self.outgoing.die();
+        self.assembly = Assembly::default();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outgoing.is_empty() && self.outgoing.queued_bytes() == 0 && self.assembly.is_empty()
+    }
+
     fn act(&mut self, now: Instant, beat: Beat) -> Result<(), LossCause> {
         match beat {
             Beat::Nothing => {}

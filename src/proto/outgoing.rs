@@ -240,6 +240,13 @@ impl Outgoing {
         self.queued_bytes = 0;
     }
 
+    /// The connection is dead: throws away also what the shell holds.
+    pub(crate) fn die(&mut self) {
+        self.discard();
+        self.in_hand.clear();
+        self.in_hand_bytes = 0;
+    }
+
     /// Keeps a body until it can be dropped where that is safe.
     pub(crate) fn spend(&mut self, body: Bytes) {
         self.spent.push(body);

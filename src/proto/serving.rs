@@ -405,6 +405,7 @@ impl Session for Serving {
         self.state = State::Dead;
         effects.events.extend(self.requests.drain().map(|(id, _)| Event::Cancelled { id }));
         self.held = 0;
+        self.line.die();
     }
 }
 
