@@ -183,3 +183,6 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -424,3 +424,6 @@ impl Serving {
 fn deadline(now: Instant, request: &RequestHead) -> Option<Instant> {
     after(request.remaining).and_then(|remaining| now.checked_add(remaining))
 }
+
+#[cfg(test)]
+mod tests;

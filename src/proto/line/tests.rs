@@ -1,0 +1,167 @@
+//! What both ends do alike, as tables of (time, event) and outcome.
+
+#![allow(clippy::disallowed_methods)]
+
+use super::*;
+use crate::proto::native::MAX_PART;
+
+const EVERY: u64 = 5_000;
+const GIVE_UP: u64 = 10_000;
+const BOUND: Duration = Duration::from_millis(EVERY + GIVE_UP);
+
+struct Desk {
+    line: Line,
+    start: Instant,
+}
+
+fn desk() -> Desk {
+    let start = Instant::now();
+    let heartbeat = policy::Heartbeat::every(Duration::from_millis(EVERY))
+        .give_up_after(Duration::from_millis(GIVE_UP));
+    Desk { line: Line::new(start, heartbeat, None), start }
+}
+
+impl Desk {
+    fn at(&self, ms: u64) -> Instant {
+        self.start + Duration::from_millis(ms)
+    }
+
+    fn hear(&mut self, ms: u64, frames: &[Frame]) -> Result<Vec<Inbound>, Violation> {
+        let mut input = BytesMut::new();
+        frames.iter().for_each(|frame| frame.encode(&mut input));
+        self.line.heard(self.at(ms));
+        let mut seen = Vec::new();
+        while let Some(inbound) = self.line.next(&mut input)? {
+            seen.push(inbound);
+        }
+        Ok(seen)
+    }
+
+    /// Hands over what waits; says how many bytes that are.
+    fn transmit(&mut self, ms: u64) -> (usize, Vec<Frame>) {
+        let (mut out, mut bytes) = (VecDeque::new(), BytesMut::new());
+        self.line.transmit(self.at(ms), &mut out);
+        out.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        let (length, mut frames) = (bytes.len(), Vec::new());
+        while let Some(payload) = next_payload(&mut bytes).unwrap() {
+            frames.push(Frame::decode(payload).unwrap());
+        }
+        (length, frames)
+    }
+
+    /// The frames that go out, accepted at once.
+    fn sent(&mut self, ms: u64) -> Vec<Frame> {
+        let (length, frames) = self.transmit(ms);
+        if length > 0 {
+            self.line.written(self.at(ms), length);
+        }
+        frames
+    }
+}
+
+fn reply(id: u64) -> Head {
+    Head::Reply { id }
+}
+
+#[test]
+fn a_ping_is_answered_before_any_data_and_a_pong_is_not_answered() {
+    let mut desk = desk();
+    desk.line.outgoing.message(reply(1), &Bytes::from_static(b"data"));
+    let heard = [Frame::Ping { nonce: 5 }, Frame::Pong { nonce: 6 }, Frame::Unknown { kind: 0x90 }];
+    assert!(desk.hear(0, &heard).unwrap().is_empty());
+    let sent = desk.sent(0);
+    assert_eq!(sent[0], Frame::Pong { nonce: 5 });
+    assert_eq!(sent.len(), 2);
+}
+
+#[test]
+fn silence_is_answered_with_pings_of_new_nonces_and_then_with_a_verdict() {
+    let mut desk = desk();
+    let mut pings = Vec::new();
+    for ms in 1..EVERY + GIVE_UP {
+        desk.line.timeout(desk.at(ms)).unwrap();
+        pings.extend(desk.sent(ms).into_iter().map(|frame| (ms, frame)));
+    }
+    // One asks, the other only says that we are there.
+    let expected = [(EVERY, Frame::Ping { nonce: 1 }), (2 * EVERY, Frame::Ping { nonce: 2 })];
+    assert_eq!(pings, expected);
+    assert_eq!(desk.line.next_deadline(), desk.at(EVERY + GIVE_UP));
+    let verdict = desk.line.timeout(desk.at(EVERY + GIVE_UP));
+    assert_eq!(verdict, Err(LossCause::Silent { silent_for: BOUND, bound: BOUND }));
+}
+
+#[test]
+fn whoever_has_data_to_send_needs_no_ping_to_be_heard() {
+    let mut desk = desk();
+    desk.hear(4_900, &[]).unwrap();
+    desk.line.outgoing.message(reply(1), &Bytes::from_static(b"data"));
+    desk.line.timeout(desk.at(EVERY)).unwrap();
+    let names: Vec<_> = desk.sent(EVERY).iter().map(Frame::name).collect();
+    assert_eq!(names, ["REPLY"]);
+}
+
+#[test]
+fn a_write_that_stands_still_for_the_bound_is_a_loss() {
+    let mut desk = desk();
+    desk.line.outgoing.message(reply(1), &Bytes::from_static(b"data"));
+    let (length, _) = desk.transmit(1_000);
+    desk.line.written(desk.at(3_000), 1);
+    for ms in [4_000, 10_000, 17_999] {
+        desk.line.heard(desk.at(ms));
+        assert_eq!(desk.line.timeout(desk.at(ms)), Ok(()), "at {ms}");
+    }
+    let verdict = desk.line.timeout(desk.at(18_000));
+    assert_eq!(verdict, Err(LossCause::Stalled { stalled_for: BOUND, bound: BOUND }));
+    // The last byte ends the watch.
+    desk.line.written(desk.at(18_000), length - 1);
+    desk.line.heard(desk.at(40_000));
+    assert_eq!(desk.line.timeout(desk.at(40_000)), Ok(()));
+}
+
+#[test]
+fn who_slept_does_not_judge() {
+    let mut desk = desk();
+    desk.line.outgoing.message(reply(1), &Bytes::from_static(b"data"));
+    desk.transmit(0);
+    let woken = 60_000;
+    assert_eq!(desk.line.timeout(desk.at(woken)), Ok(()));
+    desk.line.heard(desk.at(woken + 14_000));
+    assert_eq!(desk.line.timeout(desk.at(woken + 14_999)), Ok(()));
+    assert!(desk.line.timeout(desk.at(woken + 15_000)).is_err());
+}
+
+#[test]
+fn a_long_message_comes_out_whole_and_its_stray_parts_are_named() {
+    let mut desk = desk();
+    let part = |id, last, part: &'static str| Frame::Chunk { id, last, part: part.into() };
+    desk.line.assembly.begin(reply(1), 6, &Bytes::from_static(b"ab")).unwrap();
+    let seen = desk.hear(0, &[part(1, false, "cd"), part(2, true, "x"), part(1, true, "ef")]);
+    let [Inbound::StrayChunk { id: 2 }, Inbound::Message(head, body)] = &seen.unwrap()[..] else {
+        panic!("a stray part and a message");
+    };
+    assert_eq!((head, &body[..]), (&reply(1), &b"abcdef"[..]));
+}
+
+#[test]
+fn nothing_but_the_goodbye_is_said_after_a_violation() {
+    let mut desk = desk();
+    desk.line.outgoing.message(reply(1), &Bytes::from_static(b"small"));
+    desk.line.outgoing.message(reply(2), &Bytes::from(vec![0; 2 * MAX_PART]));
+    desk.line.probe(desk.at(0));
+    desk.line.complain(&Violation::EmptyFrame);
+    let sent = desk.sent(0);
+    let [Frame::GoAway(goodbye)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((goodbye.code, &*goodbye.text), (2, "empty frame"));
+    assert!(desk.line.is_empty());
+}
+
+#[test]
+fn a_probe_pings_at_once() {
+    let mut desk = desk();
+    desk.line.probe(desk.at(10));
+    assert_eq!(desk.sent(10), [Frame::Ping { nonce: 1 }]);
+    assert_eq!(desk.line.next_deadline(), desk.at(10 + EVERY));
+    desk.line.timeout(desk.at(10 + EVERY)).unwrap();
+    desk.sent(10 + EVERY);
+    assert!(desk.line.timeout(desk.at(10 + GIVE_UP)).is_err());
+}
