@@ -214,6 +214,10 @@ impl Client {
         };
         self.waiting -= 1;
         self.stop(id, mark);
+        // Those behind one that still waits are forgotten with it.
+        while self.notifications.front().is_some_and(|id| !self.calls.contains_key(id)) {
+            self.notifications.pop_front();
+        }
         true
     }
 
@@ -231,7 +235,10 @@ impl Client {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.notifications.is_empty() && self.waiting == 0
+        self.calls.is_empty()
+            && self.notifications.is_empty()
+            && self.waiting == 0
+            && self.line.is_empty()
     }
 
     fn head(&mut self, now: Instant, start: &Start<'_>) -> (Head, u64) {

@@ -159,6 +159,11 @@ impl Serving {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.held == 0 && self.line.is_empty()
+    }
+
     fn settle(&mut self, now: Instant, id: u64) -> bool {
         let Some(request) = self.requests.remove(&id) else {
             return false;

@@ -72,3 +72,6 @@ impl<E> Default for Effects<E> {
         Self { wake: Vec::new(), events: Vec::new(), spent: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests;

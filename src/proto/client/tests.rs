@@ -190,6 +190,7 @@ fn an_answer_that_is_late_or_comes_twice_changes_nothing() {
     assert_eq!(desk.answer(2), Some(Answer::Reply("first".into())));
     assert_eq!(desk.answer(3), Some(Answer::Reply("three".into())));
     desk.hear(&[reply(2, "once more")]).unwrap();
+    desk.sent();
     assert!(desk.client.is_empty());
 }
 
@@ -267,6 +268,7 @@ fn who_gives_up_is_forgotten_and_the_server_hears_of_it_only_if_it_has_seen_some
     let rest = desk.write(usize::MAX);
     assert_eq!(rest, 0);
     assert!(!desk.client.abandon(3), "gone already");
+    desk.sent();
     assert!(desk.client.is_empty());
 }
 
@@ -416,6 +418,7 @@ fn a_long_reply_is_put_together_and_one_that_nobody_wants_is_not() {
     assert!(!desk.client.line.assembly.contains(2));
     desk.hear(&[rest(2, "CD"), rest(1, "cd")]).unwrap();
     assert_eq!(desk.answer(1), Some(Answer::Reply("abcd".into())));
+    desk.sent();
     assert!(desk.client.is_empty());
 }
 
