@@ -9,8 +9,9 @@ use crate::clock::now;
 use crate::connection::Connection;
 use crate::error::call::{CallCause, CallError, Outcome, Overload, Stage, Stopped};
 use crate::exchange::Exchange;
-use crate::proto::client::{Answer, Client, Kind, NotTaken, Start};
-use crate::proto::native::InstanceId;
+use crate::proto::calls::Answer;
+use crate::proto::client::{Client, Kind, NotTaken, Start};
+use crate::proto::greeting::InstanceId;
 use crate::switchboard::Switchboard;
 
 /// A new connection, lent to the [`on_connect`](crate::Builder::on_connect) hook. Calls on it are made once and never

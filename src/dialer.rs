@@ -25,7 +25,8 @@ use crate::handshake::greet;
 use crate::limits::{Limits, Timeouts};
 use crate::policy::{Heartbeat, Reconnect};
 use crate::proto::client::{self, Bounds, Client};
-use crate::proto::native::{ClientId, Hello, VERSION, Welcome, after, millis};
+use crate::proto::greeting::{ClientId, Hello, Welcome};
+use crate::proto::native::{VERSION, after, millis};
 use crate::switchboard::Switchboard;
 
 /// A user's error in a hook.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::connect::{ConnectError, Outage};
 use crate::error::loss::{GoAway, Loss};
-use crate::proto::native::InstanceId;
+use crate::proto::greeting::InstanceId;
 
 /// Something that happened to one of a pool's connections. `slot` counts the pool's places for connections from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
-use crate::proto::client::{Answer, Client, Kind, NotTaken, Start};
+use crate::proto::calls::Answer;
+use crate::proto::client::{Client, Kind, NotTaken, Start};
 
 /// The future of one attempt.
 ///

@@ -8,7 +8,8 @@ use crate::error::connect::ConnectCause;
 use crate::error::os::OsError;
 use crate::error::violation::Violation;
 use crate::proto::frame::next_payload;
-use crate::proto::native::{Frame, Hello, VERSION, Welcome, after};
+use crate::proto::greeting::{Hello, Welcome};
+use crate::proto::native::{Frame, VERSION, after};
 
 /// How much is read at a time.
 const READ: usize = 1024;

@@ -83,7 +83,7 @@ pub use crate::policy::{Heartbeat, Reconnect, Retry};
 pub use crate::pool::builder::Builder;
 pub use crate::pool::handle::Pool;
 pub use crate::pool::request::Request;
-pub use crate::proto::native::InstanceId;
+pub use crate::proto::greeting::InstanceId;
 pub use crate::server::call::{Call, Handler, PushError, Pusher};
 pub use crate::server::listen::{Server, ServerHandle};
 pub use crate::server::settings::{BindError, ServerBuilder};

@@ -20,8 +20,8 @@ use crate::fan_out::FanOut;
 use crate::limits::Limits;
 use crate::policy::Retry;
 use crate::proto::client::Client;
+use crate::proto::greeting::InstanceId;
 use crate::proto::ledger::{Ledger, Place, Ticket};
-use crate::proto::native::InstanceId;
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 

@@ -20,7 +20,7 @@ use crate::limits::{Connections, Limits, SocketOptions, Timeouts};
 use crate::policy::{Heartbeat, Reconnect, Retry, time};
 use crate::pool::handle::Pool;
 use crate::pool::shared::Shared;
-use crate::proto::native::ClientId;
+use crate::proto::greeting::ClientId;
 use crate::switchboard::Switchboard;
 
 /// Settings of a [`Pool`] to be. Made by [`Pool::builder`].

@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::error::violation::Violation;
-use crate::proto::native::{Head, MAX_UNFINISHED};
+use crate::proto::head::{Head, MAX_UNFINISHED};
 
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {

@@ -1,17 +1,9 @@
-//! The calling end of one connection: which calls are in flight, and what became of each.
+//! The calling end of one connection: what goes out for a call, and what the server's frames mean for it.
 //!
-//! ```text
-//!          start                 answer, deadline, loss                poll
-//! (none) ────────► Waiting ─────────────────────────────► Settled ────────► (none)
-//!                     │ abandon                              │ abandon
-//!                     └──────────────► (none) ◄──────────────┘
-//! ```
-//!
-//! A call leaves the table only through whoever made it. Answers to ids that are not in the table any more come late
-//! or twice and are dropped; an answer to an id that was never used here breaks the protocol.
+//! Which calls are in flight is [`calls`](crate::proto::calls)' business. Answers to ids that are not in that table any
+//! more come late or twice and are dropped; an answer to an id that was never used here breaks the protocol.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -22,13 +14,12 @@ use crate::error::call::{ErrorReply, Refusal};
 use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
+use crate::proto::calls::{Answer, Calls, Ordinal};
+use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
-use crate::proto::native::{Frame, Head, PUSH_BIT, RequestHead, after, goodbye, millis};
+use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
 use crate::proto::outgoing::{Mark, Withdrawn};
 use crate::proto::session::{Effects, Session};
-
-/// The ordinal of a request that has not begun to go out: no server can have accepted it.
-const NOT_OUT: u64 = u64::MAX;
 
 /// The bounds of one connection, the server's and this side's already merged.
 #[derive(Debug, Clone, Copy)]
@@ -45,11 +36,7 @@ pub(crate) struct Bounds {
 pub(crate) struct Client {
     line: Line,
     state: State,
-    calls: HashMap<u64, Call, BuildHasherDefault<IdHasher>>,
-    /// Calls in the table that are not settled.
-    waiting: usize,
-    /// No unsettled call has an earlier deadline. It may be too early: then the wake-up does nothing.
-    earliest_deadline: Option<Instant>,
+    calls: Calls,
     /// Notifications that wait to be written, in the order in which they were queued.
     notifications: VecDeque<u64>,
     /// How many requests have begun to go out.
@@ -67,22 +54,6 @@ enum State {
     Dead(Arc<Loss>),
 }
 
-#[derive(Debug)]
-struct Call {
-    mark: Mark,
-    deadline: Instant,
-    /// Counted from 1 over the requests of this connection in the order in which they go out, which is not that in
-    /// which they were started; [`NOT_OUT`] before that. 0 for a notification.
-    ordinal: u64,
-    state: CallState,
-}
-
-#[derive(Debug)]
-enum CallState {
-    Waiting(Waker),
-    Settled(Answer),
-}
-
 /// A call to be made.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
@@ -97,25 +68,6 @@ pub(crate) struct Start<'a> {
 pub(crate) enum Kind {
     Request { repeatable: bool, resent: bool },
     Notification,
-}
-
-/// What became of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Reply(Bytes),
-    /// A notification was accepted by the operating system to its last byte.
-    Written,
-    Error(ErrorReply),
-    Refused(Refusal),
-    /// The server went away and said that it will not run this call.
-    SentAway(GoAway),
-    Expired {
-        sent: bool,
-    },
-    Lost {
-        sent: bool,
-        loss: Arc<Loss>,
-    },
 }
 
 /// Why a call was not taken.
@@ -149,9 +101,7 @@ impl Client {
         Self {
             line: Line::new(now, heartbeat, peer_every),
             state: State::Open,
-            calls: HashMap::default(),
-            waiting: 0,
-            earliest_deadline: None,
+            calls: Calls::default(),
             notifications: VecDeque::new(),
             requests: 0,
             highest_id: 0,
@@ -183,39 +133,24 @@ impl Client {
         }
         let (head, ordinal) = self.head(now, start);
         let mark = self.line.outgoing.message(head, start.body);
-        let state = CallState::Waiting(waker.clone());
-        self.calls.insert(start.id, Call { mark, deadline: start.deadline, ordinal, state });
-        self.waiting += 1;
+        self.calls.insert(start.id, mark, start.deadline, ordinal, waker.clone());
         self.highest_id = self.highest_id.max(start.id);
-        self.earliest_deadline =
-            Some(self.earliest_deadline.map_or(start.deadline, |first| first.min(start.deadline)));
         Ok(())
     }
 
     /// What became of a call that was started. After `Ready` it is forgotten.
     pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Answer> {
-        match self.calls.get_mut(&id).map(|call| &mut call.state) {
-            Some(CallState::Waiting(old)) => {
-                old.clone_from(waker);
-                Poll::Pending
-            }
-            _ => match self.calls.remove(&id).map(|call| call.state) {
-                Some(CallState::Settled(answer)) => Poll::Ready(answer),
-                // Polled again after `Ready`, which futures may not be.
-                _ => Poll::Pending,
-            },
-        }
+        self.calls.poll(id, waker)
     }
 
     /// Whoever made the call is gone. True if the owner must be told, because there is something to send.
     pub(crate) fn abandon(&mut self, id: u64) -> bool {
-        let Some(Call { mark, state: CallState::Waiting(_), .. }) = self.calls.remove(&id) else {
+        let Some(mark) = self.calls.remove(id) else {
             return false;
         };
-        self.waiting -= 1;
         self.stop(id, mark);
         // Those behind one that still waits are forgotten with it.
-        while self.notifications.front().is_some_and(|id| !self.calls.contains_key(id)) {
+        while self.notifications.front().is_some_and(|id| !self.calls.contains(*id)) {
             self.notifications.pop_front();
         }
         true
@@ -235,24 +170,21 @@ impl Client {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
-            && self.notifications.is_empty()
-            && self.waiting == 0
-            && self.line.is_empty()
+        self.calls.is_empty() && self.notifications.is_empty() && self.line.is_empty()
     }
 
-    fn head(&mut self, now: Instant, start: &Start<'_>) -> (Head, u64) {
+    fn head(&mut self, now: Instant, start: &Start<'_>) -> (Head, Ordinal) {
         match start.kind {
             Kind::Notification => {
                 self.notifications.push_back(start.id);
-                (Head::Notify { id: start.id }, 0)
+                (Head::Notify { id: start.id }, Ordinal::NOTIFICATION)
             }
             Kind::Request { repeatable, resent } => {
                 // 0 would mean "no deadline".
                 let remaining = millis(start.deadline.saturating_duration_since(now)).max(1);
                 let (id, oldest) = (start.id, start.oldest);
                 let head = RequestHead { id, repeatable, resent, remaining, oldest };
-                (Head::Request(head), NOT_OUT)
+                (Head::Request(head), Ordinal::NOT_OUT)
             }
         }
     }
@@ -267,30 +199,14 @@ impl Client {
         withdrawn == Withdrawn::TooLate
     }
 
-    fn settle(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        if let CallState::Waiting(_) = call.state {
-            let settled = CallState::Settled(answer);
-            if let CallState::Waiting(waker) = std::mem::replace(&mut call.state, settled) {
-                effects.wake.push(waker);
-            }
-            self.waiting -= 1;
-        }
-    }
-
     /// The server's word on a call. It may come before the request has left to its last byte.
     fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
-        if let Some(Call { mark: mark @ Mark::Long, state: CallState::Waiting(_), .. }) =
-            self.calls.get(&id)
-        {
-            let mark = *mark;
-            if self.line.outgoing.withdraw(id, mark) == Withdrawn::Begun {
-                Frame::Cancel { id }.encode(self.line.outgoing.control());
-            }
+        let half_sent = self.calls.waits(id) == Some(Mark::Long)
+            && self.line.outgoing.withdraw(id, Mark::Long) == Withdrawn::Begun;
+        if half_sent {
+            Frame::Cancel { id }.encode(self.line.outgoing.control());
         }
-        self.settle(id, answer, effects);
+        effects.wake.extend(self.calls.settle(id, answer));
     }
 
     fn dispatch(
@@ -348,8 +264,7 @@ impl Client {
         match head {
             Head::Reply { id } => {
                 self.check_known("REPLY", id)?;
-                let wanted = self.calls.get(&id).is_some_and(Call::is_waiting);
-                if !wanted || self.line.assembly.contains(id) {
+                if self.calls.waits(id).is_none() || self.line.assembly.contains(id) {
                     return Ok(());
                 }
             }
@@ -392,39 +307,18 @@ impl Client {
             return Err(LossCause::SentAway(goodbye));
         }
         self.state = State::Draining;
-        let beyond: Vec<u64> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.is_waiting() && call.ordinal > goodbye.accepted)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in beyond {
-            if let Some(call) = self.calls.get(&id) {
-                let mark = call.mark;
-                self.line.outgoing.withdraw(id, mark);
-            }
-            self.settle(id, Answer::SentAway(goodbye.clone()), effects);
+        for (id, mark) in self.calls.beyond(goodbye.accepted) {
+            self.line.outgoing.withdraw(id, mark);
+            effects.wake.extend(self.calls.settle(id, Answer::SentAway(goodbye.clone())));
         }
         effects.events.push(Event::GoAway(goodbye));
         Ok(())
     }
 
     fn expire(&mut self, now: Instant, effects: &mut Effects<Event>) {
-        if self.earliest_deadline.is_none_or(|first| now < first) {
-            return;
-        }
-        let mut expired = Vec::new();
-        self.earliest_deadline = None;
-        for (id, call) in self.calls.iter().filter(|(_, call)| call.is_waiting()) {
-            if call.deadline <= now {
-                expired.push((*id, call.mark));
-            } else if self.earliest_deadline.is_none_or(|first| call.deadline < first) {
-                self.earliest_deadline = Some(call.deadline);
-            }
-        }
-        for (id, mark) in expired {
+        for (id, mark) in self.calls.expired(now) {
             let sent = self.stop(id, mark);
-            self.settle(id, Answer::Expired { sent }, effects);
+            effects.wake.extend(self.calls.settle(id, Answer::Expired { sent }));
         }
     }
 }
@@ -456,24 +350,18 @@ impl Session for Client {
         self.line.transmit(now, out);
         for id in self.line.outgoing.take_begun() {
             self.requests += 1;
-            if let Some(call) = self.calls.get_mut(&id) {
-                call.ordinal = self.requests;
-            }
+            self.calls.went_out(id, Ordinal(self.requests));
         }
     }
 
     fn written(&mut self, now: Instant, bytes: usize, effects: &mut Effects<Event>) {
         self.line.written(now, bytes);
         while let Some(id) = self.notifications.front().copied() {
-            match self.calls.get(&id) {
-                Some(call) if call.is_waiting() && !self.line.outgoing.is_sent(id, call.mark) => {
-                    return;
-                }
-                _ => {
-                    self.notifications.pop_front();
-                    self.settle(id, Answer::Written, effects);
-                }
+            if self.calls.waits(id).is_some_and(|mark| !self.line.outgoing.is_sent(id, mark)) {
+                return;
             }
+            self.notifications.pop_front();
+            effects.wake.extend(self.calls.settle(id, Answer::Written));
         }
     }
 
@@ -484,7 +372,7 @@ impl Session for Client {
 
     fn next_deadline(&self) -> Option<Instant> {
         let line = self.line.next_deadline();
-        Some(self.earliest_deadline.map_or(line, |first| first.min(line)))
+        Some(self.calls.next_deadline().map_or(line, |first| first.min(line)))
     }
 
     fn take_spent(&mut self, spent: &mut Vec<Bytes>) {
@@ -496,11 +384,13 @@ impl Session for Client {
     }
 
     fn wants_gather(&self) -> bool {
-        self.waiting > 1 && self.line.outgoing.queued_bytes() > 0
+        self.calls.waiting() > 1 && self.line.outgoing.queued_bytes() > 0
     }
 
     fn is_finished(&self) -> bool {
-        !matches!(self.state, State::Open) && self.waiting == 0 && self.line.outgoing.is_empty()
+        !matches!(self.state, State::Open)
+            && self.calls.waiting() == 0
+            && self.line.outgoing.is_empty()
     }
 
     fn lost(&mut self, loss: &Arc<Loss>, effects: &mut Effects<Event>) {
@@ -509,52 +399,15 @@ impl Session for Client {
         }
         self.state = State::Dead(loss.clone());
         self.notifications.clear();
-        self.earliest_deadline = None;
         let outgoing = &self.line.outgoing;
-        for (id, call) in &mut self.calls {
-            if let CallState::Waiting(_) = call.state {
-                let sent = outgoing.is_sent(*id, call.mark);
-                let settled = CallState::Settled(Answer::Lost { sent, loss: loss.clone() });
-                if let CallState::Waiting(waker) = std::mem::replace(&mut call.state, settled) {
-                    effects.wake.push(waker);
-                }
-            }
-        }
-        self.waiting = 0;
+        self.calls.lose(loss, |id, mark| outgoing.is_sent(id, mark), &mut effects.wake);
         self.line.die();
-    }
-}
-
-impl Call {
-    fn is_waiting(&self) -> bool {
-        matches!(self.state, CallState::Waiting(_))
     }
 }
 
 impl From<Violation> for LossCause {
     fn from(violation: Violation) -> Self {
         Self::Violation(violation)
-    }
-}
-
-/// Spreads ids, which this side makes itself and which grow: no hostile keys to defend against.
-#[derive(Debug, Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4): the table takes both low and high bits of it.
-        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 }
 

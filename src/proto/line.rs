@@ -11,8 +11,9 @@ use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::assembly::{Assembly, Chunk};
 use crate::proto::frame::next_payload;
+use crate::proto::head::Head;
 use crate::proto::heartbeat::{Beat, Heartbeat};
-use crate::proto::native::{Frame, Head, goodbye};
+use crate::proto::native::{Frame, goodbye};
 use crate::proto::outgoing::Outgoing;
 
 #[derive(Debug)]

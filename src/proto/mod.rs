@@ -5,9 +5,13 @@
 //! [`server`](crate::server)) move bytes and time and decide nothing.
 
 pub(crate) mod assembly;
+pub(crate) mod calls;
 pub(crate) mod client;
 pub(crate) mod frame;
+pub(crate) mod greeting;
+pub(crate) mod head;
 pub(crate) mod heartbeat;
+pub(crate) mod kind;
 pub(crate) mod ledger;
 pub(crate) mod line;
 pub(crate) mod native;

@@ -8,160 +8,22 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::error::loss::GoAway;
 use crate::error::violation::Violation;
-use crate::proto::frame::PREFIX;
+use crate::proto::greeting::{
+    Hello, Welcome, decode_hello, decode_welcome, encode_hello, encode_welcome,
+};
+use crate::proto::head::{Head, LAST, MORE, REPEATABLE, RESENT, RequestHead, put_chunk_head};
+use crate::proto::kind::{self, put_kind};
 
 pub(crate) const VERSION: u16 = 1;
-/// The longest part of a message in one frame, in bytes.
-pub(crate) const MAX_PART: usize = 65_536;
-/// Long messages in transit at once, in each direction of a connection.
-pub(crate) const MAX_UNFINISHED: usize = 16;
 /// Set in the ids that a server gives to pushes, clear in those of clients.
 pub(crate) const PUSH_BIT: u64 = 1 << 63;
-const MAGIC: [u8; 8] = *b"STEADFST";
 const MAX_TEXT: usize = 1024;
-const MORE: u8 = 0x01;
-const LAST: u8 = 0x01;
-const REPEATABLE: u8 = 0x02;
-const RESENT: u8 = 0x04;
 
 /// Codes of `GOAWAY`.
 pub(crate) mod goodbye {
     pub(crate) const CLOSING: u32 = 0;
     pub(crate) const IDLE: u32 = 1;
     pub(crate) const VIOLATION: u32 = 2;
-}
-
-/// A client's life, named by 16 random bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct ClientId(pub(crate) [u8; 16]);
-
-/// One run of a server process, named by 16 random bytes that it draws when it starts.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct InstanceId(pub(crate) [u8; 16]);
-
-impl InstanceId {
-    /// The bytes as they are on the wire.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for InstanceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-/// The client's first frame. Times in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) min_version: u16,
-    pub(crate) max_version: u16,
-    pub(crate) client: ClientId,
-    pub(crate) connection: u64,
-    pub(crate) replaces: u64,
-    pub(crate) max_message: u32,
-    pub(crate) every: u32,
-    pub(crate) give_up_after: u32,
-}
-
-/// The server's first frame. Times in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Welcome {
-    pub(crate) version: u16,
-    pub(crate) instance: InstanceId,
-    pub(crate) max_message: u32,
-    pub(crate) max_in_flight: u32,
-    pub(crate) idle_limit: u32,
-    pub(crate) every: u32,
-    pub(crate) cached_calls: u32,
-    pub(crate) cached_bytes: u64,
-    pub(crate) cache_age: u32,
-}
-
-/// What stands before a message's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Head {
-    Request(RequestHead),
-    Reply { id: u64 },
-    Notify { id: u64 },
-    Push { id: u64 },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RequestHead {
-    pub(crate) id: u64,
-    pub(crate) repeatable: bool,
-    pub(crate) resent: bool,
-    /// Milliseconds; 0: no deadline.
-    pub(crate) remaining: u32,
-    pub(crate) oldest: u64,
-}
-
-impl Head {
-    pub(crate) fn id(&self) -> u64 {
-        match *self {
-            Self::Request(RequestHead { id, .. }) => id,
-            Self::Reply { id } | Self::Notify { id } | Self::Push { id } => id,
-        }
-    }
-
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Request(_) => "REQUEST",
-            Self::Reply { .. } => "REPLY",
-            Self::Notify { .. } => "NOTIFY",
-            Self::Push { .. } => "PUSH",
-        }
-    }
-
-    /// Writes everything that comes before `part` bytes of the message, the length prefix included.
-    pub(crate) fn put(&self, total: Option<u32>, part: usize, out: &mut BytesMut) {
-        let more = if total.is_some() { MORE } else { 0 };
-        let total_length = if total.is_some() { 4 } else { 0 };
-        match *self {
-            Self::Request(head) => {
-                put_kind(22 + total_length + part, kind::REQUEST, out);
-                let mut flags = more;
-                flags |= if head.repeatable { REPEATABLE } else { 0 };
-                flags |= if head.resent { RESENT } else { 0 };
-                out.put_u8(flags);
-                out.put_u64(head.id);
-                out.put_u32(head.remaining);
-                out.put_u64(head.oldest);
-            }
-            Self::Reply { id } | Self::Notify { id } | Self::Push { id } => {
-                put_kind(10 + total_length + part, self.kind(), out);
-                out.put_u8(more);
-                out.put_u64(id);
-            }
-        }
-        if let Some(total) = total {
-            out.put_u32(total);
-        }
-    }
-
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Request(_) => kind::REQUEST,
-            Self::Reply { .. } => kind::REPLY,
-            Self::Notify { .. } => kind::NOTIFY,
-            Self::Push { .. } => kind::PUSH,
-        }
-    }
-}
-
-/// Writes what comes before the bytes of a `CHUNK`.
-pub(crate) fn put_chunk_head(id: u64, last: bool, part: usize, out: &mut BytesMut) {
-    put_kind(10 + part, kind::CHUNK, out);
-    out.put_u8(if last { LAST } else { 0 });
-    out.put_u64(id);
 }
 
 /// One frame, taken apart.
@@ -213,25 +75,6 @@ pub(crate) enum Frame {
     Unknown {
         kind: u8,
     },
-}
-
-mod kind {
-    pub(super) const HELLO: u8 = 0x01;
-    pub(super) const WELCOME: u8 = 0x02;
-    pub(super) const BUSY: u8 = 0x03;
-    pub(super) const REJECT: u8 = 0x04;
-    pub(super) const REQUEST: u8 = 0x10;
-    pub(super) const REPLY: u8 = 0x11;
-    pub(super) const ERROR: u8 = 0x12;
-    pub(super) const REFUSED: u8 = 0x13;
-    pub(super) const CHUNK: u8 = 0x14;
-    pub(super) const CANCEL: u8 = 0x15;
-    pub(super) const NOTIFY: u8 = 0x16;
-    pub(super) const PUSH: u8 = 0x17;
-    pub(super) const PING: u8 = 0x20;
-    pub(super) const PONG: u8 = 0x21;
-    pub(super) const GOAWAY: u8 = 0x22;
-    pub(super) const FIRST_IGNORED: u8 = 0x80;
 }
 
 impl Frame {
@@ -323,11 +166,8 @@ impl Frame {
                 let retry_after = after(payload.get_u32());
                 Self::GoAway(GoAway { code, accepted, retry_after, text: text(&payload) })
             }
-            kind::HELLO => decode_hello(payload, length)?,
-            kind::WELCOME => {
-                need("WELCOME", 50, &payload)?;
-                decode_welcome(payload)
-            }
+            kind::HELLO => Self::Hello(decode_hello(payload, length)?),
+            kind::WELCOME => Self::Welcome(decode_welcome(payload, length)?),
             kind::BUSY => {
                 need("BUSY", 8, &payload)?;
                 let (code, retry_after) = (payload.get_u32(), payload.get_u32());
@@ -397,12 +237,6 @@ impl Frame {
     }
 }
 
-fn put_kind(payload: usize, kind: u8, out: &mut BytesMut) {
-    out.reserve(PREFIX + payload);
-    out.put_u32(payload as u32);
-    out.put_u8(kind);
-}
-
 fn put_number(kind: u8, number: u64, out: &mut BytesMut) {
     put_kind(9, kind, out);
     out.put_u64(number);
@@ -417,66 +251,6 @@ fn message(head: Head, flags: u8, mut rest: Bytes) -> Option<Frame> {
         Some(rest.get_u32())
     };
     Some(Frame::Message { head, total, part: rest })
-}
-
-fn decode_hello(mut payload: Bytes, length: usize) -> Result<Frame, Violation> {
-    if !payload.starts_with(&MAGIC) {
-        return Err(Violation::NotHello);
-    }
-    if payload.len() < 56 {
-        return Err(Violation::TooShort { name: "HELLO", length });
-    }
-    payload.advance(MAGIC.len());
-    Ok(Frame::Hello(Hello {
-        min_version: payload.get_u16(),
-        max_version: payload.get_u16(),
-        client: ClientId(payload.get_u128().to_be_bytes()),
-        connection: payload.get_u64(),
-        replaces: payload.get_u64(),
-        max_message: payload.get_u32(),
-        every: payload.get_u32(),
-        give_up_after: payload.get_u32(),
-    }))
-}
-
-fn encode_hello(hello: &Hello, out: &mut BytesMut) {
-    put_kind(57, kind::HELLO, out);
-    out.put_slice(&MAGIC);
-    out.put_u16(hello.min_version);
-    out.put_u16(hello.max_version);
-    out.put_slice(&hello.client.0);
-    out.put_u64(hello.connection);
-    out.put_u64(hello.replaces);
-    out.put_u32(hello.max_message);
-    out.put_u32(hello.every);
-    out.put_u32(hello.give_up_after);
-}
-
-fn decode_welcome(mut payload: Bytes) -> Frame {
-    Frame::Welcome(Welcome {
-        version: payload.get_u16(),
-        instance: InstanceId(payload.get_u128().to_be_bytes()),
-        max_message: payload.get_u32(),
-        max_in_flight: payload.get_u32(),
-        idle_limit: payload.get_u32(),
-        every: payload.get_u32(),
-        cached_calls: payload.get_u32(),
-        cached_bytes: payload.get_u64(),
-        cache_age: payload.get_u32(),
-    })
-}
-
-fn encode_welcome(welcome: &Welcome, out: &mut BytesMut) {
-    put_kind(51, kind::WELCOME, out);
-    out.put_u16(welcome.version);
-    out.put_slice(&welcome.instance.0);
-    out.put_u32(welcome.max_message);
-    out.put_u32(welcome.max_in_flight);
-    out.put_u32(welcome.idle_limit);
-    out.put_u32(welcome.every);
-    out.put_u32(welcome.cached_calls);
-    out.put_u64(welcome.cached_bytes);
-    out.put_u32(welcome.cache_age);
 }
 
 /// What a peer wrote for people: bounded, and readable whatever the bytes are.
@@ -511,7 +285,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proto::frame::{MAX_PAYLOAD, next_payload};
+    use crate::proto::frame::{MAX_PAYLOAD, PREFIX, next_payload};
+    use crate::proto::head::MAX_PART;
 
     proptest! {
         #[test]

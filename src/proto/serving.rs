@@ -17,8 +17,9 @@ use crate::error::call::{ErrorReply, Refusal};
 use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
+use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
-use crate::proto::native::{Frame, Head, PUSH_BIT, RequestHead, after, goodbye, millis};
+use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
 use crate::proto::outgoing::Mark;
 use crate::proto::session::{Effects, Session};
 

@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::error::config::{CloseError, ConfigError};
-use crate::proto::native::{Frame, InstanceId, millis};
+use crate::proto::greeting::InstanceId;
+use crate::proto::native::{Frame, millis};
 use crate::server::call::Handler;
 use crate::server::serve::{Shared, serve, turn_away};
 use crate::server::settings::{BindError, ServerBuilder};

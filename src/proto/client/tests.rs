@@ -7,7 +7,7 @@ use std::task::Wake;
 
 use super::*;
 use crate::proto::frame::next_payload;
-use crate::proto::native::MAX_PART;
+use crate::proto::head::MAX_PART;
 
 const LIMIT: usize = 1_000_000;
 const MINUTE: u64 = 60_000;

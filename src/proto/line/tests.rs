@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::*;
-use crate::proto::native::MAX_PART;
+use crate::proto::head::MAX_PART;
 
 const EVERY: u64 = 5_000;
 const GIVE_UP: u64 = 10_000;

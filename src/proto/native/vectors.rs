@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::proto::frame::next_payload;
+use crate::proto::greeting::{ClientId, InstanceId};
 
 /// The fields of one frame: `u64` are decimal texts, bytes are hex, smaller numbers are numbers.
 struct Fields<'a>(&'a Value);

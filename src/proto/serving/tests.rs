@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::proto::frame::next_payload;
-use crate::proto::native::MAX_PART;
+use crate::proto::head::MAX_PART;
 
 const LIMIT: usize = 1_000_000;
 

@@ -13,8 +13,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::call::{ErrorReply, Refusal};
 use crate::policy;
-use crate::proto::client::{self, Answer, Client, Kind, Start};
-use crate::proto::native::{Frame, Head, PUSH_BIT, RequestHead};
+use crate::proto::calls::Answer;
+use crate::proto::client::{self, Client, Kind, Start};
+use crate::proto::head::{Head, RequestHead};
+use crate::proto::native::{Frame, PUSH_BIT};
 use crate::proto::serving::{self, Serving};
 
 const LONGEST: usize = 300_000;

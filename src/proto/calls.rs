@@ -1,0 +1,237 @@
+//! The calls in flight on one connection, and what became of each.
+//!
+//! ```text
+//!          insert                answer, deadline, loss                poll
+//! (none) ────────► Waiting ─────────────────────────────► Settled ────────► (none)
+//!                     │ remove                               │ remove
+//!                     └──────────────► (none) ◄──────────────┘
+//! ```
+//!
+//! A call leaves the table only through whoever made it. No timer per call: a lower bound of all deadlines is kept, and
+//! the table is looked through when it is reached.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::call::{ErrorReply, Refusal};
+use crate::error::loss::{GoAway, Loss};
+use crate::proto::outgoing::Mark;
+
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    table: HashMap<u64, Call, BuildHasherDefault<IdHasher>>,
+    /// Calls in the table that are not settled.
+    waiting: usize,
+    /// No unsettled call has an earlier deadline. It may be too early: then the wake-up does nothing.
+    earliest_deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Call {
+    mark: Mark,
+    deadline: Instant,
+    ordinal: Ordinal,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Waker),
+    Settled(Answer),
+}
+
+/// A request's place among all of its connection, from 1, in the order in which they go out, which is not that in which
+/// they were started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ordinal(pub(crate) u64);
+
+impl Ordinal {
+    /// Notifications do not count.
+    pub(crate) const NOTIFICATION: Self = Self(0);
+    /// It has not begun to go out: no server can have accepted it.
+    pub(crate) const NOT_OUT: Self = Self(u64::MAX);
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Reply(Bytes),
+    /// A notification was accepted by the operating system to its last byte.
+    Written,
+    Error(ErrorReply),
+    Refused(Refusal),
+    /// The server went away and said that it will not run this call.
+    SentAway(GoAway),
+    Expired {
+        sent: bool,
+    },
+    Lost {
+        sent: bool,
+        loss: Arc<Loss>,
+    },
+}
+
+impl Calls {
+    pub(crate) fn insert(
+        &mut self,
+        id: u64,
+        mark: Mark,
+        deadline: Instant,
+        ordinal: Ordinal,
+        waker: Waker,
+    ) {
+        self.table.insert(id, Call { mark, deadline, ordinal, state: State::Waiting(waker) });
+        self.waiting += 1;
+        let earliest = self.earliest_deadline.map_or(deadline, |first| first.min(deadline));
+        self.earliest_deadline = Some(earliest);
+    }
+
+    /// What became of a call. After `Ready` it is forgotten.
+    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Answer> {
+        match self.table.get_mut(&id).map(|call| &mut call.state) {
+            Some(State::Waiting(old)) => {
+                old.clone_from(waker);
+                Poll::Pending
+            }
+            _ => match self.table.remove(&id).map(|call| call.state) {
+                Some(State::Settled(answer)) => Poll::Ready(answer),
+                // Polled again after `Ready`, which futures may not be.
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    /// Forgets a call. Says where its bytes are if it was still waiting.
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Mark> {
+        let call = self.table.remove(&id)?;
+        let mark = call.waits()?;
+        self.waiting -= 1;
+        Some(mark)
+    }
+
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.table.contains_key(&id)
+    }
+
+    /// Where the bytes of a call are, if it is still waiting.
+    pub(crate) fn waits(&self, id: u64) -> Option<Mark> {
+        self.table.get(&id).and_then(Call::waits)
+    }
+
+    /// Settles a call, if it still waits, and returns who is to be woken.
+    pub(crate) fn settle(&mut self, id: u64, answer: Answer) -> Option<Waker> {
+        let waker = self.table.get_mut(&id)?.settle(answer)?;
+        self.waiting -= 1;
+        Some(waker)
+    }
+
+    /// A request has begun to go out.
+    pub(crate) fn went_out(&mut self, id: u64, ordinal: Ordinal) {
+        if let Some(call) = self.table.get_mut(&id) {
+            call.ordinal = ordinal;
+        }
+    }
+
+    /// The waiting requests behind the first so many.
+    pub(crate) fn beyond(&self, accepted: u64) -> Vec<(u64, Mark)> {
+        self.table
+            .iter()
+            .filter(|(_, call)| call.ordinal > Ordinal(accepted))
+            .filter_map(|(id, call)| call.waits().map(|mark| (*id, mark)))
+            .collect()
+    }
+
+    /// The waiting calls whose time is up.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<(u64, Mark)> {
+        let mut expired = Vec::new();
+        if self.earliest_deadline.is_none_or(|first| now < first) {
+            return expired;
+        }
+        self.earliest_deadline = None;
+        for (id, call) in &self.table {
+            let Some(mark) = call.waits() else {
+                continue;
+            };
+            if call.deadline <= now {
+                expired.push((*id, mark));
+            } else if self.earliest_deadline.is_none_or(|first| call.deadline < first) {
+                self.earliest_deadline = Some(call.deadline);
+            }
+        }
+        expired
+    }
+
+    /// When [`expired`](Self::expired) should be asked.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.earliest_deadline
+    }
+
+    /// The connection is dead: settles all that wait.
+    pub(crate) fn lose(
+        &mut self,
+        loss: &Arc<Loss>,
+        is_sent: impl Fn(u64, Mark) -> bool,
+        wake: &mut Vec<Waker>,
+    ) {
+        for (id, call) in &mut self.table {
+            if let Some(mark) = call.waits() {
+                let sent = is_sent(*id, mark);
+                wake.extend(call.settle(Answer::Lost { sent, loss: loss.clone() }));
+            }
+        }
+        self.waiting = 0;
+        self.earliest_deadline = None;
+    }
+
+    /// Calls that are not settled.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty() && self.waiting == 0
+    }
+}
+
+impl Call {
+    fn waits(&self) -> Option<Mark> {
+        matches!(self.state, State::Waiting(_)).then_some(self.mark)
+    }
+
+    fn settle(&mut self, answer: Answer) -> Option<Waker> {
+        if let State::Settled(_) = self.state {
+            return None;
+        }
+        match std::mem::replace(&mut self.state, State::Settled(answer)) {
+            State::Waiting(waker) => Some(waker),
+            State::Settled(_) => None,
+        }
+    }
+}
+
+/// Spreads ids, which this side makes itself and which grow: no hostile keys to defend against.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4): the table takes both low and high bits of it.
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}

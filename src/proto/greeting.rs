@@ -1,0 +1,127 @@
+//! The first frame of either side, and the ids in them.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::error::violation::Violation;
+use crate::proto::kind::{self, put_kind};
+
+const MAGIC: [u8; 8] = *b"STEADFST";
+
+/// A client's life, named by 16 random bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ClientId(pub(crate) [u8; 16]);
+
+/// One run of a server process, named by 16 random bytes that it draws when it starts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstanceId(pub(crate) [u8; 16]);
+
+impl InstanceId {
+    /// The bytes as they are on the wire.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// The client's first frame. Times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) min_version: u16,
+    pub(crate) max_version: u16,
+    pub(crate) client: ClientId,
+    pub(crate) connection: u64,
+    pub(crate) replaces: u64,
+    pub(crate) max_message: u32,
+    pub(crate) every: u32,
+    pub(crate) give_up_after: u32,
+}
+
+/// The server's first frame. Times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    pub(crate) version: u16,
+    pub(crate) instance: InstanceId,
+    pub(crate) max_message: u32,
+    pub(crate) max_in_flight: u32,
+    pub(crate) idle_limit: u32,
+    pub(crate) every: u32,
+    pub(crate) cached_calls: u32,
+    pub(crate) cached_bytes: u64,
+    pub(crate) cache_age: u32,
+}
+
+/// Takes a `HELLO` apart, without its kind; `length` is that of the whole payload.
+pub(crate) fn decode_hello(mut payload: Bytes, length: usize) -> Result<Hello, Violation> {
+    if !payload.starts_with(&MAGIC) {
+        return Err(Violation::NotHello);
+    }
+    if payload.len() < 56 {
+        return Err(Violation::TooShort { name: "HELLO", length });
+    }
+    payload.advance(MAGIC.len());
+    Ok(Hello {
+        min_version: payload.get_u16(),
+        max_version: payload.get_u16(),
+        client: ClientId(payload.get_u128().to_be_bytes()),
+        connection: payload.get_u64(),
+        replaces: payload.get_u64(),
+        max_message: payload.get_u32(),
+        every: payload.get_u32(),
+        give_up_after: payload.get_u32(),
+    })
+}
+
+pub(crate) fn encode_hello(hello: &Hello, out: &mut BytesMut) {
+    put_kind(57, kind::HELLO, out);
+    out.put_slice(&MAGIC);
+    out.put_u16(hello.min_version);
+    out.put_u16(hello.max_version);
+    out.put_slice(&hello.client.0);
+    out.put_u64(hello.connection);
+    out.put_u64(hello.replaces);
+    out.put_u32(hello.max_message);
+    out.put_u32(hello.every);
+    out.put_u32(hello.give_up_after);
+}
+
+/// Takes a `WELCOME` apart, without its kind; `length` is that of the whole payload.
+pub(crate) fn decode_welcome(mut payload: Bytes, length: usize) -> Result<Welcome, Violation> {
+    if payload.len() < 50 {
+        return Err(Violation::TooShort { name: "WELCOME", length });
+    }
+    Ok(Welcome {
+        version: payload.get_u16(),
+        instance: InstanceId(payload.get_u128().to_be_bytes()),
+        max_message: payload.get_u32(),
+        max_in_flight: payload.get_u32(),
+        idle_limit: payload.get_u32(),
+        every: payload.get_u32(),
+        cached_calls: payload.get_u32(),
+        cached_bytes: payload.get_u64(),
+        cache_age: payload.get_u32(),
+    })
+}
+
+pub(crate) fn encode_welcome(welcome: &Welcome, out: &mut BytesMut) {
+    put_kind(51, kind::WELCOME, out);
+    out.put_u16(welcome.version);
+    out.put_slice(&welcome.instance.0);
+    out.put_u32(welcome.max_message);
+    out.put_u32(welcome.max_in_flight);
+    out.put_u32(welcome.idle_limit);
+    out.put_u32(welcome.every);
+    out.put_u32(welcome.cached_calls);
+    out.put_u64(welcome.cached_bytes);
+    out.put_u32(welcome.cache_age);
+}

@@ -1,0 +1,93 @@
+//! What stands before the bytes of a message, and of each further part of a long one.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::proto::kind::{self, put_kind};
+
+/// The longest part of a message in one frame, in bytes.
+pub(crate) const MAX_PART: usize = 65_536;
+/// Long messages in transit at once, in each direction of a connection.
+pub(crate) const MAX_UNFINISHED: usize = 16;
+pub(crate) const MORE: u8 = 0x01;
+pub(crate) const LAST: u8 = 0x01;
+pub(crate) const REPEATABLE: u8 = 0x02;
+pub(crate) const RESENT: u8 = 0x04;
+
+/// What stands before a message's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Head {
+    Request(RequestHead),
+    Reply { id: u64 },
+    Notify { id: u64 },
+    Push { id: u64 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestHead {
+    pub(crate) id: u64,
+    pub(crate) repeatable: bool,
+    pub(crate) resent: bool,
+    /// Milliseconds; 0: no deadline.
+    pub(crate) remaining: u32,
+    pub(crate) oldest: u64,
+}
+
+impl Head {
+    pub(crate) fn id(&self) -> u64 {
+        match *self {
+            Self::Request(RequestHead { id, .. }) => id,
+            Self::Reply { id } | Self::Notify { id } | Self::Push { id } => id,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "REQUEST",
+            Self::Reply { .. } => "REPLY",
+            Self::Notify { .. } => "NOTIFY",
+            Self::Push { .. } => "PUSH",
+        }
+    }
+
+    /// Writes everything that comes before `part` bytes of the message, the length prefix included.
+    pub(crate) fn put(&self, total: Option<u32>, part: usize, out: &mut BytesMut) {
+        let more = if total.is_some() { MORE } else { 0 };
+        let total_length = if total.is_some() { 4 } else { 0 };
+        match *self {
+            Self::Request(head) => {
+                put_kind(22 + total_length + part, kind::REQUEST, out);
+                let mut flags = more;
+                flags |= if head.repeatable { REPEATABLE } else { 0 };
+                flags |= if head.resent { RESENT } else { 0 };
+                out.put_u8(flags);
+                out.put_u64(head.id);
+                out.put_u32(head.remaining);
+                out.put_u64(head.oldest);
+            }
+            Self::Reply { id } | Self::Notify { id } | Self::Push { id } => {
+                put_kind(10 + total_length + part, self.kind(), out);
+                out.put_u8(more);
+                out.put_u64(id);
+            }
+        }
+        if let Some(total) = total {
+            out.put_u32(total);
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Request(_) => kind::REQUEST,
+            Self::Reply { .. } => kind::REPLY,
+            Self::Notify { .. } => kind::NOTIFY,
+            Self::Push { .. } => kind::PUSH,
+        }
+    }
+}
+
+/// Writes what comes before the bytes of a `CHUNK`.
+pub(crate) fn put_chunk_head(id: u64, last: bool, part: usize, out: &mut BytesMut) {
+    put_kind(10 + part, kind::CHUNK, out);
+    out.put_u8(if last { LAST } else { 0 });
+    out.put_u64(id);
+}
