@@ -44,6 +44,8 @@ pub(crate) struct Serving {
     requests: HashMap<u64, Request>,
     /// Bytes of the bodies that are being worked on.
     held: usize,
+    /// Notifications that are being worked on. They have no place among the requests, because nothing answers them.
+    notifications: usize,
     /// How many requests have been taken.
     accepted: u64,
     highest_id: u64,
@@ -105,6 +107,7 @@ impl Serving {
             state: State::Open { idle_since: now },
             requests: HashMap::new(),
             held: 0,
+            notifications: 0,
             accepted: 0,
             highest_id: 0,
             next_push: PUSH_BIT + 1,
@@ -132,6 +135,12 @@ impl Serving {
         if self.settle(now, id) {
             self.refused(id, refusal);
         }
+    }
+
+    /// A notification of so many bytes has been dealt with.
+    pub(crate) fn noticed(&mut self, length: usize) {
+        self.held = self.held.saturating_sub(length);
+        self.notifications = self.notifications.saturating_sub(1);
     }
 
     /// Queues a message that answers nothing.
@@ -256,6 +265,8 @@ impl Serving {
                 self.check_unused(id)?;
                 let open = matches!(self.state, State::Open { .. });
                 if open && body.len() <= self.bounds.receive {
+                    self.held += body.len();
+                    self.notifications += 1;
                     effects.events.push(Event::Notification { body });
                 }
             }
@@ -394,7 +405,9 @@ impl Session for Serving {
 
     fn wants_input(&self) -> bool {
         let limit = self.bounds.held_bytes;
-        self.held < limit && self.line.outgoing.queued_bytes() < limit
+        self.held < limit
+            && self.notifications < self.bounds.in_flight
+            && self.line.outgoing.queued_bytes() < limit
     }
 
     fn wants_gather(&self) -> bool {
@@ -411,6 +424,7 @@ impl Session for Serving {
         self.state = State::Dead;
         effects.events.extend(self.requests.drain().map(|(id, _)| Event::Cancelled { id }));
         self.held = 0;
+        self.notifications = 0;
         self.line.die();
     }
 }

@@ -183,11 +183,14 @@ impl<H: Handler> Desk<H> {
     }
 
     async fn answer(&self, id: u64, call: Call) {
-        // The semaphore is never closed.
-        let _turn = self.shared.handlers.acquire().await;
-        let expired = call.deadline.is_some_and(|deadline| deadline <= now());
-        if call.is_cancelled() || expired {
-            // Nobody reads this if the caller has gone.
+        // The semaphore is never closed. Who waits for a turn and has gone must not stay in the line: a client could
+        // fill it with calls that it cancels.
+        let _turn = tokio::select! {
+            biased;
+            () = call.cancelled() => return,
+            turn = self.shared.handlers.acquire() => turn,
+        };
+        if call.deadline.is_some_and(|deadline| deadline <= now()) {
             let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
             self.settle(id, |serving, now| serving.refuse(now, id, refusal));
             return;
@@ -201,11 +204,13 @@ impl<H: Handler> Desk<H> {
     }
 
     async fn take(&self, notification: Call) {
+        let length = notification.body.len();
         let _turn = self.shared.handlers.acquire().await;
         let handler = async { self.shared.handler.notified(notification).await };
         if AssertUnwindSafe(handler).catch_unwind().await.is_err() {
             warn!("a handler panicked over a notification");
         }
+        self.connection.with(|serving| (serving.noticed(length), Tell::Owner));
     }
 
     fn settle(&self, id: u64, settle: impl FnOnce(&mut Serving, Instant)) {

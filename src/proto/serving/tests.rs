@@ -309,6 +309,22 @@ fn nothing_is_read_while_too_many_bytes_are_held() {
 }
 
 #[test]
+fn nothing_is_read_while_too_many_notifications_are_at_work() {
+    let mut desk = desk(Bounds { in_flight: 2, held_bytes: 10, ..bounds() });
+    desk.hear(&[notify(1, "a")]).unwrap();
+    assert!(desk.serving.wants_input());
+    desk.hear(&[notify(2, "b")]).unwrap();
+    assert!(!desk.serving.wants_input(), "by count");
+    desk.serving.noticed(1);
+    desk.serving.noticed(1);
+    assert!(desk.serving.wants_input());
+    desk.hear(&[notify(3, "0123456789")]).unwrap();
+    assert!(!desk.serving.wants_input(), "by bytes");
+    desk.serving.noticed(10);
+    assert!(desk.serving.wants_input());
+}
+
+#[test]
 fn pushes_have_ids_of_their_own_and_bounds() {
     let mut desk = desk(Bounds { send: 20, held_bytes: 60, ..bounds() });
     let push = |n: u64, part: &'static str| Frame::Message {
@@ -345,6 +361,8 @@ fn notifications_are_handed_over_short_and_long_and_not_answered() {
     let events = desk.hear(&[long, notify(2, "short"), rest(1, "ends")]).unwrap();
     assert_eq!(words(&events), ["note short", "note beginsends"]);
     assert!(desk.sent().is_empty());
+    desk.serving.noticed("short".len());
+    desk.serving.noticed("beginsends".len());
     assert!(desk.serving.is_empty());
 }
 

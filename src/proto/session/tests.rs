@@ -279,7 +279,10 @@ impl World {
                     assert!(self.ran.insert(id), "{id} ran twice");
                     self.running.push((id, body));
                 }
-                serving::Event::Notification { body } => self.notified.push(owner(&body)),
+                serving::Event::Notification { body } => {
+                    self.notified.push(owner(&body));
+                    self.server.session.noticed(body.len());
+                }
                 serving::Event::Cancelled { id } => self.running.retain(|(other, _)| *other != id),
             }
         }
