@@ -159,7 +159,8 @@ async fn make(arguments: Arguments) -> Result<Report, BoxError> {
     // Ends the stream of events, too, so that all of them have been counted.
     load.pool.close(Duration::from_secs(1)).await?;
     let connections = connections.await?;
-    Ok(load.tally().report(end, connections))
+    let tally = load.tally();
+    Ok(tally.report(end, connections))
 }
 
 impl Load {
@@ -171,16 +172,20 @@ impl Load {
             let result = self.call(body.clone()).await;
             let now = Instant::now();
             let verdict = Verdict::of(&result, &body);
-            if let Some(journal) = &self.journal
-                && let Err(error) = journal.record(format!("{id} {}", verdict.as_str()).as_bytes())
-            {
-                eprintln!("load: journal: {error}");
-                self.stopped.store(true, Ordering::Relaxed);
-            }
+            self.record(&id, verdict);
             self.tally().settled(now, now - began, verdict, result.err());
             if verdict != Verdict::Ok {
                 sleep(PAUSE).await;
             }
+        }
+    }
+
+    /// A journal with gaps would be worse than none.
+    fn record(&self, id: &str, verdict: Verdict) {
+        let Some(journal) = &self.journal else { return };
+        if let Err(error) = journal.record(format!("{id} {}", verdict.as_str()).as_bytes()) {
+            eprintln!("load: journal: {error}");
+            self.stopped.store(true, Ordering::Relaxed);
         }
     }
 

@@ -56,9 +56,8 @@ impl Ledger {
             Verdict::MixedUp => &mut settled.mixed_up,
         };
         *count += 1;
-        if let Verdict::Ok = verdict
-            && let Some(awaited) = book.awaited.take()
-        {
+        let Verdict::Ok = verdict else { return };
+        if let Some(awaited) = book.awaited.take() {
             // Whoever waited may have given up.
             let _ = awaited.send(Instant::now());
         }

@@ -66,8 +66,11 @@ async fn call(
         ledger.settle(verdict);
         if let Verdict::Unknown = verdict {
             if failed >= RESENDS && *phases.borrow() == Phase::Up {
-                let what = format_args!("{failed} resends failed; its operator restarts it");
-                return narrator.say("naive", what);
+                narrator.say(
+                    "naive",
+                    format_args!("{failed} resends failed; its operator restarts it"),
+                );
+                return;
             }
             failed += 1;
             sleep(PAUSE).await;
