@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use steadfast::{ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase};
@@ -165,6 +164,10 @@ pub(crate) fn cancel(id: u64) -> Vec<u8> {
     frame(CANCEL, &[&id.to_be_bytes()])
 }
 
+pub(crate) fn ping(nonce: u64) -> Vec<u8> {
+    frame(PING, &[&nonce.to_be_bytes()])
+}
+
 pub(crate) fn pong(ping: &Frame) -> Vec<u8> {
     frame(PONG, &[&ping.rest])
 }
@@ -250,18 +253,16 @@ impl Script {
     }
 }
 
-/// What went through a pipe in one direction, piece by piece, with the time.
-pub(crate) type Tap = Arc<Mutex<Vec<(Instant, Vec<u8>)>>>;
+/// Of the sockets behind a pipe, in bytes.
+pub(crate) const SOCKET_BUFFER: u32 = 32 * 1024;
 
 /// Connects through a pipe in memory, which holds little and may be slow, and small socket buffers behind it.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Piped {
     /// What the pipe holds in each direction, in bytes.
     pub(crate) size: usize,
     /// Bytes per second in each direction; 0: as fast as it goes.
     pub(crate) rate: u64,
-    pub(crate) to_server: Tap,
-    pub(crate) to_client: Tap,
 }
 
 impl steadfast::Connect for Piped {
@@ -275,8 +276,8 @@ impl steadfast::Connect for Piped {
             let (near, far) = tokio::io::duplex(self.size);
             let ((from_client, to_client), (from_server, to_server)) =
                 (tokio::io::split(far), socket.into_split());
-            tokio::spawn(pump(from_client, to_server, self.rate, self.to_server.clone()));
-            tokio::spawn(pump(from_server, to_client, self.rate, self.to_client.clone()));
+            tokio::spawn(pump(from_client, to_server, self.rate));
+            tokio::spawn(pump(from_server, to_client, self.rate));
             Ok(Connected { transport: Box::new(near), address: None })
         })
     }
@@ -286,20 +287,17 @@ impl Piped {
     async fn socket(&self, endpoint: &Endpoint) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.set_nodelay(true)?;
-        socket.set_recv_buffer_size(self.size as u32)?;
-        socket.set_send_buffer_size(self.size as u32)?;
+        // Segments are as long as on Ethernet: those of the loopback do not fit small buffers, and then the kernel waits.
+        socket2::SockRef::from(&socket).set_tcp_mss(1460)?;
+        socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+        socket.set_send_buffer_size(SOCKET_BUFFER)?;
         let ip = endpoint.ip().expect("tests connect to addresses");
         socket.connect(SocketAddr::new(ip, endpoint.port())).await
     }
 }
 
 /// Copies until the end of file and passes that on, too. Heartbeats are small: every piece that is read goes on at once.
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    rate: u64,
-    tap: Tap,
-) {
+async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, rate: u64) {
     let mut piece = vec![0; 16 * 1024];
     let mut free_at = Instant::now();
     while let Ok(count @ 1..) = from.read(&mut piece).await {
@@ -308,26 +306,10 @@ async fn pump(
             let time = Duration::from_nanos(count as u64 * 1_000_000_000 / rate);
             free_at = free_at.max(Instant::now() - Duration::from_millis(5)) + time;
             sleep_until(free_at).await;
-            tap.lock().unwrap().push((Instant::now(), piece[..count].to_vec()));
         }
         if to.write_all(&piece[..count]).await.is_err() {
             break;
         }
     }
     let _ = to.shutdown().await;
-}
-
-/// The frames in what went through a pipe, each with the time at which its last byte did.
-pub(crate) fn frames(tap: &Tap) -> Vec<(Instant, Frame)> {
-    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
-    let mut at = 0;
-    for (time, piece) in tap.lock().unwrap().iter() {
-        bytes.extend_from_slice(piece);
-        while bytes.len() >= at + 4 && bytes.len() >= at + 4 + u32_at(&bytes, at) as usize {
-            let end = at + 4 + u32_at(&bytes, at) as usize;
-            frames.push((*time, Frame { kind: bytes[at + 4], rest: bytes[at + 5..end].to_vec() }));
-            at = end;
-        }
-    }
-    frames
 }
