@@ -337,7 +337,9 @@ async fn pings_go_out_while_a_big_message_goes_up_and_nothing_comes_down() {
     let line = Piped { size: 16 * 1024, rate: RATE };
     let pool = Pool::builder(script.address.to_string())
         .connector(line)
-        .heartbeat(Heartbeat::every(Duration::from_millis(50)))
+        .heartbeat(
+            Heartbeat::every(Duration::from_millis(50)).give_up_after(Duration::from_secs(5)),
+        )
         .build()
         .unwrap();
     let call = tokio::spawn(async move { pool.call(vec![b'u'; 10 * MIB]).await });
