@@ -14,7 +14,6 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 pub(crate) struct FanOut<T> {
     /// `None` when there will be no more items.
     readers: Mutex<Option<Vec<Reader<T>>>>,
-    capacity: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -34,12 +33,13 @@ pub struct Subscription<T> {
 }
 
 impl<T: Clone> FanOut<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { readers: Mutex::new(Some(Vec::new())), capacity }
+    pub(crate) fn new() -> Self {
+        Self { readers: Mutex::new(Some(Vec::new())) }
     }
 
-    pub(crate) fn subscribe(&self) -> Subscription<T> {
-        let (sender, queue) = channel(self.capacity);
+    /// A stream that holds at most so many items for its reader.
+    pub(crate) fn subscribe(&self, capacity: usize) -> Subscription<T> {
+        let (sender, queue) = channel(capacity);
         let missed = Arc::new(AtomicU64::new(0));
         let reader = Reader { queue: sender, missed: missed.clone() };
         if let Some(readers) = &mut *self.lock() {
@@ -111,12 +111,12 @@ mod tests {
 
     #[test]
     fn a_slow_reader_misses_items_and_knows_how_many() {
-        let source = FanOut::new(2);
-        let mut slow = source.subscribe();
+        let source = FanOut::new();
+        let mut slow = source.subscribe(2);
         for item in 0..5 {
             source.send(&item);
         }
-        let mut fresh = source.subscribe();
+        let mut fresh = source.subscribe(2);
         source.send(&5);
         assert_eq!((slow.try_next(), slow.try_next(), slow.try_next()), (Some(0), Some(1), None));
         assert_eq!(slow.missed(), 4);
@@ -125,19 +125,19 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_gone_is_forgotten() {
-        let source = FanOut::new(2);
-        drop(source.subscribe());
+        let source = FanOut::new();
+        drop(source.subscribe(2));
         source.send(&1);
         assert!(source.lock().as_ref().unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn all_streams_end_with_the_source_also_those_made_later() {
-        let source = FanOut::new(2);
-        let mut early = source.subscribe();
+        let source = FanOut::new();
+        let mut early = source.subscribe(2);
         source.send(&1);
         source.close();
         assert_eq!((early.next().await, early.next().await), (Some(1), None));
-        assert_eq!(source.subscribe().next().await, None);
+        assert_eq!(source.subscribe(2).next().await, None);
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Switchboard {
     pub(crate) demand: Notify,
     pub(crate) events: FanOut<Event>,
     pub(crate) pushes: FanOut<Bytes>,
+    /// Items that each stream holds for its reader.
+    pub(crate) subscription: usize,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,14 @@ impl From<NoPlace> for CallCause {
 }
 
 impl Switchboard {
-    pub(crate) fn new(endpoint: Arc<str>, slots: usize, limits: &Limits, retry: &Retry) -> Self {
+    pub(crate) fn new(
+        endpoint: Arc<str>,
+        slots: usize,
+        limits: &Limits,
+        retry: &Retry,
+        events: FanOut<Event>,
+        pushes: FanOut<Bytes>,
+    ) -> Self {
         let now = now();
         let outage = Down { since: now, attempts: 0, last: None, loss: None };
         let core = Core {
@@ -111,8 +120,9 @@ impl Switchboard {
             endpoint,
             state: watch::Sender::new(State::Connecting),
             demand: Notify::new(),
-            events: FanOut::new(limits.subscription),
-            pushes: FanOut::new(limits.subscription),
+            events,
+            pushes,
+            subscription: limits.subscription,
         }
     }
 

@@ -26,7 +26,6 @@ use std::time::Duration;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::{BoxError, Bytes, CallError, Pool};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
@@ -114,17 +113,9 @@ async fn main() -> ExitCode {
 
 async fn make(arguments: Arguments) -> Result<Report, BoxError> {
     let journal = arguments.journal.as_deref().map(Journal::open).transpose()?;
-    // A pool dials as soon as it is built. Its first connection waits until somebody counts it.
-    let (counting, counted) = watch::channel(false);
-    let pool = Pool::builder(&arguments.to)
-        .connections(arguments.connections)
-        .on_connect(move |_| {
-            let mut counted = counted.clone();
-            async move { Ok(counted.wait_for(|counted| *counted).await.map(drop)?) }
-        })
-        .build()?;
-    let connections = tokio::spawn(Connections::count(pool.events()));
-    counting.send_replace(true);
+    let mut builder = Pool::builder(&arguments.to).connections(arguments.connections);
+    let connections = tokio::spawn(Connections::count(builder.events()));
+    let pool = builder.build()?;
     let start = Instant::now();
     let load = Arc::new(Load {
         pool,

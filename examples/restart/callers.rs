@@ -23,8 +23,9 @@ pub(crate) async fn live(
     ledger: Arc<Ledger>,
     phases: watch::Receiver<Phase>,
 ) -> Result<(), BoxError> {
-    let pool = Pool::builder(address.to_string()).build()?;
-    let news = tokio::spawn(tell(pool.events(), narrator));
+    let mut builder = Pool::builder(address.to_string());
+    let news = tokio::spawn(tell(builder.events(), narrator));
+    let pool = builder.build()?;
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
         callers.spawn(call(caller, pool.clone(), narrator, ledger.clone(), phases.clone()));

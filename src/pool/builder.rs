@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,8 @@ use crate::conversation::Conversation;
 use crate::dialer::{BoxError, Hook, Settings};
 use crate::endpoint::Endpoint;
 use crate::error::config::ConfigError;
+use crate::event::Event;
+use crate::fan_out::{FanOut, Subscription};
 use crate::limits::{Connections, Limits, SocketOptions, Timeouts};
 use crate::policy::{Heartbeat, Reconnect, Retry, time};
 use crate::pool::handle::Pool;
@@ -37,6 +40,8 @@ pub struct Builder {
     call_timeout: Duration,
     hook: Option<Hook>,
     connector: Option<Box<dyn Connect>>,
+    events: FanOut<Event>,
+    pushes: FanOut<Bytes>,
 }
 
 impl Pool {
@@ -69,6 +74,8 @@ impl Builder {
             call_timeout: Duration::from_secs(10),
             hook: None,
             connector: None,
+            events: FanOut::new(),
+            pushes: FanOut::new(),
         }
     }
 
@@ -152,6 +159,17 @@ impl Builder {
         self
     }
 
+    /// What will happen to the connections, from the first attempt on. It holds as many items as the
+    /// [`Limits::subscription`] that is set by now; ends at once if the builder is dropped.
+    pub fn events(&mut self) -> Subscription<Event> {
+        self.events.subscribe(self.limits.subscription.clamp(1, 1_000_000))
+    }
+
+    /// What servers will push, from the first connection on. As [`events`](Self::events) otherwise.
+    pub fn pushes(&mut self) -> Subscription<Bytes> {
+        self.pushes.subscribe(self.limits.subscription.clamp(1, 1_000_000))
+    }
+
     /// Checks the settings and starts to dial in the background.
     ///
     /// # Errors
@@ -178,7 +196,14 @@ impl Builder {
     fn start(self, endpoint: Endpoint, client: ClientId) -> Pool {
         let Connections { min, max } = self.connections;
         let text = endpoint.text().clone();
-        let board = Arc::new(Switchboard::new(text, max, &self.limits, &self.retry));
+        let board = Arc::new(Switchboard::new(
+            text,
+            max,
+            &self.limits,
+            &self.retry,
+            self.events,
+            self.pushes,
+        ));
         let (timeouts, heartbeat, options) = (self.timeouts, self.heartbeat, self.socket);
         let closing = CancellationToken::new();
         let settings = Arc::new(Settings {

@@ -58,14 +58,16 @@ impl Pool {
         self.request(body).notify().await
     }
 
-    /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped.
+    /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped; to miss
+    /// none from the first connection on, ask [`Builder::pushes`](crate::Builder::pushes).
     pub fn pushes(&self) -> Subscription<Bytes> {
-        self.0.board.pushes.subscribe()
+        self.0.board.pushes.subscribe(self.0.board.subscription)
     }
 
-    /// What happens to the connections, with causes, from now on.
+    /// What happens to the connections, with causes, from now on. The pool dials as soon as it is built: to miss nothing,
+    /// ask [`Builder::events`](crate::Builder::events).
     pub fn events(&self) -> Subscription<Event> {
-        self.0.board.events.subscribe()
+        self.0.board.events.subscribe(self.0.board.subscription)
     }
 
     /// A snapshot, cheap.
