@@ -1,18 +1,23 @@
 //! Whether the peer lives, and that it can see that we do.
 //!
 //! ```text
-//!            every without an inbound byte            give_up_after more
-//! Listening ───────────────────────────────► Pinged ─────────────────────► Dead
-//!     ▲                 ping                    │
-//!     └────────────── any inbound byte ─────────┘
+//!            every without an inbound byte       give_up_after, less a look        a look
+//! Listening ───────────────────────────────► Pinged ─────────────────────► Doubted ──────► Dead
+//!     ▲                 ping                    │                             │
+//!     └────────────── any inbound byte ─────────┴─────────────────────────────┘
 //! ```
 //!
 //! Only inbound bytes count as life. A verdict that is due long ago is not given: then it was us who slept,
-//! and the peer gets another ping.
+//! and the peer gets another ping. One that is due a little while ago is not given either before there was a look at
+//! what has arrived meanwhile.
 
 use std::time::{Duration, Instant};
 
 use crate::policy;
+
+/// Between the last look and the verdict. A process that was suspended wakes to its timers first (`epoll_wait` ends
+/// with `EINTR`, see `signal(7)`) and hears of what lies in its sockets only when it has slept again.
+const LOOK: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
@@ -28,6 +33,7 @@ pub(crate) struct Heartbeat {
 enum State {
     Listening,
     Pinged { verdict: Instant },
+    Doubted { verdict: Instant },
 }
 
 /// What is to be done at a deadline.
@@ -79,7 +85,8 @@ impl Heartbeat {
     pub(crate) fn deadline(&self) -> Instant {
         let listen = match self.state {
             State::Listening => self.heard + self.policy.every,
-            State::Pinged { verdict } => verdict,
+            State::Pinged { verdict } => verdict - LOOK,
+            State::Doubted { verdict } => verdict,
         };
         listen.min(self.spoke + self.speak_every)
     }
@@ -88,10 +95,14 @@ impl Heartbeat {
     pub(crate) fn timeout(&mut self, now: Instant) -> Beat {
         match self.state {
             State::Listening if now >= self.heard + self.policy.every => self.ask(now),
-            State::Pinged { verdict } if now >= verdict => {
-                let late = now - verdict;
-                if late > self.policy.give_up_after / 4 { self.ask(now) } else { Beat::Dead }
+            State::Pinged { verdict } | State::Doubted { verdict } if self.slept(now, verdict) => {
+                self.ask(now)
             }
+            State::Pinged { verdict } if now >= verdict - LOOK => {
+                self.state = State::Doubted { verdict: verdict.max(now + LOOK) };
+                Beat::Nothing
+            }
+            State::Doubted { verdict } if now >= verdict => Beat::Dead,
             _ if now >= self.spoke + self.speak_every => {
                 self.spoke = now;
                 Beat::Speak
@@ -104,8 +115,13 @@ impl Heartbeat {
     pub(crate) fn probe(&mut self, now: Instant) -> Beat {
         match self.state {
             State::Listening => self.ask(now),
-            State::Pinged { .. } => Beat::Nothing,
+            State::Pinged { .. } | State::Doubted { .. } => Beat::Nothing,
         }
+    }
+
+    /// Whether the verdict was due so long ago that nobody can have been awake.
+    fn slept(&self, now: Instant, verdict: Instant) -> bool {
+        now.saturating_duration_since(verdict) > self.policy.give_up_after / 4
     }
 
     fn ask(&mut self, now: Instant) -> Beat {
@@ -132,14 +148,23 @@ mod tests {
         (Heartbeat::new(start, policy, None), at)
     }
 
+    /// What is said at the time of the verdict, after the look before it.
+    fn look_and_judge(heartbeat: &mut Heartbeat, verdict: Instant) -> Beat {
+        heartbeat.spoke(verdict);
+        assert_eq!(heartbeat.deadline(), verdict - LOOK);
+        assert_eq!(heartbeat.timeout(verdict - LOOK), Beat::Nothing);
+        assert_eq!(heartbeat.deadline(), verdict);
+        heartbeat.timeout(verdict)
+    }
+
     #[test]
     fn silence_is_answered_with_a_ping_and_then_with_a_verdict() {
         let (mut heartbeat, at) = heartbeat();
         assert_eq!(heartbeat.deadline(), at(EVERY));
         assert_eq!(heartbeat.timeout(at(EVERY - 1)), Beat::Nothing);
         assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
-        assert_eq!(heartbeat.timeout(at(EVERY + GIVE_UP - 1)), Beat::Speak);
-        assert_eq!(heartbeat.timeout(at(EVERY + GIVE_UP)), Beat::Dead);
+        assert_eq!(heartbeat.timeout(at(EVERY + GIVE_UP - 3)), Beat::Speak);
+        assert_eq!(look_and_judge(&mut heartbeat, at(EVERY + GIVE_UP)), Beat::Dead);
     }
 
     #[test]
@@ -173,7 +198,18 @@ mod tests {
         assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
         let late = EVERY + GIVE_UP + GIVE_UP / 4 + 1;
         assert_eq!(heartbeat.timeout(at(late)), Beat::Ask);
-        assert_eq!(heartbeat.timeout(at(late + GIVE_UP)), Beat::Dead);
+        assert_eq!(look_and_judge(&mut heartbeat, at(late + GIVE_UP)), Beat::Dead);
+    }
+
+    #[test]
+    fn a_verdict_that_is_a_little_late_waits_for_another_look() {
+        let (mut heartbeat, at) = heartbeat();
+        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
+        heartbeat.spoke(at(EVERY + GIVE_UP));
+        let late = at(EVERY + GIVE_UP + 100);
+        assert_eq!(heartbeat.timeout(late), Beat::Nothing);
+        assert_eq!(heartbeat.deadline(), late + LOOK);
+        assert_eq!(heartbeat.timeout(late + LOOK), Beat::Dead);
     }
 
     #[test]
@@ -192,6 +228,6 @@ mod tests {
         let (mut heartbeat, at) = heartbeat();
         assert_eq!(heartbeat.probe(at(10)), Beat::Ask);
         assert_eq!(heartbeat.probe(at(20)), Beat::Nothing);
-        assert_eq!(heartbeat.timeout(at(10 + GIVE_UP)), Beat::Dead);
+        assert_eq!(look_and_judge(&mut heartbeat, at(10 + GIVE_UP)), Beat::Dead);
     }
 }
