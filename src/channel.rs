@@ -99,7 +99,7 @@ impl Channel {
             return;
         }
         let now = now();
-        self.plan.failed(now, error.retry_after());
+        self.plan.failed(now, error.phase, error.retry_after());
         let next_in = self.plan.dial_at(false).map_or(Duration::ZERO, |at| at - now);
         debug!(slot = self.dialer.slot, attempt = self.attempts, %error, ?next_in, "attempt failed");
         let error = Arc::new(error);

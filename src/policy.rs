@@ -56,7 +56,8 @@ impl Default for Heartbeat {
 /// How fast a lost connection is dialed again: exponential backoff with full jitter after the cap.
 ///
 /// The first attempt after the loss of a stable connection comes at once, but for a small jitter. While calls wait,
-/// attempts are brought forward: at most one every 50 ms or every eighth of the outage so far, whichever is longer.
+/// attempts are brought forward: at most one every 50 ms or every eighth of the outage so far, whichever is longer;
+/// but not while the server is there and turns connections away, or lets them die before they are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reconnect {
     pub(crate) initial: Duration,

@@ -16,6 +16,7 @@ use backoff::backoff::Backoff as _;
 use backoff::exponential::ExponentialBackoff;
 use fastrand::Rng;
 
+use crate::error::connect::Phase;
 use crate::policy;
 
 /// The first attempt after the loss of a stable connection: at once, but not all clients in the same instant.
@@ -80,9 +81,14 @@ impl Plan {
     }
 
     /// It failed. `retry_after` is the server's own wish.
-    pub(crate) fn failed(&mut self, now: Instant, retry_after: Option<Duration>) {
+    pub(crate) fn failed(&mut self, now: Instant, phase: Phase, retry_after: Option<Duration>) {
         let delay = self.backoff.next(now);
-        self.wait(now, delay, retry_after);
+        let hurried = match phase {
+            Phase::Resolve | Phase::Connect => self.hurried(now),
+            // Something is there and turns us away: it shall see the backoff's rate, however many calls wait.
+            Phase::Handshake | Phase::Hook => None,
+        };
+        self.wait(now, delay, hurried, retry_after);
     }
 
     /// It succeeded.
@@ -103,16 +109,28 @@ impl Plan {
         } else {
             self.backoff.next(now)
         };
-        self.wait(now, delay, retry_after);
+        let hurried = self.hurried(now);
+        self.wait(now, delay, hurried, retry_after);
     }
 
-    fn wait(&mut self, now: Instant, delay: Duration, retry_after: Option<Duration>) {
+    /// The time to which waiting calls may bring the next attempt forward, if they may.
+    fn hurried(&mut self, now: Instant) -> Option<Instant> {
+        if self.outage.flapping {
+            return None;
+        }
+        let lasted = now.saturating_duration_since(self.outage.since);
+        let distance = HURRIED.max(lasted / 8);
+        Some(now + self.jitter(distance, distance + distance / 4))
+    }
+
+    fn wait(
+        &mut self,
+        now: Instant,
+        delay: Duration,
+        hurried: Option<Instant>,
+        retry_after: Option<Duration>,
+    ) {
         let until = now + self.jitter(Duration::ZERO, delay);
-        let hurried = (!self.outage.flapping).then(|| {
-            let lasted = now.saturating_duration_since(self.outage.since);
-            let distance = HURRIED.max(lasted / 8);
-            now + self.jitter(distance, distance + distance / 4)
-        });
         self.state = match retry_after {
             None => State::Waiting { until, hurried },
             // All clients that were turned away got the same number: spread them behind it.
@@ -190,7 +208,7 @@ mod tests {
         let mut attempts = 0;
         while let Some(at) = plan.dial_at(wanted).filter(|at| *at < start + span) {
             plan.dial();
-            plan.failed(at, None);
+            plan.failed(at, Phase::Connect, None);
             attempts += 1;
         }
         attempts
@@ -227,7 +245,7 @@ mod tests {
         let mut plan = plan(start);
         let mut last = start;
         plan.dial();
-        plan.failed(start, None);
+        plan.failed(start, Phase::Connect, None);
         while let Some(at) = plan.dial_at(true).filter(|at| *at < start + ms(60_000)) {
             let backoff_alone = plan.dial_at(false).unwrap();
             let floor = HURRIED.max((last - start) / 8);
@@ -235,9 +253,24 @@ mod tests {
             assert!(at <= last + floor + floor / 4);
             last = at;
             plan.dial();
-            plan.failed(at, None);
+            plan.failed(at, Phase::Connect, None);
         }
         assert!(last > start + ms(50_000));
+    }
+
+    #[test]
+    fn waiting_calls_do_not_bring_it_forward_while_the_server_turns_us_away() {
+        for phase in [Phase::Handshake, Phase::Hook] {
+            let (start, hour) = (Instant::now(), ms(3_600_000));
+            let mut plan = Plan::new(start, policy::Reconnect::exponential(hour, hour), 7);
+            plan.dial();
+            plan.failed(start, phase, None);
+            assert_eq!(plan.dial_at(true), plan.dial_at(false), "{phase}");
+            // When it is not there at all, it may be back soon.
+            plan.dial();
+            plan.failed(start, Phase::Connect, None);
+            assert!(plan.dial_at(true).unwrap() <= start + HURRIED * 5 / 4, "{phase}");
+        }
     }
 
     #[test]
@@ -251,7 +284,7 @@ mod tests {
         plan.lost(start + ms(61_000), None);
         assert!(plan.dial_at(false).unwrap() <= start + ms(61_000) + FIRST_JITTER);
         plan.dial();
-        plan.failed(start + ms(61_010), None);
+        plan.failed(start + ms(61_010), Phase::Connect, None);
         assert!(plan.dial_at(false).unwrap() <= start + ms(61_110));
     }
 
@@ -276,7 +309,7 @@ mod tests {
         let start = Instant::now();
         let mut plan = plan(start);
         plan.dial();
-        plan.failed(start, Some(ms(3000)));
+        plan.failed(start, Phase::Connect, Some(ms(3000)));
         let at = plan.dial_at(true).unwrap();
         assert!(at >= start + ms(3000) && at <= start + ms(3750));
     }
