@@ -22,7 +22,7 @@ use crate::connect::NotConnected;
 use crate::connection::Tell;
 use crate::dialer::{Dialer, Ready, Running, Settings};
 use crate::error::connect::{ConnectCause, ConnectError, Phase};
-use crate::error::loss::{Loss, LossCause};
+use crate::error::loss::Loss;
 use crate::event::Event;
 use crate::proto::reconnect::Plan;
 use crate::switchboard::{Switchboard, Wanted};
@@ -172,7 +172,7 @@ impl Channel {
     fn lost(&mut self, loss: Arc<Loss>) {
         self.board.shut(self.dialer.slot, Some(loss.clone()));
         self.plan.lost(now(), loss.retry_after());
-        if let LossCause::Silent { .. } | LossCause::Stalled { .. } = loss.cause {
+        if loss.is_silence() {
             self.board.probe_all();
         }
         self.board.events.send(&Event::Lost { slot: self.dialer.slot, loss });

@@ -1,6 +1,7 @@
 //! Why a live connection died: one cause, shared by every call that died with it.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,19 @@ impl Loss {
     /// Whether this side ended the connection on purpose (close, drop, drained after `GOAWAY`).
     pub fn is_intended(&self) -> bool {
         matches!(self.cause, LossCause::ClosedHere)
+    }
+
+    /// Whether it died of silence, found out on this side or by the kernel: other connections to the same peer may be
+    /// dead as well.
+    pub(crate) fn is_silence(&self) -> bool {
+        match &self.cause {
+            LossCause::Silent { .. } | LossCause::Stalled { .. } => true,
+            LossCause::Os(error) => matches!(
+                error.kind(),
+                ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
+            ),
+            _ => false,
+        }
     }
 
     /// The peer's own wish for the time until the next attempt.
