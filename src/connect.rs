@@ -156,6 +156,8 @@ async fn race(
             biased;
             Some((result, address)) = attempts.next() => match result {
                 Ok(stream) if is_self_connect(&stream) => {
+                    // Without a `TIME_WAIT`, which would keep the port from the server that wants it back.
+                    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                     let refused = std::io::ErrorKind::ConnectionRefused;
                     failure = (ConnectCause::Os(refused.into()), Some(address));
                     next = rest.next();
@@ -227,5 +229,16 @@ mod tests {
         let addresses = addresses.map(|address| address.parse().unwrap()).to_vec();
         let mixed: Vec<_> = interleave(addresses).iter().map(ToString::to_string).collect();
         assert_eq!(mixed, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]);
+    }
+    #[tokio::test]
+    async fn a_socket_that_is_connected_to_itself_is_known() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let to_itself = socket.connect(address).await.unwrap();
+        assert!(is_self_connect(&to_itself));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(!is_self_connect(&other));
     }
 }
