@@ -257,7 +257,8 @@ impl<S: Session> Driver<S> {
             session.take_spent(&mut effects.spent);
             (verdict, session.wants_input(), session.next_deadline())
         });
-        let reopened = wants_input && !std::mem::replace(&mut self.wants_input, wants_input);
+        let wanted_before = std::mem::replace(&mut self.wants_input, wants_input);
+        let reopened = wants_input && !wanted_before;
         Turn { verdict, deadline, reopened }
     }
 
