@@ -1,5 +1,12 @@
-//! What several test binaries share.
+//! What several test binaries share: peers that follow a script, processes that can be killed, networks that can be
+//! cut.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::disallowed_methods, clippy::unwrap_used)]
 
+pub(crate) mod lab;
+pub(crate) mod news;
+pub(crate) mod peer;
+pub(crate) mod pipes;
+pub(crate) mod process;
+pub(crate) mod roles;
 pub(crate) mod scripted;

@@ -1,0 +1,291 @@
+//! From a name to a connection: each phase that fails, or hangs, has its own error, with its cause, in its own time.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use steadfast::{
+    BoxError, CallCause, ConfigError, Connect, ConnectCause, ConnectError, Connecting,
+    Conversation, Endpoint, EndpointError, Outcome, Phase, Pool, ReadyError, Reconnect, Timeouts,
+    Violation,
+};
+use tokio::net::TcpListener;
+
+use crate::support::news::{self, ms, within};
+use crate::support::peer::{Peer, accept, dead_port, listen, own_loopback, reject};
+use crate::support::pipes::pipes;
+use crate::support::process::Process;
+use crate::support::scripted::reply;
+
+/// A pool over pipes. Its first attempts come quickly one after the other.
+fn pool(connector: impl Connect) -> Pool {
+    let reconnect = Reconnect::exponential(ms(10), ms(100));
+    Pool::builder("peer:1").connector(connector).reconnect(reconnect).build().unwrap()
+}
+
+/// The failure of a pool's first attempt, which [`Pool::ready`] must name as well.
+async fn first_failure(pool: &Pool) -> Arc<ConnectError> {
+    let (error, _) = news::dial_failed(&mut pool.events()).await;
+    let Err(ReadyError::Unavailable(outage)) = pool.ready(Duration::ZERO).await else {
+        panic!("it cannot be ready");
+    };
+    assert_eq!((outage.attempts, outage.last.as_ref()), (1, Some(&error)));
+    assert!(outage.loss.is_none());
+    error
+}
+
+#[tokio::test]
+async fn a_bad_endpoint_is_refused_before_anything_is_dialed() {
+    for (endpoint, expected) in [
+        ("", EndpointError::Empty),
+        ("orders .intranet:7000", EndpointError::Blank { at: 6 }),
+        ("orders.intranet:7000 ", EndpointError::Blank { at: 20 }),
+        ("orders.intranet", EndpointError::NoPort),
+        ("orders.intranet:", EndpointError::NoPort),
+        (":7000", EndpointError::NoHost),
+    ] {
+        let error = Pool::builder(endpoint).build().unwrap_err();
+        let ConfigError::Endpoint { endpoint: named, cause } = error else { panic!("{error}") };
+        assert_eq!((&*named, cause), (endpoint, expected));
+    }
+}
+
+#[tokio::test]
+async fn an_unresolvable_name_fails_in_its_phase_with_the_resolvers_words() {
+    // RFC 6761, section 6.4: no resolver knows a name in `invalid`.
+    let timeouts = Timeouts::default().resolve(ms(4000));
+    let pool = Pool::builder("name.invalid:7000").timeouts(timeouts).build().unwrap();
+    let error = first_failure(&pool).await;
+    assert_eq!((error.phase, error.address), (Phase::Resolve, None));
+    assert!(error.took < ms(4500), "{error}");
+    match &error.cause {
+        ConnectCause::Os(cause) => assert!(cause.to_string().contains("lookup"), "{error}"),
+        // Where the resolver itself does not answer.
+        cause => assert_eq!(*cause, ConnectCause::TimedOut { limit: ms(4000) }),
+    }
+}
+
+#[tokio::test]
+async fn a_refused_port_is_told_with_its_code() {
+    let (_port, address) = dead_port();
+    let pool = Pool::builder(address.to_string()).build().unwrap();
+    let error = first_failure(&pool).await;
+    assert_eq!((error.phase, error.address), (Phase::Connect, Some(address)));
+    let ConnectCause::Os(cause) = &error.cause else { panic!("{error}") };
+    assert_eq!((cause.name(), cause.code()), (Some("ECONNREFUSED"), Some(111)));
+    assert!(!error.is_permanent());
+}
+
+#[tokio::test]
+async fn a_dial_that_hangs_is_given_up_after_its_own_time_out() {
+    // A listener whose backlog is full drops every further SYN.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from((own_loopback(), 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut full = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, ms(100)) {
+        full.push(stream);
+    }
+    let limit = ms(300);
+    let timeouts = Timeouts::default().connect(limit);
+    let pool = Pool::builder(address.to_string()).timeouts(timeouts).build().unwrap();
+    let error = first_failure(&pool).await;
+    assert_eq!((error.phase, &error.cause), (Phase::Connect, &ConnectCause::TimedOut { limit }));
+    assert_eq!(error.address, Some(address));
+    assert!((limit..limit * 2).contains(&error.took), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_hangs_or_panics_hurts_nobody_else() {
+    struct Hangs;
+    impl Connect for Hangs {
+        fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
+            Box::pin(std::future::pending())
+        }
+    }
+    struct Panics;
+    impl Connect for Panics {
+        fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
+            panic!("a connector's own bug")
+        }
+    }
+    let hung = pool(Hangs);
+    let Err(ReadyError::Unavailable(outage)) = hung.ready(ms(5000)).await else { panic!() };
+    assert_eq!((outage.attempts, outage.last.as_ref(), outage.lasted), (0, None, ms(5000)));
+    assert!(outage.to_string().ends_with("the first is under way"), "{outage}");
+    within(ms(100), "it can be closed", hung.close(ms(50))).await.unwrap();
+
+    let error = first_failure(&pool(Panics)).await;
+    assert_eq!((error.phase, &error.cause), (Phase::Connect, &ConnectCause::ConnectorPanicked));
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_after_the_handshakes_time_out() {
+    let (listener, address) = listen().await;
+    let limit = ms(300);
+    let timeouts = Timeouts::default().handshake(limit);
+    let pool = Pool::builder(address.clone()).timeouts(timeouts).build().unwrap();
+    let (error, _stream) = tokio::join!(first_failure(&pool), accept(&listener));
+    assert_eq!((error.phase, &error.cause), (Phase::Handshake, &ConnectCause::TimedOut { limit }));
+    assert_eq!(error.address.unwrap().to_string(), address);
+    assert!((limit..limit * 2).contains(&error.took), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_closes_instead_of_answering_is_told_from_one_that_is_not_there() {
+    let (listener, address) = listen().await;
+    let pool = Pool::builder(address).build().unwrap();
+    let closing = async {
+        let mut peer = Peer::new(accept(&listener).await);
+        peer.hello().await;
+    };
+    let (error, ()) = tokio::join!(first_failure(&pool), closing);
+    assert_eq!((error.phase, &error.cause), (Phase::Handshake, &ConnectCause::ClosedByPeer));
+    assert!(!error.is_permanent());
+}
+
+/// What becomes of a call that waits, and has all the time in the world, when the server answers `HELLO` so.
+async fn answered_with(answer: Vec<u8>) -> ConnectCause {
+    let (connector, mut switch) = pipes(4096);
+    let pool = pool(connector);
+    let mut events = pool.events();
+    let call = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.request("waits").timeout(ms(3_600_000)).send().await }
+    });
+    let mut peer = Peer::new(switch.accept().await);
+    peer.hello().await;
+    peer.say(answer).await;
+    let error = within(ms(10), "the call fails at once", call).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    let CallCause::Unavailable(outage) = error.cause() else { panic!("{error}") };
+    let last = outage.last.as_ref().unwrap();
+    assert_eq!(last.phase, Phase::Handshake);
+    assert!(last.is_permanent() && outage.is_permanent(), "{error}");
+    // So does everybody who comes later, whether they would wait or not, and who waits for the pool.
+    let later = within(ms(10), "a later call fails at once", pool.call("later")).await;
+    assert!(matches!(later.unwrap_err().cause(), CallCause::Unavailable(_)));
+    let ready = within(ms(10), "ready fails at once", pool.ready(ms(60_000))).await;
+    assert!(matches!(ready, Err(ReadyError::Unavailable(_))));
+
+    // It is dialed all the same: somebody may mend the server.
+    tokio::spawn(Peer::greet(switch.accept().await).await.echo());
+    news::ready(&mut events).await;
+    assert_eq!(pool.call("again").await.unwrap(), "again");
+    last.cause.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_speak_the_protocol_fails_waiting_calls_at_once() {
+    let cause =
+        answered_with(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".into()).await;
+    let length = u64::from(u32::from_be_bytes(*b"HTTP"));
+    let expected = Violation::FrameTooLong { length, limit: 65_600 };
+    assert_eq!(cause, ConnectCause::Violation(expected));
+    assert!(cause.to_string().contains("does not speak the protocol"), "{cause}");
+
+    let cause = answered_with(vec![0; 64]).await;
+    assert_eq!(cause, ConnectCause::Violation(Violation::EmptyFrame));
+
+    let cause = answered_with(reply(1, b"nobody asked")).await;
+    assert_eq!(cause, ConnectCause::Violation(Violation::Unexpected { name: "REPLY" }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_rejects_the_client_fails_waiting_calls_at_once() {
+    let cause = answered_with(reject(3, "not on the list")).await;
+    assert_eq!(cause, ConnectCause::Rejected { code: 3, text: "not on the list".into() });
+}
+
+/// What a hook does at its first, second ... attempt.
+async fn hook(mut conversation: Conversation, attempt: u32) -> Result<(), BoxError> {
+    match attempt {
+        0 => return Err("the password is wrong".into()),
+        1 => panic!("a hook's own bug"),
+        2 => std::future::pending().await,
+        3 => drop(conversation.call("log in, and lose the connection").await),
+        _ => drop(conversation.call("log in").await?),
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_fails_panics_hangs_or_loses_its_connection_is_told_and_tried_again() {
+    let (connector, mut switch) = pipes(4096);
+    let attempts = Arc::new(AtomicU32::new(0));
+    let pool = Pool::builder("peer:1")
+        .connector(connector)
+        .reconnect(Reconnect::exponential(ms(10), ms(100)))
+        .on_connect(move |conversation| {
+            hook(conversation, attempts.fetch_add(1, Ordering::Relaxed))
+        })
+        .build()
+        .unwrap();
+    let mut events = pool.events();
+    // Nothing of this may go out before the hook has succeeded.
+    let call = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.request("waits").timeout(ms(60_000)).send().await }
+    });
+    let mut causes = Vec::new();
+    for attempt in 0..4 {
+        let mut peer = Peer::greet(switch.accept().await).await;
+        match attempt {
+            3 => assert_eq!(peer.request().await.unwrap().body, "log in, and lose the connection"),
+            _ => assert_eq!(peer.request().await, None, "attempt {attempt}"),
+        }
+        drop(peer);
+        let (error, _) = news::dial_failed(&mut events).await;
+        assert_eq!(error.phase, Phase::Hook);
+        causes.push(error);
+    }
+    let failed = causes[0].source().expect("the hook's own error");
+    assert_eq!(failed.to_string(), "the password is wrong");
+    assert_eq!(causes[1].cause, ConnectCause::HookPanicked);
+    let limit = Duration::from_secs(10);
+    assert_eq!(causes[2].cause, ConnectCause::TimedOut { limit });
+    assert!((limit..limit + ms(100)).contains(&causes[2].took), "{}", causes[2]);
+    assert!(matches!(causes[3].cause, ConnectCause::Lost(_)), "{}", causes[3]);
+
+    let mut peer = Peer::greet(switch.accept().await).await;
+    let login = peer.request().await.unwrap();
+    assert_eq!(login.body, "log in");
+    peer.say(reply(login.id, b"welcome")).await;
+    tokio::spawn(peer.echo());
+    assert_eq!(call.await.unwrap().unwrap(), "waits");
+}
+
+#[tokio::test]
+async fn a_name_with_several_addresses_reaches_the_one_that_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let pool = Pool::builder(format!("localhost:{port}")).build().unwrap();
+    let (_peer, ready) =
+        tokio::join!(async { Peer::greet(accept(&listener).await).await }, pool.ready(ms(5000)));
+    ready.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_without_a_free_descriptor_says_so_does_not_spin_and_recovers() {
+    let (listener, address) = listen().await;
+    let limited = ["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""];
+    let mut client = Process::start(&limited, "client", &[("TO", &*address), ("FULL", "yes")]);
+    // A random time of at most 200 ms between two attempts.
+    let (first, _) = client.says("failed Connect EMFILE").await;
+    let mut last = first;
+    let mut attempts = 1;
+    while last - first < ms(1000) {
+        (last, _) = client.says("failed Connect EMFILE").await;
+        attempts += 1;
+    }
+    assert!(attempts <= 40, "{attempts} attempts in {:?}", last - first);
+    client.tell("release");
+    let mut peer = Peer::greet(accept(&listener).await).await;
+    client.says("ready").await;
+    client.tell("call");
+    let request = peer.request().await.unwrap();
+    peer.say(reply(request.id, b"")).await;
+    client.says("answered").await;
+}

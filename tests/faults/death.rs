@@ -1,0 +1,173 @@
+//! A server that dies in a way that its kernel tells: FIN or RST. It is noticed at once, with no call made.
+
+use std::time::{Duration, Instant};
+
+use steadfast::{CallCause, Event, LossCause, Outcome, Pool, Reconnect, Subscription};
+use tokio::net::TcpStream;
+
+use crate::support::news::{self, median, ms, within};
+use crate::support::peer::{Peer, accept, echo_all, listen, own_loopback};
+use crate::support::process::Process;
+
+/// The promise: from the arrival of FIN or RST to the loss.
+const AT_ONCE: Duration = ms(10);
+
+/// The connections of these tests never live long enough to be called stable: the backoff must not slow them down.
+fn pool(address: &str) -> Pool {
+    let reconnect = Reconnect::exponential(ms(10), ms(50));
+    Pool::builder(address).reconnect(reconnect).build().unwrap()
+}
+
+/// Starts a server process; returns where it listens, too.
+async fn server(address: &str) -> (Process, String) {
+    let mut process = Process::start(&[], "server", &[("LISTEN", address)]);
+    let (_, address) = process.says("listening on ").await;
+    (process, address)
+}
+
+/// The next loss: when it was heard of, the cause, whether a FIN was seen.
+async fn lost(events: &mut Subscription<Event>) -> (Instant, LossCause, bool) {
+    let loss = news::lost(events).await;
+    (Instant::now(), loss.cause.clone(), loss.fin_seen)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_client_notices_a_killed_server_at_once_and_the_next_call_succeeds() {
+    let (mut process, address) = server(&format!("{}:0", own_loopback())).await;
+    let pool = pool(&address);
+    let mut events = pool.events();
+    let mut times = Vec::new();
+    for round in 0..5 {
+        news::ready(&mut events).await;
+        let killed = Instant::now();
+        process.kill();
+        let (noticed, cause, fin_seen) = lost(&mut events).await;
+        times.push(noticed - killed);
+        assert_eq!((cause, fin_seen), (LossCause::ClosedByPeer, true), "round {round}");
+
+        // Made while the server is down, and not idempotent: it waits for the connection.
+        let next = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.call("next").await }
+        });
+        (process, _) = server(&address).await;
+        assert_eq!(next.await.unwrap().unwrap(), "next", "round {round}");
+        let changed = news::event(&mut events, "the process is another one", |event| match event {
+            Event::InstanceChanged { previous, current } => Some((previous, current)),
+            _ => None,
+        });
+        let (previous, current) = changed.await;
+        assert_ne!(previous, current);
+    }
+    assert!(median(times.clone()) <= AT_ONCE, "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_with_unread_requests_resets_and_they_are_settled_at_once() {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let (mut process, address) = server(&format!("{}:0", own_loopback())).await;
+        let pool = pool(&address);
+        let mut events = pool.events();
+        news::ready(&mut events).await;
+        process.freeze();
+        let call = tokio::spawn({
+            let pool = pool.clone();
+            async move { (pool.call("unread").await, Instant::now()) }
+        });
+        let sent = async {
+            while pool.status().in_flight == 0 {
+                tokio::task::yield_now().await;
+            }
+            // What came after it has left, so it has.
+            pool.notify("behind it").await.unwrap();
+        };
+        within(ms(5000), "the request leaves", sent).await;
+
+        let killed = Instant::now();
+        process.kill();
+        let (noticed, cause, fin_seen) = lost(&mut events).await;
+        let LossCause::Os(error) = &cause else { panic!("{cause}") };
+        assert_eq!((error.name(), fin_seen), (Some("ECONNRESET"), false));
+        let (answer, settled) = within(ms(5000), "the call is settled", call).await.unwrap();
+        let error = answer.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Indeterminate);
+        assert!(matches!(error.cause(), CallCause::Lost(loss) if loss.cause == cause), "{error}");
+        times.push(noticed.max(settled) - killed);
+    }
+    assert!(median(times.clone()) <= AT_ONCE, "{times:?}");
+}
+
+#[tokio::test]
+async fn a_polite_close_is_noticed_at_once() {
+    let took = time_to_notice(Close::Politely).await;
+    assert!(took <= AT_ONCE, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_close_with_unread_bytes_is_noticed_at_once() {
+    let took = time_to_notice(Close::WithUnreadBytes).await;
+    assert!(took <= AT_ONCE, "{took:?}");
+}
+
+#[tokio::test]
+async fn an_abortive_close_is_noticed_at_once() {
+    let took = time_to_notice(Close::WithoutLinger).await;
+    assert!(took <= AT_ONCE, "{took:?}");
+}
+
+/// Ways to close a socket: the first sends FIN, the others RST.
+#[derive(Debug, Clone, Copy)]
+enum Close {
+    Politely,
+    WithUnreadBytes,
+    WithoutLinger,
+}
+
+impl Close {
+    async fn prepare(self, stream: &TcpStream, pool: &Pool) {
+        match self {
+            Self::Politely => {}
+            Self::WithUnreadBytes => {
+                pool.notify("nobody reads this").await.unwrap();
+                within(ms(5000), "it arrives", stream.readable()).await.unwrap();
+            }
+            Self::WithoutLinger => {
+                socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+        }
+    }
+
+    fn check(self, cause: &LossCause, fin_seen: bool) {
+        match (self, cause) {
+            (Self::Politely, LossCause::ClosedByPeer) => assert!(fin_seen),
+            (Self::WithUnreadBytes | Self::WithoutLinger, LossCause::Os(error)) => {
+                assert_eq!((error.name(), fin_seen), (Some("ECONNRESET"), false));
+            }
+            _ => panic!("{self:?} gave {cause}"),
+        }
+    }
+}
+
+/// The median over some rounds, with a call behind them.
+async fn time_to_notice(way: Close) -> Duration {
+    let (listener, address) = listen().await;
+    let pool = pool(&address);
+    let mut events = pool.events();
+    let mut times = Vec::new();
+    for _ in 0..15 {
+        let peer = Peer::greet(accept(&listener).await).await;
+        news::ready(&mut events).await;
+        way.prepare(&peer.stream, &pool).await;
+        let closed = Instant::now();
+        drop(peer);
+        let (noticed, cause, fin_seen) = lost(&mut events).await;
+        way.check(&cause, fin_seen);
+        times.push(noticed - closed);
+    }
+    let next = tokio::spawn(async move { pool.call("next").await });
+    let echo = tokio::spawn(echo_all(listener));
+    assert_eq!(within(ms(10_000), "the next call", next).await.unwrap().unwrap(), "next");
+    echo.abort();
+    median(times)
+}

@@ -1,0 +1,250 @@
+//! A server that is frozen: its kernel goes on acknowledging, the process answers nothing. Only the heartbeat can tell.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use steadfast::{
+    CallCause, Connect, Connected, Connecting, Endpoint, Event, Heartbeat, LossCause, Outcome,
+    Pool, Reconnect, Subscription, Timeouts, Transport,
+};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::support::news::{self, ms, within};
+use crate::support::peer::{Peer, own_loopback};
+use crate::support::pipes::{Pipes, Switch, pipes};
+use crate::support::process::Process;
+use crate::support::scripted::{PONG, frame};
+
+const EVERY: Duration = ms(200);
+const GIVE_UP_AFTER: Duration = ms(400);
+/// The promise, with a tenth more for the machine.
+const BOUND: Duration = ms(660);
+
+async fn server() -> (Process, String) {
+    let listen = format!("{}:0", own_loopback());
+    let mut process = Process::start(&[], "server", &[("LISTEN", &listen)]);
+    let (_, address) = process.says("listening on ").await;
+    (process, address)
+}
+
+fn pool(address: &str, connections: usize) -> Pool {
+    Pool::builder(address)
+        .connections(connections)
+        .heartbeat(Heartbeat::every(EVERY).give_up_after(GIVE_UP_AFTER))
+        .reconnect(Reconnect::exponential(ms(20), ms(100)))
+        .timeouts(Timeouts::default().handshake(ms(200)))
+        .build()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_is_noticed_on_all_idle_connections_within_the_bound() {
+    let (process, address) = server().await;
+    let pool = pool(&address, 4);
+    let mut events = pool.events();
+    for _ in 0..4 {
+        news::ready(&mut events).await;
+    }
+    process.freeze();
+    let frozen = Instant::now();
+    for _ in 0..4 {
+        let loss = news::lost(&mut events).await;
+        assert!(frozen.elapsed() <= BOUND, "{:?}: {loss}", frozen.elapsed());
+        let LossCause::Silent { silent_for, bound } = loss.cause else { panic!("{loss}") };
+        assert_eq!(bound, EVERY + GIVE_UP_AFTER);
+        assert!(silent_for >= bound && silent_for <= BOUND, "{loss}");
+    }
+    process.thaw();
+    assert_eq!(within(ms(5000), "it recovers", pool.call("again")).await.unwrap(), "again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_is_noticed_within_the_bound_also_under_constant_sending() {
+    let (process, address) = server().await;
+    let pool = pool(&address, 1);
+    let mut events = pool.events();
+    news::ready(&mut events).await;
+    let mut calls = JoinSet::new();
+    let calling = async {
+        // A thousand calls a second, each with more time than the test has.
+        let mut tick = tokio::time::interval(ms(1));
+        loop {
+            tick.tick().await;
+            let pool = pool.clone();
+            calls.spawn(async move { pool.request("on").timeout(ms(30_000)).send().await });
+        }
+    };
+    let noticing = async {
+        tokio::time::sleep(ms(200)).await;
+        process.freeze();
+        let frozen = Instant::now();
+        let loss = news::lost(&mut events).await;
+        assert!(frozen.elapsed() <= BOUND, "{:?}: {loss}", frozen.elapsed());
+        assert!(matches!(loss.cause, LossCause::Silent { .. }), "{loss}");
+        process.thaw();
+        news::ready(&mut events).await;
+    };
+    tokio::select! {
+        () = calling => {}
+        () = noticing => {}
+    }
+    let (mut answered, mut indeterminate) = (0, 0);
+    let settled = async {
+        while let Some(call) = calls.join_next().await {
+            match call.unwrap() {
+                Ok(_) => answered += 1,
+                Err(error) => {
+                    assert_eq!(error.outcome(), Outcome::Indeterminate, "{error}");
+                    assert!(matches!(error.cause(), CallCause::Lost(_)), "{error}");
+                    indeterminate += 1;
+                }
+            }
+        }
+    };
+    within(ms(5000), "all calls are settled", settled).await;
+    // Those that had left when it was frozen may have run; those that waited for the new connection have.
+    assert!(answered > 100 && indeterminate > 100, "{answered} {indeterminate}");
+}
+
+/// A pool that asks after 10 s and gives up 1 s later, and its peers, who say nothing unless the test does.
+async fn silent_pool(
+    connector: impl Connect,
+    switch: &mut Switch,
+    connections: usize,
+) -> (Pool, Subscription<Event>, Vec<Peer<DuplexStream>>) {
+    let pool = Pool::builder("peer:1")
+        .connector(connector)
+        .connections(connections)
+        .heartbeat(Heartbeat::every(ms(10_000)).give_up_after(ms(1000)))
+        .build()
+        .unwrap();
+    let mut events = pool.events();
+    let mut peers = Vec::new();
+    for _ in 0..connections {
+        peers.push(Peer::greet(switch.accept().await).await);
+    }
+    for _ in 0..connections {
+        news::ready(&mut events).await;
+    }
+    (pool, events, peers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_one_connection_dies_of_silence_its_siblings_are_probed_at_once() {
+    let (connector, mut switch) = pipes(4096);
+    let (_pool, mut events, mut peers) = silent_pool(connector, &mut switch, 4).await;
+    let began = tokio::time::Instant::now();
+    // The others have heard something when the first is about to be asked: without a probe they live 9 s longer.
+    tokio::time::sleep(ms(9000)).await;
+    for peer in &mut peers[1..] {
+        peer.say(frame(PONG, &[&[0; 8]])).await;
+    }
+    let mut times = Vec::new();
+    for _ in 0..4 {
+        let loss = news::lost(&mut events).await;
+        assert!(matches!(loss.cause, LossCause::Silent { .. }), "{loss}");
+        times.push(began.elapsed().as_millis());
+    }
+    // All are asked when the first dies, in parallel: all die one `give_up_after` later.
+    assert!(times[0] <= 11_010 && times[1] >= 12_000 && times[3] <= 12_020, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn siblings_that_answer_the_probe_live_on() {
+    let (connector, mut switch) = pipes(4096);
+    let (pool, mut events, mut peers) = silent_pool(connector, &mut switch, 3).await;
+    let silent = peers.remove(0);
+    for peer in peers {
+        tokio::spawn(peer.echo());
+    }
+    let loss = news::lost(&mut events).await;
+    assert_eq!(loss.age, ms(11_000));
+    // They answer, so they go on.
+    let others = tokio::time::timeout(ms(15_000), async {
+        while let Some(event) = events.next().await {
+            assert!(!matches!(event, Event::Lost { .. }), "{event:?}");
+        }
+    });
+    assert!(others.await.is_err(), "the pool lives");
+    assert_eq!(pool.status().ready, 2);
+    drop(silent);
+}
+
+/// Pipes of which the first ends with an error of the kernel when it is told to.
+struct FirstTimesOut {
+    pipes: Pipes,
+    end: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Connect for FirstTimesOut {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        let end = self.end.lock().unwrap().take();
+        Box::pin(async move {
+            let connected = self.pipes.connect(endpoint).await?;
+            let Some(end) = end else { return Ok(connected) };
+            let transport = Box::new(Doomed { transport: connected.transport, end });
+            Ok(Connected { transport, ..connected })
+        })
+    }
+}
+
+struct Doomed {
+    transport: Box<dyn Transport>,
+    end: oneshot::Receiver<()>,
+}
+
+impl AsyncRead for Doomed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.end).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Pin::new(&mut self.transport).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Doomed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn siblings_are_probed_also_when_the_kernel_was_the_first_to_give_up() {
+    let (pipes, mut switch) = pipes(4096);
+    let (end, ended) = oneshot::channel();
+    let connector = FirstTimesOut { pipes, end: Mutex::new(Some(ended)) };
+    let (_pool, mut events, _peers) = silent_pool(connector, &mut switch, 4).await;
+    let began = tokio::time::Instant::now();
+    tokio::time::sleep(ms(1000)).await;
+    end.send(()).unwrap();
+    let loss = news::lost(&mut events).await;
+    let LossCause::Os(error) = &loss.cause else { panic!("{loss}") };
+    assert_eq!(error.name(), Some("ETIMEDOUT"));
+    for _ in 0..3 {
+        let loss = news::lost(&mut events).await;
+        assert!(matches!(loss.cause, LossCause::Silent { .. }), "{loss}");
+    }
+    // Not 11 s, as they would have lived.
+    assert!(began.elapsed() <= ms(2020), "{:?}", began.elapsed());
+}

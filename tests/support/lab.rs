@@ -1,0 +1,129 @@
+//! A network of our own that can be cut: three network namespaces, client, router and server, with the faults on the
+//! router, so that both ends see what a real network shows: silence.
+//!
+//! ```text
+//!   c  10.77.1.2 ── 10.77.1.1  m  10.77.2.1 ── 10.77.2.2 (and .3)  s
+//!      eth0         ethc          eths         eth0
+//! ```
+//!
+//! A socket stays in the namespace in which it was made, so both ends are processes. Needs root, `ip` and `iptables`;
+//! where they are missing a test says so and passes, unless `STEADFAST_DEMAND_LAB` is set.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::support::process::Process;
+
+pub(crate) const SERVER: &str = "10.77.2.2";
+pub(crate) const SERVER_TOO: &str = "10.77.2.3";
+
+/// Taken down when dropped, but not before the processes in it: declare those after it.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    prefix: String,
+}
+
+impl Lab {
+    /// `None`, with a word about it, where there cannot be one.
+    pub(crate) fn up() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let lab = Self { prefix: format!("sf{}x{number}", std::process::id()) };
+        let Err(why) = lab.build() else {
+            return Some(lab);
+        };
+        let demanded = std::env::var_os("STEADFAST_DEMAND_LAB").is_some();
+        assert!(!demanded, "no network of our own: {why}");
+        // Not with `eprintln`, which the test harness would swallow.
+        let _ = writeln!(std::io::stderr(), "SKIPPED, needs root, ip and iptables: {why}");
+        None
+    }
+
+    fn build(&self) -> Result<(), String> {
+        run("iptables", &["-V"])?;
+        let [c, m, s] = ["c", "m", "s"].map(|end| format!("{}{end}", self.prefix));
+        for name in [&c, &m, &s] {
+            run("ip", &["netns", "add", name])?;
+            run("ip", &["-n", name, "link", "set", "lo", "up"])?;
+        }
+        for line in [
+            format!("-n {c} link add eth0 type veth peer name ethc netns {m}"),
+            format!("-n {s} link add eth0 type veth peer name eths netns {m}"),
+            format!("-n {c} addr add 10.77.1.2/24 dev eth0"),
+            format!("-n {m} addr add 10.77.1.1/24 dev ethc"),
+            format!("-n {m} addr add 10.77.2.1/24 dev eths"),
+            format!("-n {s} addr add {SERVER}/24 dev eth0"),
+            format!("-n {s} addr add {SERVER_TOO}/24 dev eth0"),
+            format!("-n {c} link set eth0 up"),
+            format!("-n {m} link set ethc up"),
+            format!("-n {m} link set eths up"),
+            format!("-n {s} link set eth0 up"),
+            format!("-n {c} route add default via 10.77.1.1"),
+            format!("-n {s} route add default via 10.77.2.1"),
+        ] {
+            run("ip", &line.split(' ').collect::<Vec<_>>())?;
+        }
+        self.set("m", "net/ipv4/ip_forward", "1")
+    }
+
+    /// Starts a role at one end, `c` or `s`.
+    pub(crate) fn start(&self, end: &str, role: &str, settings: &[(&str, &str)]) -> Process {
+        let name = format!("{}{end}", self.prefix);
+        Process::start(&["ip", "netns", "exec", &name], role, settings)
+    }
+
+    /// What the processes that are started at this end from now on find in a file of `/etc`.
+    pub(crate) fn etc(&self, end: &str, file: &str, content: &str) {
+        let folder = self.folder(end);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(format!("{folder}/{file}"), content).unwrap();
+    }
+
+    /// Sets a kernel parameter, one below `/proc/sys`, at one end.
+    pub(crate) fn set(&self, end: &str, name: &str, value: &str) -> Result<(), String> {
+        self.exec(end, &["sh", "-c", &format!("echo {value} > /proc/sys/{name}")])
+    }
+
+    /// Whatever goes to this address, or comes from it, vanishes in the router.
+    pub(crate) fn cut(&self, address: &str) {
+        for side in ["--source", "--destination"] {
+            let rule = ["iptables", "-I", "FORWARD", side, address, "-j", "DROP"];
+            self.exec("m", &rule).unwrap();
+        }
+    }
+
+    pub(crate) fn heal(&self) {
+        self.exec("m", &["iptables", "-F", "FORWARD"]).unwrap();
+    }
+
+    fn exec(&self, end: &str, command: &[&str]) -> Result<(), String> {
+        let name = format!("{}{end}", self.prefix);
+        run("ip", &[&["netns", "exec", &name], command].concat())
+    }
+
+    fn folder(&self, end: &str) -> String {
+        format!("/etc/netns/{}{end}", self.prefix)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for end in ["c", "m", "s"] {
+            let _ = run("ip", &["netns", "del", &format!("{}{end}", self.prefix)]);
+            let _ = std::fs::remove_dir_all(self.folder(end));
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let shown = || format!("{program} {}", arguments.join(" "));
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{}: {error}", shown()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{}: {}", shown(), String::from_utf8_lossy(&output.stderr).trim()))
+}

@@ -1,0 +1,73 @@
+//! Waiting for what happens to a pool, never longer than a bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfast::{ConnectError, Event, Loss, Subscription};
+
+/// Long enough for anything that a test waits for, short enough for a test that fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fails the test if it is not done in time.
+pub(crate) async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(limit, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("not within {limit:?}: {what}"),
+    }
+}
+
+/// The first event that is the wanted one; those before it are passed over.
+pub(crate) async fn event<T>(
+    events: &mut Subscription<Event>,
+    what: &str,
+    wanted: impl Fn(Event) -> Option<T>,
+) -> T {
+    within(PATIENCE, what, async {
+        loop {
+            let event = events.next().await.expect("the pool lives");
+            if let Some(found) = wanted(event) {
+                return found;
+            }
+        }
+    })
+    .await
+}
+
+/// The number of the next connection that is ready.
+pub(crate) async fn ready(events: &mut Subscription<Event>) -> u64 {
+    event(events, "a connection is ready", |event| match event {
+        Event::Ready { connection, .. } => Some(connection),
+        _ => None,
+    })
+    .await
+}
+
+pub(crate) async fn lost(events: &mut Subscription<Event>) -> Arc<Loss> {
+    event(events, "a connection is lost", |event| match event {
+        Event::Lost { loss, .. } => Some(loss),
+        _ => None,
+    })
+    .await
+}
+
+/// The next attempt's failure, and the time until the next attempt.
+pub(crate) async fn dial_failed(events: &mut Subscription<Event>) -> (Arc<ConnectError>, Duration) {
+    event(events, "an attempt fails", |event| match event {
+        Event::DialFailed { error, next_in, .. } => Some((error, next_in)),
+        _ => None,
+    })
+    .await
+}
+
+pub(crate) fn median<T: Ord + Copy>(mut times: Vec<T>) -> T {
+    percentile(&mut times, 50)
+}
+
+pub(crate) fn percentile<T: Ord + Copy>(times: &mut [T], percent: usize) -> T {
+    times.sort();
+    times[(times.len() - 1) * percent / 100]
+}
+
+pub(crate) const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

@@ -1,0 +1,76 @@
+//! Connections without a network: each attempt makes a pipe whose far end goes to the test. With tokio's clock
+//! paused, minutes of a story take no time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use steadfast::{
+    Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase,
+};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// The client's end. At the other one is a [`Switch`].
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    size: usize,
+    dials: Arc<AtomicUsize>,
+    /// Before this time nobody listens.
+    open_from: Instant,
+    ends: mpsc::UnboundedSender<DuplexStream>,
+}
+
+/// Where the pipes come out.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    dials: Arc<AtomicUsize>,
+    ends: mpsc::UnboundedReceiver<DuplexStream>,
+}
+
+/// Pipes that hold `size` bytes each way.
+pub(crate) fn pipes(size: usize) -> (Pipes, Switch) {
+    let (sender, ends) = mpsc::unbounded_channel();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let open_from = Instant::now();
+    (Pipes { size, dials: dials.clone(), open_from, ends: sender }, Switch { dials, ends })
+}
+
+impl Pipes {
+    /// Refuses all attempts for so long.
+    pub(crate) fn closed_for(self, time: Duration) -> Self {
+        Self { open_from: Instant::now() + time, ..self }
+    }
+}
+
+impl Connect for Pipes {
+    fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async move {
+            self.dials.fetch_add(1, Ordering::Relaxed);
+            let (near, far) = tokio::io::duplex(self.size);
+            if Instant::now() < self.open_from || self.ends.send(far).is_err() {
+                return Err(refused());
+            }
+            Ok(Connected { transport: Box::new(near), address: None })
+        })
+    }
+}
+
+impl Switch {
+    /// The far end of the next connection.
+    pub(crate) async fn accept(&mut self) -> DuplexStream {
+        let next = tokio::time::timeout(Duration::from_secs(600), self.ends.recv()).await;
+        next.expect("the client connects").expect("the pool lives")
+    }
+
+    pub(crate) fn dials(&self) -> usize {
+        self.dials.load(Ordering::Relaxed)
+    }
+}
+
+/// What an attempt gives where nobody listens.
+pub(crate) fn refused() -> NotConnected {
+    let error = OsError::from(std::io::ErrorKind::ConnectionRefused);
+    NotConnected { phase: Phase::Connect, cause: ConnectCause::Os(error), address: None }
+}

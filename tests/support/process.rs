@@ -1,0 +1,117 @@
+//! Processes that a test can kill and freeze: this very test binary, started again in a [role](crate::support::roles).
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+/// What a process says to its test stands behind this; the test harness prints lines of its own.
+pub(crate) const MARK: &str = "@ ";
+/// How long a line is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process in a role. Killed and reaped when dropped; it also ends by itself when its standard input does.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    lines: mpsc::UnboundedReceiver<(Instant, String)>,
+}
+
+impl Process {
+    /// Starts `role` with settings in environment variables, by way of a command in front (`ip netns exec ...`), if any.
+    pub(crate) fn start(front: &[&str], role: &str, settings: &[(&str, &str)]) -> Self {
+        let this = std::env::current_exe().unwrap();
+        let mut command = match front {
+            [] => Command::new(this),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(this);
+                command
+            }
+        };
+        command.args(["--exact", "child_process", "--nocapture", "--test-threads=1"]);
+        command.env("STEADFAST_ROLE", role).envs(settings.iter().copied());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child process");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, lines) = mpsc::unbounded_channel();
+        // The time of a line is taken here, so that a busy test does not make its process look slow.
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if let Some(line) = line.strip_prefix(MARK) {
+                    let _ = sender.send((Instant::now(), line.to_owned()));
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The rest of the next line that begins so, and when it came. Other lines are passed over.
+    pub(crate) async fn says(&mut self, beginning: &str) -> (Instant, String) {
+        let mut passed = Vec::new();
+        let waiting = async {
+            loop {
+                let (at, line) = self.lines.recv().await?;
+                if let Some(rest) = line.strip_prefix(beginning) {
+                    return Some((at, rest.trim().to_owned()));
+                }
+                passed.push(line);
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(Some(found)) => found,
+            Ok(None) => panic!("the process ended before it said {beginning:?}, after {passed:?}"),
+            Err(_) => panic!("the process never said {beginning:?}, but {passed:?}"),
+        }
+    }
+
+    /// The lines that came and have not been taken.
+    pub(crate) fn said(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).map(|(_, line)| line).collect()
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().expect("a pipe"), "{line}").expect("it reads");
+    }
+
+    /// SIGKILL. The kernel closes its sockets.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is ours");
+    }
+
+    /// SIGSTOP: the process is frozen, its kernel goes on.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        // The shell's own, because kill(1) is not everywhere.
+        let command = format!("kill {signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be dead already; reaped it must be.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says something to the test, from within a process.
+pub(crate) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{MARK}{line}").and_then(|()| out.flush()).expect("the test listens");
+}
+
+/// A setting, from within a process.
+pub(crate) fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

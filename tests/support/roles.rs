@@ -1,0 +1,133 @@
+//! What a child process does: serve, or call.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use steadfast::{
+    Call, ConnectCause, Event, Heartbeat, LossCause, Pool, Reconnect, Server, Timeouts,
+};
+use tokio::sync::mpsc;
+
+use crate::support::news::ms;
+use crate::support::process::{say, setting};
+
+/// Plays a role until the process is killed or its standard input ends.
+pub(crate) fn play(role: &str) {
+    // The test harness leaves its cursor behind a text.
+    println!();
+    let (sender, commands) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+        std::process::exit(0);
+    });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match role {
+        "server" => runtime.block_on(serve()),
+        "client" => runtime.block_on(call(commands)),
+        role => panic!("there is no role {role}"),
+    }
+}
+
+fn heartbeat() -> Heartbeat {
+    let time = |name| setting(name).map(|value| ms(value.parse().expect("milliseconds")));
+    let every = time("EVERY").unwrap_or(Duration::from_secs(5));
+    Heartbeat::every(every).give_up_after(time("GIVE_UP").unwrap_or(every * 2))
+}
+
+/// An echo at `LISTEN`.
+async fn serve() {
+    let address = setting("LISTEN").expect("LISTEN");
+    let server = Server::builder().heartbeat(heartbeat()).bind(&address).await;
+    let server = server.expect("an address that is free");
+    say(&format!("listening on {}", server.local_addr().expect("an address")));
+    server.serve(|call: Call| async move { Ok(call.into_body()) }).await.expect("not shut down");
+}
+
+/// A pool that calls `TO` and tells what happens to its connections. With `BUSY`, it makes a thousand calls a second.
+/// With `FULL`, it begins without a free file descriptor and gets them when it reads `release`.
+async fn call(mut commands: mpsc::UnboundedReceiver<String>) {
+    let mut files = if setting("FULL").is_some() { take_all_files() } else { Vec::new() };
+    let pool = Pool::builder(setting("TO").expect("TO"))
+        .heartbeat(heartbeat())
+        .reconnect(Reconnect::exponential(ms(50), ms(200)))
+        .timeouts(Timeouts::default().resolve(ms(300)).connect(ms(300)).handshake(ms(300)))
+        .build()
+        .expect("good settings");
+    let mut events = pool.events();
+    let news = Arc::new(AtomicBool::new(false));
+    if setting("BUSY").is_some() {
+        tokio::spawn(call_all_the_time(pool.clone(), news.clone()));
+    }
+    loop {
+        tokio::select! {
+            Some(event) = events.next() => {
+                if let Event::Ready { .. } = event {
+                    news.store(true, Ordering::Relaxed);
+                }
+                tell(&event);
+            }
+            Some(command) = commands.recv() => match &*command {
+                "release" => files.clear(),
+                "call" => match pool.request("hello").timeout(ms(5000)).send().await {
+                    Ok(_) => say("answered"),
+                    Err(error) => say(&format!("not answered: {error}")),
+                },
+                command => panic!("there is no command {command}"),
+            },
+        }
+    }
+}
+
+/// Says `answered` for the first success after each new connection.
+async fn call_all_the_time(pool: Pool, news: Arc<AtomicBool>) {
+    let mut tick = tokio::time::interval(ms(1));
+    loop {
+        tick.tick().await;
+        let (pool, news) = (pool.clone(), news.clone());
+        tokio::spawn(async move {
+            let answer = pool.request("hello").timeout(ms(5000)).send().await;
+            if answer.is_ok() && news.swap(false, Ordering::Relaxed) {
+                say("answered");
+            }
+        });
+    }
+}
+
+/// Opens files until there is no descriptor left (`RLIMIT_NOFILE` is set by whoever starts this).
+fn take_all_files() -> Vec<File> {
+    let mut files = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        files.push(file);
+    }
+    files
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Ready { connection, .. } => say(&format!("ready {connection}")),
+        Event::Lost { loss, .. } => say(&format!("lost {}", name(&loss.cause))),
+        Event::DialFailed { error, .. } => {
+            let cause = match &error.cause {
+                ConnectCause::Os(error) => error.name().unwrap_or("another error").to_owned(),
+                ConnectCause::TimedOut { limit } => format!("no answer within {limit:?}"),
+                cause => cause.to_string(),
+            };
+            say(&format!("failed {:?} {cause}, after {} ms", error.phase, error.took.as_millis()));
+        }
+        _ => {}
+    }
+}
+
+fn name(cause: &LossCause) -> String {
+    match cause {
+        LossCause::ClosedByPeer => "closed".into(),
+        LossCause::Silent { .. } => "silent".into(),
+        LossCause::Stalled { .. } => "stalled".into(),
+        LossCause::Os(error) => error.name().unwrap_or("another error").into(),
+        cause => cause.to_string(),
+    }
+}
