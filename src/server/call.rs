@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
@@ -71,7 +72,7 @@ impl Call {
 
     /// Whether the caller has gone: it cancelled the call, its time was up, or its connection died.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled()
+        self.cancelled.is_cancelled() || self.remaining() == Some(Duration::ZERO)
     }
 
     /// Returns when the caller has gone.
@@ -91,7 +92,17 @@ impl Call {
     /// }
     /// ```
     pub async fn cancelled(&self) {
-        self.cancelled.cancelled().await;
+        // The client need not say that its time is up.
+        let time_is_up = async {
+            match self.deadline {
+                Some(deadline) => sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = time_is_up => {}
+        }
     }
 
     /// A way to send messages to this client, also after this call.

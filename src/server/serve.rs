@@ -185,16 +185,19 @@ impl<H: Handler> Desk<H> {
     async fn answer(&self, id: u64, call: Call) {
         // The semaphore is never closed. Who waits for a turn and has gone must not stay in the line: a client could
         // fill it with calls that it cancels.
-        let _turn = tokio::select! {
+        let turn = tokio::select! {
             biased;
-            () = call.cancelled() => return,
-            turn = self.shared.handlers.acquire() => turn,
+            turn = self.shared.handlers.acquire() => turn.ok(),
+            () = call.cancelled() => None,
         };
-        if call.deadline.is_some_and(|deadline| deadline <= now()) {
+        if call.cancelled.is_cancelled() {
+            return;
+        }
+        let Some(_turn) = turn.filter(|_| !call.is_cancelled()) else {
             let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
             self.settle(id, |serving, now| serving.refuse(now, id, refusal));
             return;
-        }
+        };
         let handler = async { self.shared.handler.call(call).await };
         let answer = AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| {
             warn!(id, "a handler panicked");
