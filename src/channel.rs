@@ -22,7 +22,7 @@ use crate::connect::NotConnected;
 use crate::connection::Tell;
 use crate::dialer::{Dialer, Ready, Running, Settings};
 use crate::error::connect::{ConnectCause, ConnectError, Phase};
-use crate::error::loss::Loss;
+use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::proto::reconnect::Plan;
 use crate::switchboard::{Switchboard, Wanted};
@@ -144,29 +144,35 @@ impl Channel {
         self.attempts = 0;
         self.dialer.replaces = number;
         let mut may_go = true;
-        let loss = loop {
+        let end = loop {
             tokio::select! {
                 biased;
-                loss = &mut running => break Ok(loss),
+                loss = &mut running => break Err(loss),
                 said = &mut goodbye, if may_go => match said {
-                    Ok(said) => break Err(said),
+                    Ok(said) => break Ok(said),
                     // The driver is at its end; it will say why.
                     Err(_) => may_go = false,
                 },
                 Some(_) = self.draining.next() => {}
             }
         };
-        match loss {
-            Ok(loss) => self.lost(loss),
-            Err(goodbye) => {
-                self.board.shut(self.dialer.slot, None);
+        match (end, goodbye.try_recv()) {
+            (Ok(said), _) => {
                 connection.with(|client| (client.drain(), Tell::Owner));
                 self.draining.push(running);
-                self.plan.lost(now(), goodbye.retry_after);
-                let slot = self.dialer.slot;
-                self.board.events.send(&Event::GoingAway { slot, connection: number, goodbye });
+                self.sent_away(number, said);
             }
+            // The server went away in one breath: there was nothing to be finished.
+            (Err(loss), Ok(said)) if loss.is_intended() => self.sent_away(number, said),
+            (Err(loss), _) => self.lost(loss),
         }
+    }
+
+    fn sent_away(&mut self, connection: u64, goodbye: GoAway) {
+        let slot = self.dialer.slot;
+        self.board.shut(slot, None);
+        self.plan.lost(now(), goodbye.retry_after);
+        self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }
 
     fn lost(&mut self, loss: Arc<Loss>) {
