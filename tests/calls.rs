@@ -1,6 +1,6 @@
 //! Calls that end in every way at once, big messages beside small ones, and pipes that hold next to nothing.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod support;
 

@@ -3,6 +3,8 @@
 //!
 //! That nothing is allocated of what a hostile length claims is shown in `footprint.rs`.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
 mod support;
 
 use std::io::Write as _;

@@ -2,7 +2,7 @@
 //!
 //! How it ends is in `closing.rs`.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod support;
 

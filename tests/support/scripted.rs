@@ -301,9 +301,9 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     let mut piece = vec![0; 16 * 1024];
     let mut free_at = Instant::now();
     while let Ok(count @ 1..) = from.read(&mut piece).await {
-        if rate > 0 {
-            // The time that these bytes take on the line. Behind a late wake-up it catches up.
-            let time = Duration::from_nanos(count as u64 * 1_000_000_000 / rate);
+        // The time that these bytes take on the line, if it has a rate. Behind a late wake-up it catches up.
+        if let Some(nanos) = (count as u64 * 1_000_000_000).checked_div(rate) {
+            let time = Duration::from_nanos(nanos);
             free_at = free_at.max(Instant::now() - Duration::from_millis(5)) + time;
             sleep_until(free_at).await;
         }
