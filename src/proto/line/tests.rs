@@ -164,7 +164,7 @@ fn a_probe_pings_at_once() {
     desk.line.timeout(desk.at(10 + EVERY)).unwrap();
     desk.sent(10 + EVERY);
     // The verdict comes at the bound, after a last look at what has arrived.
-    desk.line.timeout(desk.at(10 + GIVE_UP - 1)).unwrap();
-    desk.sent(10 + GIVE_UP - 1);
+    desk.line.timeout(desk.at(10 + GIVE_UP - 2)).unwrap();
+    desk.sent(10 + GIVE_UP - 2);
     assert!(desk.line.timeout(desk.at(10 + GIVE_UP)).is_err());
 }
