@@ -21,7 +21,7 @@ use crate::clock::now;
 use crate::connect::NotConnected;
 use crate::connection::Tell;
 use crate::dialer::{Dialer, Ready, Running, Settings};
-use crate::error::connect::{ConnectCause, ConnectError, Phase};
+use crate::error::connect::{Began, ConnectCause, ConnectError, Phase};
 use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::proto::reconnect::Plan;
@@ -59,7 +59,9 @@ impl Channel {
                 Err(error) => self.failed(error),
             }
         }
-        while self.draining.next().await.is_some() {}
+        while let Some(loss) = self.draining.next().await {
+            report(&self.board, self.dialer.slot, loss);
+        }
     }
 
     /// Waits until the plan says so, or waiting calls bring the attempt forward. False when the pool is being closed.
@@ -70,10 +72,10 @@ impl Channel {
             let mut demand = pin!(board.demand.notified());
             // From here on no ring is missed.
             demand.as_mut().enable();
-            let wanted = board.wanted();
+            let wanted = board.wanted(dialer.slot);
             let at = match (*warm, wanted) {
                 (true, _) => plan.dial_at(wanted == Wanted::Connection),
-                (false, Wanted::MoreConnections) => plan.dial_at(false),
+                (false, Wanted::MoreRoom) => plan.dial_at(false),
                 (false, _) => None,
             };
             if at.is_some_and(|at| at <= now()) {
@@ -89,13 +91,13 @@ impl Channel {
                 () = closing.cancelled() => return false,
                 () = alarm => {}
                 () = demand => {}
-                Some(_) = draining.next() => {}
+                Some(loss) = draining.next() => report(board, dialer.slot, loss),
             }
         }
     }
 
     fn failed(&mut self, error: ConnectError) {
-        if error.cause == ConnectCause::Closed {
+        if self.dialer.settings.closing.is_cancelled() {
             return;
         }
         let now = now();
@@ -104,7 +106,7 @@ impl Channel {
         debug!(slot = self.dialer.slot, attempt = self.attempts, %error, ?next_in, "attempt failed");
         let error = Arc::new(error);
         // First the ledger, then the news: who hears it may ask.
-        self.board.attempt_failed(&error);
+        self.board.attempt_failed(self.dialer.slot, &error);
         self.board.events.send(&Event::DialFailed { slot: self.dialer.slot, error, next_in });
     }
 
@@ -125,7 +127,7 @@ impl Channel {
                     address: None,
                 }),
                 result = &mut dialing => break result,
-                Some(_) = draining.next() => {}
+                Some(loss) = draining.next() => report(board, dialer.slot, loss),
             }
         };
         result.map_err(|NotConnected { phase, cause, address }| ConnectError {
@@ -142,7 +144,6 @@ impl Channel {
         let Ready { connection, number, mut running, mut goodbye } = ready;
         self.plan.succeeded(now());
         self.attempts = 0;
-        self.dialer.replaces = number;
         let mut may_go = true;
         let end = loop {
             tokio::select! {
@@ -153,7 +154,9 @@ impl Channel {
                     // The driver is at its end; it will say why.
                     Err(_) => may_go = false,
                 },
-                Some(_) = self.draining.next() => {}
+                Some(loss) = self.draining.next() => {
+                    report(&self.board, self.dialer.slot, loss);
+                }
             }
         };
         match (end, goodbye.try_recv()) {
@@ -164,23 +167,35 @@ impl Channel {
             }
             // The server went away in one breath: there was nothing to be finished.
             (Err(loss), Ok(said)) if loss.is_intended() => self.sent_away(number, said),
-            (Err(loss), _) => self.lost(loss),
+            (Err(loss), said) => self.lost(loss, said.ok()),
         }
     }
 
     fn sent_away(&mut self, connection: u64, goodbye: GoAway) {
         let slot = self.dialer.slot;
-        self.board.shut(slot, None);
+        // The old connection finishes what the server accepted, so nothing takes its place.
+        self.dialer.replaces = 0;
+        self.board.shut(slot, Began::SentAway(goodbye.clone()));
         self.plan.lost(now(), goodbye.retry_after);
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }
 
-    fn lost(&mut self, loss: Arc<Loss>) {
-        self.board.shut(self.dialer.slot, Some(loss.clone()));
-        self.plan.lost(now(), loss.retry_after());
-        if loss.is_silence() {
-            self.board.probe_all();
-        }
-        self.board.events.send(&Event::Lost { slot: self.dialer.slot, loss });
+    fn lost(&mut self, loss: Arc<Loss>, goodbye: Option<GoAway>) {
+        self.dialer.replaces = loss.connection;
+        self.board.shut(self.dialer.slot, Began::Lost(loss.clone()));
+        let retry_after = goodbye.and_then(|goodbye| goodbye.retry_after);
+        self.plan.lost(now(), retry_after.or(loss.retry_after()));
+        report(&self.board, self.dialer.slot, loss);
     }
+}
+
+/// A connection is gone, whether it was in use or draining.
+fn report(board: &Switchboard, slot: usize, loss: Arc<Loss>) {
+    if loss.is_intended() {
+        return;
+    }
+    if loss.is_silence() {
+        board.probe_all();
+    }
+    board.events.send(&Event::Lost { slot, loss });
 }

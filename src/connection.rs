@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 /// The handle to a connection's session. Cheap to clone.
-#[derive(Debug)]
 pub(crate) struct Connection<S>(Arc<Mutex<Core<S>>>);
 
 impl<S> Clone for Connection<S> {
@@ -16,7 +15,6 @@ impl<S> Clone for Connection<S> {
     }
 }
 
-#[derive(Debug)]
 struct Core<S> {
     session: S,
     /// The owner, when it sleeps.
@@ -61,5 +59,12 @@ impl<S> Connection<S> {
     /// A panic under the lock is a bug of ours that must not spread to every other caller.
     fn lock(&self) -> MutexGuard<'_, Core<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> std::fmt::Debug for Connection<S> {
+    /// Not the session: it holds other people's bodies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
     }
 }

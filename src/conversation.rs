@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::clock::now;
 use crate::connection::Connection;
-use crate::error::call::{CallCause, CallError, Outcome, Overload, Stage, Stopped};
+use crate::error::call::{CallCause, CallError, Outcome, Overload, Stopped};
 use crate::exchange::Exchange;
 use crate::proto::calls::Answer;
 use crate::proto::client::{Client, Kind, NotTaken, Start};
@@ -106,9 +106,11 @@ pub(crate) fn failure(
         Answer::Reply(_) | Answer::Written => return Ok(answer),
         Answer::Error(error) => (Outcome::Remote, CallCause::Remote(error)),
         Answer::Refused(refusal) => (Outcome::Refused, CallCause::Refused(refusal)),
-        Answer::SentAway(goodbye) => (Outcome::Refused, CallCause::SentAway(goodbye)),
-        Answer::Expired { sent } => {
-            let stage = if sent { Stage::Reply } else { Stage::Sending };
+        Answer::SentAway { goodbye, sent } => {
+            let outcome = if sent { Outcome::Refused } else { Outcome::NotSent };
+            (outcome, CallCause::SentAway(goodbye))
+        }
+        Answer::Expired { sent, stage } => {
             (unless(sent), CallCause::TimedOut { limit, stage, outage: None })
         }
         Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),

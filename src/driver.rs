@@ -1,7 +1,7 @@
 //! One live connection's owner: the task that reads and writes its socket, from the handshake to its one death.
 //!
 //! ```text
-//!  Open ── write failed ──► Deaf ear: reading goes on, a reply may still wait ──► over
+//!  Open ── write failed ──► WriteFailed: reading goes on, a reply may still wait ──► over
 //!    │ ── end of file, error, silence ─────────────────────────────────────────► over
 //!    └─── finished, or the peer broke the protocol ──► Parting: flush, FIN, read to the peer's FIN ──► over
 //! ```
@@ -9,7 +9,7 @@
 //! It moves bytes and time and decides nothing. Reading and writing are always polled together.
 
 use std::collections::VecDeque;
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,7 +18,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 
 use crate::clock::now;
@@ -27,6 +26,7 @@ use crate::connection::{Connection, Tell};
 use crate::error::loss::{Loss, LossCause};
 use crate::error::os::OsError;
 use crate::proto::session::{Effects, Session};
+use crate::timer::Timer;
 
 /// After a failed write, what the peer said before it closed is awaited for so long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -177,12 +177,17 @@ impl<S: Session> Driver<S> {
                     Err(cause @ LossCause::Violation(_)) => {
                         self.part(now, cause, LINGER_VIOLATION, event);
                     }
-                    Err(cause) => return Poll::Ready(self.over(now, cause, false, event)),
+                    Err(verdict) => {
+                        let end = Ending::Verdict(verdict);
+                        return Poll::Ready(self.ended(now, end, event));
+                    }
                 }
             }
             match read {
-                Read::Eof => return Poll::Ready(self.ended(now, None, event)),
-                Read::Failed(error) => return Poll::Ready(self.ended(now, Some(error), event)),
+                Read::Eof => return Poll::Ready(self.ended(now, Ending::Eof, event)),
+                Read::Failed(error) => {
+                    return Poll::Ready(self.ended(now, Ending::Failed(error), event));
+                }
                 Read::Nothing | Read::Bytes => {}
             }
             progress |= self.poll_write(cx, now);
@@ -191,7 +196,7 @@ impl<S: Session> Driver<S> {
                 Phase::WriteFailed { until, .. } | Phase::Parting { until, .. } => Some(*until),
             };
             if until.is_some_and(|until| now >= until) {
-                return Poll::Ready(self.ended(now, None, event));
+                return Poll::Ready(self.ended(now, Ending::WaitedLongEnough, event));
             }
             let deadline = deadline.into_iter().chain(until).min();
             if !progress && !deadline.is_some_and(|deadline| self.timer.poll(cx, deadline)) {
@@ -207,7 +212,10 @@ impl<S: Session> Driver<S> {
         if matches!(self.phase, Phase::Parting { .. }) {
             self.input.clear();
         }
-        self.input.reserve(self.read_size);
+        // Not for every read: as long as somebody keeps a piece of the buffer, reserving means another buffer.
+        if self.input.capacity() - self.input.len() < self.read_size / 4 {
+            self.input.reserve(self.read_size);
+        }
         let room = self.input.capacity() - self.input.len();
         match poll_read_buf(Pin::new(&mut *self.transport), cx, &mut self.input) {
             Poll::Pending => Read::Nothing,
@@ -215,6 +223,8 @@ impl<S: Session> Driver<S> {
             Poll::Ready(Ok(bytes)) => {
                 if bytes == room {
                     self.read_size = (self.read_size * 2).min(READ_MOST);
+                } else if bytes < self.read_size / 8 {
+                    self.read_size = (self.read_size / 2).max(READ_LEAST);
                 }
                 self.meter.heard = now;
                 self.meter.bytes_in += bytes as u64;
@@ -322,7 +332,10 @@ impl<S: Session> Driver<S> {
     fn write_failed(&mut self, now: Instant, error: OsError) {
         self.output.clear();
         match &mut self.phase {
-            Phase::Open => self.phase = Phase::WriteFailed { error, until: now + LAST_WORDS },
+            Phase::Open => {
+                self.phase = Phase::WriteFailed { error, until: now + LAST_WORDS };
+                self.connection.with(|session| (session.write_failed(), Tell::Nobody));
+            }
             Phase::WriteFailed { .. } => {}
             Phase::Parting { fin_sent, .. } => *fin_sent = true,
         }
@@ -348,26 +361,17 @@ impl<S: Session> Driver<S> {
         self.phase = Phase::Parting { loss, until: now + linger, fin_sent };
     }
 
-    /// Reading came to its end, or is not waited for any longer: merges what was seen into one cause.
+    /// The connection is at its end.
     fn ended(
         &mut self,
         now: Instant,
-        read: Option<OsError>,
+        ending: Ending,
         event: &mut impl FnMut(S::Event),
     ) -> Arc<Loss> {
-        // After FIN, writing fails with EPIPE: that error adds nothing to an end of file.
-        let is_echo = |error: &OsError| error.kind() == std::io::ErrorKind::BrokenPipe;
-        let (cause, fin_seen) = match (&self.phase, read) {
-            (Phase::Parting { loss, .. }, _) => return loss.clone(),
-            (Phase::Open, None) => (LossCause::ClosedByPeer, true),
-            (Phase::Open, Some(error)) => (LossCause::Os(error), false),
-            (Phase::WriteFailed { error, .. }, Some(read)) if is_echo(error) => {
-                (LossCause::Os(read), false)
-            }
-            (Phase::WriteFailed { error, .. }, None) if is_echo(error) => {
-                (LossCause::ClosedByPeer, true)
-            }
-            (Phase::WriteFailed { error, .. }, _) => (LossCause::Os(error.clone()), false),
+        let (cause, fin_seen) = match &self.phase {
+            Phase::Parting { loss, .. } => return loss.clone(),
+            Phase::Open => cause(None, ending),
+            Phase::WriteFailed { error, .. } => cause(Some(error), ending),
         };
         self.over(now, cause, fin_seen, event)
     }
@@ -421,6 +425,31 @@ impl<S: Session> std::fmt::Debug for Driver<S> {
     }
 }
 
+/// What ended a connection, as reading or the session saw it.
+#[derive(Debug)]
+enum Ending {
+    Eof,
+    Failed(OsError),
+    Verdict(LossCause),
+    /// Nothing more came after a failed write.
+    WaitedLongEnough,
+}
+
+/// Merges what writing and reading saw into one cause, and says whether a FIN came. The first real error wins; `EPIPE` is
+/// none, it only echoes that the peer had closed before (a reset would have been reported as such).
+fn cause(write: Option<&OsError>, ending: Ending) -> (LossCause, bool) {
+    let is_echo = |error: &OsError| error.kind() == std::io::ErrorKind::BrokenPipe;
+    match (write, ending) {
+        (Some(error), _) if !is_echo(error) => (LossCause::Os(error.clone()), false),
+        (_, Ending::Eof) => (LossCause::ClosedByPeer, true),
+        (_, Ending::Failed(error)) => (LossCause::Os(error), false),
+        (Some(error), _) => (LossCause::Os(error.clone()), false),
+        (None, Ending::Verdict(cause)) => (cause, false),
+        // There is nothing to wait for while writing works.
+        (None, Ending::WaitedLongEnough) => (LossCause::ClosedByPeer, false),
+    }
+}
+
 fn advance(output: &mut VecDeque<Bytes>, mut bytes: usize) {
     while let Some(first) = output.front_mut() {
         if bytes < first.len() {
@@ -432,26 +461,32 @@ fn advance(output: &mut VecDeque<Bytes>, mut bytes: usize) {
     }
 }
 
-/// One timer for everything. It is moved only to an earlier time: too early a wake-up does nothing.
-#[derive(Debug, Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed: Option<Instant>,
-}
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut};
 
-impl Timer {
-    /// True if the deadline, or an earlier one that was forgotten, has come.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
-        let sleep =
-            self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        if self.armed.is_none_or(|armed| deadline < armed) {
-            sleep.as_mut().reset(deadline.into());
-            self.armed = Some(deadline);
+    use super::*;
+
+    #[test]
+    fn the_first_real_error_wins_and_an_echo_is_none() {
+        let os = |kind: std::io::ErrorKind| LossCause::Os(kind.into());
+        let failed = |kind: std::io::ErrorKind| Ending::Failed(kind.into());
+        let silent = || LossCause::Silent { silent_for: LINGER, bound: LINGER };
+        for (write, ending, expected) in [
+            (None, Ending::Eof, (LossCause::ClosedByPeer, true)),
+            (None, failed(ConnectionReset), (os(ConnectionReset), false)),
+            (None, Ending::Verdict(silent()), (silent(), false)),
+            // The kernel reports a pending error once; the end of file behind it means nothing.
+            (Some(ConnectionReset), Ending::Eof, (os(ConnectionReset), false)),
+            (Some(ConnectionReset), Ending::Verdict(silent()), (os(ConnectionReset), false)),
+            (Some(ConnectionReset), failed(TimedOut), (os(ConnectionReset), false)),
+            (Some(BrokenPipe), Ending::Eof, (LossCause::ClosedByPeer, true)),
+            (Some(BrokenPipe), failed(ConnectionReset), (os(ConnectionReset), false)),
+            (Some(BrokenPipe), Ending::Verdict(silent()), (os(BrokenPipe), false)),
+            (Some(BrokenPipe), Ending::WaitedLongEnough, (os(BrokenPipe), false)),
+        ] {
+            let write = write.map(OsError::from);
+            assert_eq!(cause(write.as_ref(), ending), expected);
         }
-        let elapsed = sleep.as_mut().poll(cx).is_ready();
-        if elapsed {
-            self.armed = None;
-        }
-        elapsed
     }
 }

@@ -90,7 +90,7 @@ pub struct Status {
     pub state: State,
     /// Connections that take calls.
     pub ready: usize,
-    /// Calls that have a place on a live connection.
+    /// Calls that have a place on a connection, also on one that drains.
     pub in_flight: usize,
     /// Calls that wait for a place.
     pub waiting: usize,

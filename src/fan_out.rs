@@ -43,6 +43,7 @@ impl<T: Clone> FanOut<T> {
         let missed = Arc::new(AtomicU64::new(0));
         let reader = Reader { queue: sender, missed: missed.clone() };
         if let Some(readers) = &mut *self.lock() {
+            readers.retain(|reader| !reader.queue.is_closed());
             readers.push(reader);
         }
         Subscription { queue, missed }

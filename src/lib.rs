@@ -47,6 +47,7 @@ mod connect;
 mod connection;
 mod conversation;
 mod dialer;
+mod downtime;
 mod driver;
 mod endpoint;
 mod error;
@@ -61,6 +62,7 @@ mod pool;
 mod proto;
 mod server;
 mod switchboard;
+mod timer;
 
 pub use bytes::Bytes;
 
@@ -72,7 +74,7 @@ pub use crate::error::call::{
     CallCause, CallError, ErrorReply, Outcome, Overload, Refusal, Stage, Stopped,
 };
 pub use crate::error::config::{CloseError, ConfigError, EndpointError, ReadyError};
-pub use crate::error::connect::{ConnectCause, ConnectError, HookError, Outage, Phase};
+pub use crate::error::connect::{Began, ConnectCause, ConnectError, HookError, Outage, Phase};
 pub use crate::error::loss::{GoAway, Loss, LossCause};
 pub use crate::error::os::OsError;
 pub use crate::error::violation::Violation;

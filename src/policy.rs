@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::error::config::ConfigError;
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// How a silent peer is found out.
 ///
 /// Only inbound bytes are life. After `every` without one, a ping goes out; after `give_up_after` more, the
@@ -17,13 +19,14 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Pings after so much inbound silence; gives up after twice that unless
+    /// Pings after so much inbound silence; gives up after twice that, at most 1 h, unless
     /// [`give_up_after`](Self::give_up_after) says otherwise. 10 ms to 1 h, default 5 s.
     ///
     /// Too little: idle connections cost traffic and battery, and a busy peer is asked needlessly.
     /// Too much: firewalls forget the flow (some after 60 s), and a dead peer is noticed late.
     pub fn every(every: Duration) -> Self {
-        Self { every, give_up_after: every * 2 }
+        let give_up_after = every.saturating_mul(2).min(HOUR);
+        Self { every, give_up_after }
     }
 
     /// Takes the peer for dead so long after an unanswered ping. 10 ms to 1 h, default 10 s.
@@ -41,7 +44,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let range = ms(10)..=Duration::from_secs(3600);
+        let range = ms(10)..=HOUR;
         time("heartbeat every", self.every, &range)?;
         time("heartbeat give_up_after", self.give_up_after, &range)
     }
@@ -151,9 +154,8 @@ impl Retry {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         number("retry attempts", u64::from(self.attempts), 1..=100)?;
-        // Shares are checked in thousandths, so that the error can name them as numbers.
-        number("retry budget in thousandths", thousandths(self.budget), 0..=1000)?;
-        number("retry floor in thousandths", thousandths(self.floor), 0..=1_000_000)?;
+        share("retry budget", self.budget, 1.0)?;
+        share("retry floor", self.floor, 1000.0)?;
         let minute = Duration::from_secs(60);
         time("retry backoff initial", self.initial, &(ms(1)..=minute))?;
         time("retry backoff cap", self.cap, &(self.initial..=minute))
@@ -192,7 +194,9 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A share in thousandths; what is no number from 0 up is out of every range.
-fn thousandths(share: f64) -> u64 {
-    if share.is_nan() || share < 0.0 { u64::MAX } else { (share * 1000.0) as u64 }
+fn share(name: &'static str, value: f64, max: f64) -> Result<(), ConfigError> {
+    if (0.0..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Share { name, value, max })
 }

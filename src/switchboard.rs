@@ -5,16 +5,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
+use crate::downtime::Downtime;
 use crate::error::call::{CallCause, Overload};
-use crate::error::connect::{ConnectError, Outage};
-use crate::error::loss::Loss;
+use crate::error::connect::{Began, ConnectError, Outage};
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
 use crate::limits::Limits;
@@ -25,17 +24,18 @@ use crate::proto::ledger::{Ledger, Place, Ticket};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 
-#[derive(Debug)]
 pub(crate) struct Switchboard {
     core: Mutex<Core>,
     endpoint: Arc<str>,
     state: watch::Sender<State>,
-    /// Rung when the first call begins to wait, so that the next attempt to connect is brought forward.
+    /// Rung when a call begins to wait, so that the next attempt to connect is brought forward.
     pub(crate) demand: Notify,
     pub(crate) events: FanOut<Event>,
     pub(crate) pushes: FanOut<Bytes>,
     /// Items that each stream holds for its reader.
     pub(crate) subscription: usize,
+    /// The longest body that this side sends.
+    pub(crate) longest: usize,
 }
 
 #[derive(Debug)]
@@ -44,28 +44,21 @@ struct Core {
     /// The connection of each slot, while it takes calls.
     lines: Vec<Option<Connection<Client>>>,
     life: Life,
+    /// While nothing is ready.
+    downtime: Option<Downtime>,
+    /// The slot that makes a connection because those that are ready have no room: one at a time.
+    growing: Option<usize>,
     sequence: Sequence,
     budget: Budget,
     connections: u64,
     instance: Option<InstanceId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
-    /// Connections come and go. The outage is kept while nothing is ready.
-    Running {
-        outage: Option<Down>,
-    },
+    Running,
     Closing,
     Closed,
-}
-
-#[derive(Debug, Clone)]
-struct Down {
-    since: Instant,
-    attempts: u32,
-    last: Option<Arc<ConnectError>>,
-    loss: Option<Arc<Loss>>,
 }
 
 /// What a call asks of the switchboard.
@@ -105,11 +98,12 @@ impl Switchboard {
         pushes: FanOut<Bytes>,
     ) -> Self {
         let now = now();
-        let outage = Down { since: now, attempts: 0, last: None, loss: None };
         let core = Core {
             ledger: Ledger::new(slots, limits.waiting, limits.queued_bytes),
             lines: (0..slots).map(|_| None).collect(),
-            life: Life::Running { outage: Some(outage) },
+            life: Life::Running,
+            downtime: Some(Downtime::new(now, Began::NeverConnected)),
+            growing: None,
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
             connections: 0,
@@ -123,6 +117,7 @@ impl Switchboard {
             events,
             pushes,
             subscription: limits.subscription,
+            longest: limits.message,
         }
     }
 
@@ -139,16 +134,13 @@ impl Switchboard {
         core.connections
     }
 
-    /// An attempt failed. If waiting cannot mend the cause, those who wait are told.
-    pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>) {
+    /// A slot's attempt failed. If waiting cannot mend the cause, those who wait are told.
+    pub(crate) fn attempt_failed(&self, slot: usize, error: &Arc<ConnectError>) {
         let mut wake = Vec::new();
         let mut core = self.lock();
+        core.grown(slot);
         // An error can hold a user's, whose drop is the user's code: not under the lock.
-        let mut before = None;
-        if let Life::Running { outage: Some(outage) } = &mut core.life {
-            outage.attempts += 1;
-            before = outage.last.replace(error.clone());
-        }
+        let before = core.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
         if error.is_permanent() {
             core.ledger.wake_all(&mut wake);
         }
@@ -167,57 +159,53 @@ impl Switchboard {
     ) -> Option<InstanceId> {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        let (closing, outage) = match &mut core.life {
-            Life::Running { outage } => (false, outage.take()),
-            Life::Closing | Life::Closed => (true, None),
-        };
+        core.grown(slot);
         let before = core.instance.replace(instance).filter(|before| *before != instance);
-        let old = if closing {
-            core.lines[slot].take()
-        } else {
+        let running = core.life == Life::Running;
+        let (old, downtime) = if running {
             core.ledger.open(slot, capacity, &mut wake);
-            core.lines[slot].replace(connection.clone())
-        };
-        drop(core);
-        drop((old, outage));
-        if closing {
-            connection.with(|client| (client.drain(), Tell::Owner));
+            (core.lines[slot].replace(connection.clone()), core.downtime.take())
         } else {
-            self.state.send_replace(State::Ready);
+            (None, None)
+        };
+        let more = core.ledger.waiting() > 0;
+        drop(core);
+        drop((old, downtime));
+        if !running {
+            connection.with(|client| (client.drain(), Tell::Owner));
         }
+        self.publish();
         wake_each(wake);
+        if more {
+            self.demand.notify_waiters();
+        }
         before
     }
 
-    /// A slot's connection takes no more calls; `loss` is there if it died.
-    pub(crate) fn shut(&self, slot: usize, loss: Option<Arc<Loss>>) {
+    /// A slot's connection takes no more calls, and why.
+    pub(crate) fn shut(&self, slot: usize, why: Began) {
+        let mut wake = Vec::new();
         let mut core = self.lock();
         let line = core.lines[slot].take();
         core.ledger.shut(slot);
-        let ready = core.ledger.is_ready();
-        let down = match &mut core.life {
-            Life::Running { outage } if !ready => {
-                let outage = outage.get_or_insert_with(|| Down {
-                    since: now(),
-                    attempts: 0,
-                    last: None,
-                    loss: None,
-                });
-                outage.loss = loss.or(outage.loss.take());
-                true
-            }
-            _ => false,
-        };
+        core.went_down(why, &mut wake);
         drop(core);
         drop(line);
-        if down {
-            self.state.send_if_modified(|state| {
-                *state == State::Ready && {
-                    *state = State::Down;
-                    true
-                }
-            });
+        self.publish();
+        wake_each(wake);
+    }
+
+    /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
+    pub(crate) fn distrust(&self, place: Place) {
+        let mut wake = Vec::new();
+        let mut core = self.lock();
+        if core.ledger.is_current(place) {
+            core.ledger.shut(place.slot);
+            core.went_down(Began::Unknown, &mut wake);
         }
+        drop(core);
+        self.publish();
+        wake_each(wake);
     }
 
     /// One connection died of silence: the others are asked at once, all in parallel, whether they live.
@@ -229,13 +217,14 @@ impl Switchboard {
         }
     }
 
-    /// Whether calls wait: `Some(true)` if they do although something is ready.
-    pub(crate) fn wanted(&self) -> Wanted {
-        let core = self.lock();
+    /// What those who wait need of the slot that asks.
+    pub(crate) fn wanted(&self, slot: usize) -> Wanted {
+        let mut core = self.lock();
         match (core.ledger.waiting() > 0, core.ledger.is_ready()) {
-            (false, _) => Wanted::Not,
+            (false, _) => Wanted::Nothing,
             (true, false) => Wanted::Connection,
-            (true, true) => Wanted::MoreConnections,
+            (true, true) if *core.growing.get_or_insert(slot) == slot => Wanted::MoreRoom,
+            (true, true) => Wanted::Nothing,
         }
     }
 
@@ -256,13 +245,14 @@ impl Switchboard {
         let mut core = self.lock();
         if let Some(waiting) = *ticket {
             let Some(place) = core.ledger.claim(waiting, cx.waker()) else {
-                return core.why_wait(&self.endpoint);
+                return core.why_wait(&self.endpoint, wish);
             };
             *ticket = None;
             if let Some(taken) = core.taken(place) {
                 return Poll::Ready(Ok(taken));
             }
-            // The connection died between the hand-over and now: join again.
+            // The connection died between the hand-over and now: join again. Its places serve nobody else.
+            core.ledger.release(place, &mut Vec::new());
         }
         match core.try_place(&self.endpoint, wish) {
             Ok(Some(taken)) => return Poll::Ready(Ok(taken)),
@@ -307,11 +297,6 @@ impl Switchboard {
         wake_each(wake);
     }
 
-    /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
-    pub(crate) fn distrust(&self, place: Place) {
-        self.lock().ledger.shut_place(place);
-    }
-
     /// Whether a connection other than that of slot `at` could take a call now.
     pub(crate) fn has_room_beside(&self, at: Option<usize>) -> bool {
         self.lock().ledger.has_room_beside(at)
@@ -333,7 +318,7 @@ impl Switchboard {
     pub(crate) fn status(&self) -> Status {
         let core = self.lock();
         Status {
-            state: *self.state.borrow(),
+            state: core.state(),
             ready: core.ledger.ready(),
             in_flight: core.ledger.in_flight(),
             waiting: core.ledger.waiting(),
@@ -348,20 +333,13 @@ impl Switchboard {
     pub(crate) fn close(&self) {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        let running = match core.life {
-            Life::Running { .. } => Some(std::mem::replace(&mut core.life, Life::Closing)),
-            Life::Closing | Life::Closed => None,
-        };
+        if core.life == Life::Running {
+            core.life = Life::Closing;
+        }
         core.ledger.wake_all(&mut wake);
         let lines: Vec<_> = core.lines.iter().flatten().cloned().collect();
         drop(core);
-        drop(running);
-        self.state.send_if_modified(|state| {
-            *state != State::Closed && {
-                *state = State::Closing;
-                true
-            }
-        });
+        self.publish();
         for line in lines {
             line.with(|client| (client.drain(), Tell::Owner));
         }
@@ -372,12 +350,13 @@ impl Switchboard {
     pub(crate) fn closed(&self) {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        let life = std::mem::replace(&mut core.life, Life::Closed);
+        core.life = Life::Closed;
+        core.ledger.shut_all();
         core.ledger.wake_all(&mut wake);
         let lines: Vec<_> = core.lines.iter_mut().map(Option::take).collect();
         drop(core);
-        drop((life, lines));
-        self.state.send_replace(State::Closed);
+        drop(lines);
+        self.publish();
         self.events.close();
         self.pushes.close();
         wake_each(wake);
@@ -389,19 +368,34 @@ impl Switchboard {
         core.ledger.waiting() + core.ledger.in_flight()
     }
 
+    /// Makes the state known. It is read while the watch is held, so that no older one can overwrite a newer.
+    fn publish(&self) {
+        self.state.send_if_modified(|state| {
+            let now = self.lock().state();
+            std::mem::replace(state, now) != now
+        });
+    }
+
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Switchboard {
+    /// Not what is under the lock: bodies and users' errors are nobody's business there.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switchboard").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
 /// What those who wait need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    Not,
+    Nothing,
     /// Nothing is ready.
     Connection,
-    /// What is ready has no room.
-    MoreConnections,
+    /// What is ready has no room, and it is this slot's turn to make some.
+    MoreRoom,
 }
 
 /// A place and the connection that it is on.
@@ -413,28 +407,60 @@ pub(crate) struct Taken {
 
 impl Core {
     fn try_place(&mut self, endpoint: &Arc<str>, wish: Wish) -> Result<Option<Taken>, NoPlace> {
-        if !matches!(self.life, Life::Running { .. }) {
+        if self.life != Life::Running {
             return Err(NoPlace::Closed);
         }
         if let Some(place) = self.ledger.place(wish.avoid) {
             return Ok(self.taken(place));
         }
-        match self.outage(endpoint) {
-            Some(outage) if wish.fail_fast || outage.is_permanent() => {
-                Err(NoPlace::Unavailable(outage))
+        match &self.downtime {
+            Some(downtime) if wish.fail_fast || downtime.is_permanent() => {
+                Err(NoPlace::Unavailable(downtime.report(now(), endpoint)))
             }
             _ => Ok(None),
         }
     }
 
     /// Whether one who waits should go on.
-    fn why_wait(&self, endpoint: &Arc<str>) -> Poll<Result<Taken, NoPlace>> {
-        match (&self.life, self.outage(endpoint)) {
-            (Life::Closing | Life::Closed, _) => Poll::Ready(Err(NoPlace::Closed)),
-            (_, Some(outage)) if outage.is_permanent() => {
-                Poll::Ready(Err(NoPlace::Unavailable(outage)))
+    fn why_wait(&self, endpoint: &Arc<str>, wish: Wish) -> Poll<Result<Taken, NoPlace>> {
+        match &self.downtime {
+            _ if self.life != Life::Running => Poll::Ready(Err(NoPlace::Closed)),
+            Some(downtime) if wish.fail_fast || downtime.is_permanent() => {
+                Poll::Ready(Err(NoPlace::Unavailable(downtime.report(now(), endpoint))))
             }
             _ => Poll::Pending,
+        }
+    }
+
+    /// If nothing is ready any more, an outage begins, or it becomes known why it did.
+    fn went_down(&mut self, why: Began, wake: &mut Vec<Waker>) {
+        if self.ledger.is_ready() {
+            return;
+        }
+        match &mut self.downtime {
+            Some(downtime) => downtime.because(why),
+            None => {
+                self.downtime = Some(Downtime::new(now(), why));
+                // Who is not to wait through an outage must hear of it.
+                self.ledger.wake_all(wake);
+            }
+        }
+    }
+
+    /// The slot has made room, or could not.
+    fn grown(&mut self, slot: usize) {
+        if self.growing == Some(slot) {
+            self.growing = None;
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.life {
+            Life::Running if self.ledger.is_ready() => State::Ready,
+            Life::Running if self.instance.is_none() => State::Connecting,
+            Life::Running => State::Down,
+            Life::Closing => State::Closing,
+            Life::Closed => State::Closed,
         }
     }
 
@@ -448,12 +474,7 @@ impl Core {
     }
 
     fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
-        let Life::Running { outage: Some(down) } = &self.life else {
-            return None;
-        };
-        let Down { since, attempts, last, loss } = down.clone();
-        let lasted = now().saturating_duration_since(since);
-        Some(Arc::new(Outage { endpoint: endpoint.clone(), lasted, attempts, last, loss }))
+        self.downtime.as_ref().map(|downtime| downtime.report(now(), endpoint))
     }
 }
 

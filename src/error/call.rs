@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::connect::Outage;
-use crate::error::loss::{GoAway, Loss, Rounded};
+use crate::error::loss::{GoAway, Loss, OneLine, Rounded};
 
 /// Whether a failed call ran. The question that a caller must answer before it tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub enum Outcome {
     NotSent,
     /// The server said no before running it.
     Refused,
-    /// It left, no answer came: it may have run, once.
+    /// It left, no answer came: it may have run. Once, unless it was marked idempotent and sent again.
     Indeterminate,
     /// It ran, and the server's own answer is an error.
     Remote,
@@ -323,7 +323,7 @@ impl ErrorReply {
 
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered with error {}: {}", self.code, self.text)
+        write!(f, "the server answered with error {}: {}", self.code, OneLine(&self.text))
     }
 }
 

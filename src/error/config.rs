@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A pool or server cannot be built as configured.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The endpoint is not `host:port`.
@@ -25,6 +25,16 @@ pub enum ConfigError {
         min: u64,
         /// The greatest value allowed.
         max: u64,
+    },
+    /// A share or rate outside its range.
+    #[error("{name} is {value}, must be at least 0 and at most {max}")]
+    Share {
+        /// The setting.
+        name: &'static str,
+        /// As it was given.
+        value: f64,
+        /// The greatest value allowed.
+        max: f64,
     },
     /// A time outside its range.
     #[error("{name} is {value:?}, must be at least {min:?} and at most {max:?}")]

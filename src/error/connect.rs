@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::loss::{At, Loss, Rounded};
+use crate::error::loss::{At, GoAway, Loss, OneLine, Rounded};
 use crate::error::os::OsError;
 use crate::error::violation::Violation;
 
@@ -26,10 +26,10 @@ pub enum Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Resolve => "resolving the name",
-            Self::Connect => "connecting",
-            Self::Handshake => "the handshake",
-            Self::Hook => "the on-connect hook",
+            Self::Resolve => "resolving the name of",
+            Self::Connect => "connecting to",
+            Self::Handshake => "the handshake with",
+            Self::Hook => "the on-connect hook for",
         })
     }
 }
@@ -70,7 +70,7 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of ", self.phase)?;
+        write!(f, "{} ", self.phase)?;
         At { endpoint: &self.endpoint, address: self.address }.fmt(f)?;
         write!(f, " failed after {}: {}", Rounded(self.took), self.cause)
     }
@@ -151,7 +151,7 @@ struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "it gave no reason" } else { self.0 })
+        OneLine(if self.0.is_empty() { "it gave no reason" } else { self.0 }).fmt(f)
     }
 }
 
@@ -190,10 +190,24 @@ pub struct Outage {
     pub lasted: Duration,
     /// Attempts to connect that failed in that time.
     pub attempts: u32,
-    /// The last of them; `None` while the first is still under way.
+    /// The last of them.
     pub last: Option<Arc<ConnectError>>,
-    /// The loss that it began with; `None` if there never was a connection.
-    pub loss: Option<Arc<Loss>>,
+    /// How it began.
+    pub began: Began,
+}
+
+/// How an outage began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Began {
+    /// There never was a connection.
+    NeverConnected,
+    /// The last connection takes no calls any more; why is not known yet.
+    Unknown,
+    /// The last connection died.
+    Lost(Arc<Loss>),
+    /// The server said that it goes away.
+    SentAway(GoAway),
 }
 
 impl Outage {
@@ -208,20 +222,21 @@ impl fmt::Display for Outage {
         let Self { endpoint, lasted, attempts, .. } = self;
         write!(f, "no connection to {endpoint} for {}, {attempts} ", Rounded(*lasted))?;
         f.write_str(if *attempts == 1 { "attempt failed" } else { "attempts failed" })?;
-        match (&self.last, &self.loss) {
+        match (&self.last, &self.began) {
             (Some(last), _) => write!(f, ", the last: {last}"),
-            (None, Some(loss)) => write!(f, ": {loss}"),
-            (None, None) => f.write_str(", the first is under way"),
+            (None, Began::Lost(loss)) => write!(f, ": {loss}"),
+            (None, Began::SentAway(goodbye)) => write!(f, ": the server went away: {goodbye}"),
+            (None, Began::NeverConnected | Began::Unknown) => Ok(()),
         }
     }
 }
 
 impl std::error::Error for Outage {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match (&self.last, &self.loss) {
+        match (&self.last, &self.began) {
             (Some(last), _) => std::error::Error::source(&**last),
-            (None, Some(loss)) => std::error::Error::source(&**loss),
-            (None, None) => None,
+            (None, Began::Lost(loss)) => std::error::Error::source(&**loss),
+            (None, _) => None,
         }
     }
 }

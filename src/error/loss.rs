@@ -29,7 +29,7 @@ pub struct Loss {
     pub age: Duration,
     /// How long nothing had arrived when it was lost.
     pub silent_for: Duration,
-    /// Whether the peer's FIN was read before any error.
+    /// Whether the peer's FIN came, and no reset.
     pub fin_seen: bool,
     /// Bytes that arrived, from the end of the handshake.
     pub bytes_in: u64,
@@ -148,7 +148,7 @@ impl fmt::Display for GoAway {
             2 => f.write_str("it says that this side broke the protocol")?,
             code => write!(f, "code {code}")?,
         }
-        if self.text.is_empty() { Ok(()) } else { write!(f, " ({})", self.text) }
+        if self.text.is_empty() { Ok(()) } else { write!(f, " ({})", OneLine(&self.text)) }
     }
 }
 
@@ -158,11 +158,11 @@ pub(crate) struct Rounded(pub(crate) Duration);
 
 impl fmt::Display for Rounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs_f64();
-        match seconds {
-            s if s >= 60.0 => write!(f, "{:.0} min {:.0} s", (s / 60.0).floor(), s % 60.0),
-            s if s >= 1.0 => write!(f, "{s:.1} s"),
-            s => write!(f, "{:.0} ms", s * 1000.0),
+        let millis = (self.0.as_secs_f64() * 1000.0).round() as u64;
+        match millis {
+            60_000.. => write!(f, "{} min {} s", millis / 60_000, millis % 60_000 / 1000),
+            1000.. => write!(f, "{}.{} s", millis / 1000, millis % 1000 / 100),
+            _ => write!(f, "{millis} ms"),
         }
     }
 }
@@ -180,5 +180,43 @@ impl fmt::Display for At<'_> {
             Some(address) if address != self.endpoint => write!(f, " [{address}]"),
             _ => Ok(()),
         }
+    }
+}
+
+/// A peer's text on one line: what would break it, or a terminal, is escaped.
+#[derive(Clone, Copy)]
+pub(crate) struct OneLine<'a>(pub(crate) &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => write!(f, "{c}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_rounded_to_what_a_person_needs() {
+        for (millis, text) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1000, "1.0 s"),
+            (59_999, "59.9 s"),
+            (119_700, "1 min 59 s"),
+            (3_600_000, "60 min 0 s"),
+        ] {
+            assert_eq!(Rounded(Duration::from_millis(millis)).to_string(), text);
+        }
+        assert_eq!(Rounded(Duration::from_micros(999_600)).to_string(), "1.0 s");
+    }
+
+    #[test]
+    fn a_peers_text_stays_on_one_line() {
+        assert_eq!(OneLine("a\nb\u{1b}c ä").to_string(), "a\\nb\\u{1b}c ä");
     }
 }

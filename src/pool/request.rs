@@ -120,6 +120,7 @@ impl<'a> Request<'a> {
             });
             match next {
                 Next::Stop(stopped) => break (stopped, failed),
+                Next::Again { after } if after.is_zero() => {}
                 Next::Again { after } => sleep(after).await,
             }
         };
@@ -144,7 +145,7 @@ impl<'a> Request<'a> {
         answered: bool,
     ) -> Failure {
         match (outcome, cause) {
-            (Outcome::NotSent, CallCause::Lost(_)) => Failure::NotSent,
+            (Outcome::NotSent, CallCause::Lost(_) | CallCause::SentAway(_)) => Failure::NotSent,
             // The next connection, whichever it is, is another one.
             (Outcome::Refused, CallCause::SentAway(goodbye)) => {
                 Failure::Refused { retry_after: goodbye.retry_after, elsewhere: true }
@@ -192,6 +193,10 @@ impl Call<'_> {
         fail_fast: bool,
         answered: bool,
     ) -> Result<Answer, (Outcome, CallCause)> {
+        if body.len() > self.board.longest {
+            let (length, limit) = (body.len(), self.board.longest);
+            return Err((Outcome::NotSent, CallCause::TooLong { length, limit }));
+        }
         loop {
             let wish = Wish { bytes: body.len(), fail_fast, avoid: self.avoid };
             let Taken { place, connection } = self.find_place(wish).await?;

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::error::call::{ErrorReply, Refusal};
+use crate::error::call::{ErrorReply, Refusal, Stage};
 use crate::error::loss::{GoAway, Loss};
 use crate::proto::outgoing::Mark;
 
@@ -65,10 +65,14 @@ pub(crate) enum Answer {
     Written,
     Error(ErrorReply),
     Refused(Refusal),
-    /// The server went away and said that it will not run this call.
-    SentAway(GoAway),
+    /// The server went away and will not run this call.
+    SentAway {
+        goodbye: GoAway,
+        sent: bool,
+    },
     Expired {
         sent: bool,
+        stage: Stage,
     },
     Lost {
         sent: bool,
@@ -114,8 +118,8 @@ impl Calls {
         Some(mark)
     }
 
-    pub(crate) fn contains(&self, id: u64) -> bool {
-        self.table.contains_key(&id)
+    pub(crate) fn is_notification(&self, id: u64) -> bool {
+        self.table.get(&id).is_some_and(|call| call.ordinal == Ordinal::NOTIFICATION)
     }
 
     /// Where the bytes of a call are, if it is still waiting.
@@ -137,11 +141,12 @@ impl Calls {
         }
     }
 
-    /// The waiting requests behind the first so many.
+    /// The waiting requests behind the first so many, and the notifications.
     pub(crate) fn beyond(&self, accepted: u64) -> Vec<(u64, Mark)> {
+        let beyond = |ordinal| ordinal > Ordinal(accepted) || ordinal == Ordinal::NOTIFICATION;
         self.table
             .iter()
-            .filter(|(_, call)| call.ordinal > Ordinal(accepted))
+            .filter(|(_, call)| beyond(call.ordinal))
             .filter_map(|(id, call)| call.waits().map(|mark| (*id, mark)))
             .collect()
     }

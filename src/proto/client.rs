@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::error::call::{ErrorReply, Refusal};
+use crate::error::call::{ErrorReply, Refusal, Stage};
 use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
@@ -20,6 +20,9 @@ use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
 use crate::proto::outgoing::{Mark, Withdrawn};
 use crate::proto::session::{Effects, Session};
+
+/// Bytes of control frames that wait; above it nothing more is read.
+const CONTROL: usize = 64 * 1024;
 
 /// The bounds of one connection, the server's and this side's already merged.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +40,8 @@ pub(crate) struct Client {
     line: Line,
     state: State,
     calls: Calls,
-    /// Notifications that wait to be written, in the order in which they were queued.
-    notifications: VecDeque<u64>,
+    /// Notifications that wait to be written.
+    notifications: Vec<u64>,
     /// How many requests have begun to go out.
     requests: u64,
     highest_id: u64,
@@ -102,7 +105,7 @@ impl Client {
             line: Line::new(now, heartbeat, peer_every),
             state: State::Open,
             calls: Calls::default(),
-            notifications: VecDeque::new(),
+            notifications: Vec::new(),
             requests: 0,
             highest_id: 0,
             highest_push: PUSH_BIT,
@@ -149,10 +152,7 @@ impl Client {
             return false;
         };
         self.stop(id, mark);
-        // Those behind one that still waits are forgotten with it.
-        while self.notifications.front().is_some_and(|id| !self.calls.contains(*id)) {
-            self.notifications.pop_front();
-        }
+        self.forget_notifications();
         true
     }
 
@@ -173,10 +173,16 @@ impl Client {
         self.calls.is_empty() && self.notifications.is_empty() && self.line.is_empty()
     }
 
+    /// Those that are settled are not waited for any more.
+    fn forget_notifications(&mut self) {
+        let calls = &self.calls;
+        self.notifications.retain(|id| calls.waits(*id).is_some());
+    }
+
     fn head(&mut self, now: Instant, start: &Start<'_>) -> (Head, Ordinal) {
         match start.kind {
             Kind::Notification => {
-                self.notifications.push_back(start.id);
+                self.notifications.push(start.id);
                 (Head::Notify { id: start.id }, Ordinal::NOTIFICATION)
             }
             Kind::Request { repeatable, resent } => {
@@ -308,9 +314,14 @@ impl Client {
         }
         self.state = State::Draining;
         for (id, mark) in self.calls.beyond(goodbye.accepted) {
-            self.line.outgoing.withdraw(id, mark);
-            effects.wake.extend(self.calls.settle(id, Answer::SentAway(goodbye.clone())));
+            let sent = self.line.outgoing.withdraw(id, mark) == Withdrawn::TooLate;
+            // A notification that has left may have come before the server went away.
+            if !(sent && self.calls.is_notification(id)) {
+                let answer = Answer::SentAway { goodbye: goodbye.clone(), sent };
+                effects.wake.extend(self.calls.settle(id, answer));
+            }
         }
+        self.forget_notifications();
         effects.events.push(Event::GoAway(goodbye));
         Ok(())
     }
@@ -318,8 +329,13 @@ impl Client {
     fn expire(&mut self, now: Instant, effects: &mut Effects<Event>) {
         for (id, mark) in self.calls.expired(now) {
             let sent = self.stop(id, mark);
-            effects.wake.extend(self.calls.settle(id, Answer::Expired { sent }));
+            let stage = match self.calls.is_notification(id) {
+                false if sent => Stage::Reply,
+                _ => Stage::Sending,
+            };
+            effects.wake.extend(self.calls.settle(id, Answer::Expired { sent, stage }));
         }
+        self.forget_notifications();
     }
 }
 
@@ -342,6 +358,8 @@ impl Session for Client {
         let result = frames();
         if let Err(LossCause::Violation(violation)) = &result {
             self.line.complain(violation);
+            // In the same turn: what was taken now would go out behind the goodbye.
+            self.drain();
         }
         result
     }
@@ -356,17 +374,23 @@ impl Session for Client {
 
     fn written(&mut self, now: Instant, bytes: usize, effects: &mut Effects<Event>) {
         self.line.written(now, bytes);
-        while let Some(id) = self.notifications.front().copied() {
-            if self.calls.waits(id).is_some_and(|mark| !self.line.outgoing.is_sent(id, mark)) {
-                return;
+        let (calls, outgoing) = (&mut self.calls, &self.line.outgoing);
+        // Small ones overtake long ones, so their order says nothing.
+        self.notifications.retain(|id| {
+            let waits = calls.waits(*id).is_some_and(|mark| !outgoing.is_sent(*id, mark));
+            if !waits {
+                effects.wake.extend(calls.settle(*id, Answer::Written));
             }
-            self.notifications.pop_front();
-            effects.wake.extend(self.calls.settle(id, Answer::Written));
-        }
+            waits
+        });
     }
 
     fn timeout(&mut self, now: Instant, effects: &mut Effects<Event>) -> Result<(), LossCause> {
         self.expire(now, effects);
+        if !self.wants_input() {
+            // Who does not listen cannot judge.
+            self.line.heard(now);
+        }
         self.line.timeout(now)
     }
 
@@ -380,7 +404,12 @@ impl Session for Client {
     }
 
     fn wants_input(&self) -> bool {
-        true
+        // A server that asks without end and hears no answer.
+        self.line.outgoing.control_bytes() < CONTROL
+    }
+
+    fn write_failed(&mut self) {
+        self.drain();
     }
 
     fn wants_gather(&self) -> bool {

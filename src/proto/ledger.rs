@@ -19,6 +19,8 @@ use crate::error::call::Overload;
 #[derive(Debug)]
 pub(crate) struct Ledger {
     slots: Vec<Slot>,
+    /// Places on earlier connections of the slots, not given back yet.
+    elsewhere: usize,
     /// Where the search for the least loaded slot begins, so that equals take turns.
     turn: usize,
     /// In the order of their tickets.
@@ -60,6 +62,7 @@ impl Ledger {
     pub(crate) fn new(slots: usize, max_waiting: usize, max_waiting_bytes: usize) -> Self {
         Self {
             slots: vec![Slot::default(); slots],
+            elsewhere: 0,
             turn: 0,
             waiting: BTreeMap::new(),
             granted: BTreeMap::new(),
@@ -115,12 +118,15 @@ impl Ledger {
         if slot.epoch == place.epoch {
             slot.in_flight -= 1;
             self.hand_over(wake);
+        } else {
+            self.elsewhere -= 1;
         }
     }
 
     /// A slot's new connection takes so many calls at a time.
     pub(crate) fn open(&mut self, slot: usize, capacity: usize, wake: &mut Vec<Waker>) {
         let slot = &mut self.slots[slot];
+        self.elsewhere += slot.in_flight;
         *slot = Slot { in_flight: 0, capacity, epoch: slot.epoch + 1 };
         self.hand_over(wake);
     }
@@ -136,11 +142,9 @@ impl Ledger {
         slot.epoch == place.epoch && slot.capacity > 0
     }
 
-    /// The connection that a place is on takes no more calls.
-    pub(crate) fn shut_place(&mut self, place: Place) {
-        if self.slots[place.slot].epoch == place.epoch {
-            self.shut(place.slot);
-        }
+    /// No slot takes calls any more.
+    pub(crate) fn shut_all(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.capacity = 0);
     }
 
     /// Everybody who waits, so that they can look why.
@@ -169,9 +173,9 @@ impl Ledger {
         self.waiting.len()
     }
 
-    /// Calls that have a place on a live connection.
+    /// Calls that have a place, also on a connection that drains.
     pub(crate) fn in_flight(&self) -> usize {
-        self.slots.iter().map(|slot| slot.in_flight).sum()
+        self.elsewhere + self.slots.iter().map(|slot| slot.in_flight).sum::<usize>()
     }
 
     fn take(&mut self, avoid: Option<usize>) -> Option<Place> {

@@ -33,6 +33,8 @@ pub(crate) struct Outgoing {
     open: Page,
     /// The number of the oldest page that is still here.
     first_page: u64,
+    /// Pages that were thrown away: nothing of them went out or will.
+    discarded: Range<u64>,
     /// Long messages. The first [`MAX_UNFINISHED`] take turns.
     long: VecDeque<Long>,
     /// Long messages whose last byte `write` has not accepted.
@@ -143,6 +145,7 @@ impl Outgoing {
     /// Takes back a message, as far as that is still possible.
     pub(crate) fn withdraw(&mut self, id: u64, mark: Mark) -> Withdrawn {
         match mark {
+            Mark::Small { page, .. } if self.discarded.contains(&page) => Withdrawn::Unseen,
             Mark::Small { page, start, end } => {
                 let Some(index) = page.checked_sub(self.first_page) else {
                     return Withdrawn::TooLate;
@@ -152,6 +155,7 @@ impl Outgoing {
                     None => &mut self.open,
                 };
                 page.dead.push(start..end);
+                self.queued_bytes -= end - start;
                 Withdrawn::Unseen
             }
             Mark::Long => {
@@ -177,7 +181,7 @@ impl Outgoing {
             Mark::Long => return !self.long_unsent.contains(&id),
             Mark::Small { page, end, .. } => (page, end),
         };
-        if page >= self.first_page {
+        if page >= self.first_page || self.discarded.contains(&page) {
             return false;
         }
         self.in_hand
@@ -234,6 +238,9 @@ impl Outgoing {
     /// Throws away all that waits here. None of it counts as sent, now or later.
     pub(crate) fn discard(&mut self) {
         self.control.clear();
+        let next = self.first_page + self.closed.len() as u64 + 1;
+        self.discarded = self.first_page..next;
+        self.first_page = next;
         self.closed.clear();
         self.open = Page::default();
         self.spent.extend(self.long.drain(..).map(|long| long.body));
@@ -245,11 +252,6 @@ impl Outgoing {
         self.discard();
         self.in_hand.clear();
         self.in_hand_bytes = 0;
-    }
-
-    /// Keeps a body until it can be dropped where that is safe.
-    pub(crate) fn spend(&mut self, body: Bytes) {
-        self.spent.push(body);
     }
 
     /// Moves out what is not needed any more.
@@ -276,6 +278,11 @@ impl Outgoing {
         !self.control.is_empty() || self.has_pages() || !self.long.is_empty()
     }
 
+    /// Bytes of control frames that wait here.
+    pub(crate) fn control_bytes(&self) -> usize {
+        self.control.len()
+    }
+
     /// Bytes that wait here and have not been handed over.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes + self.control.len()
@@ -290,7 +297,8 @@ impl Outgoing {
         page.dead.sort_by_key(|range| range.start);
         let number = self.first_page;
         self.first_page += 1;
-        self.queued_bytes -= page.bytes.len();
+        let gone: usize = page.dead.iter().map(ExactSizeIterator::len).sum();
+        self.queued_bytes -= page.bytes.len() - gone;
         self.begun.extend(page.live_requests());
         let (bytes, dead) = page.compact();
         if !bytes.is_empty() {

@@ -115,18 +115,28 @@ impl Serving {
         }
     }
 
-    /// Answers a request. An answer that nobody waits for is dropped.
-    pub(crate) fn reply(&mut self, now: Instant, id: u64, answer: Result<Bytes, ErrorReply>) {
+    /// Answers a request. An answer that nobody waits for is dropped. Returns the body, to be dropped where the user's
+    /// code may run.
+    pub(crate) fn reply(
+        &mut self,
+        now: Instant,
+        id: u64,
+        answer: Result<Bytes, ErrorReply>,
+    ) -> Option<Bytes> {
         let wanted = self.settle(now, id);
         match answer {
             Ok(body) => {
                 if wanted {
                     self.replied(id, &body);
                 }
-                self.line.outgoing.spend(body);
+                Some(body)
             }
-            Err(error) if wanted => self.error(id, error),
-            Err(_) => {}
+            Err(error) => {
+                if wanted {
+                    self.error(id, error);
+                }
+                None
+            }
         }
     }
 
@@ -409,6 +419,8 @@ impl Session for Serving {
             && self.notifications < self.bounds.in_flight
             && self.line.outgoing.queued_bytes() < limit
     }
+
+    fn write_failed(&mut self) {}
 
     fn wants_gather(&self) -> bool {
         !self.requests.is_empty() && self.line.outgoing.queued_bytes() > 0

@@ -49,6 +49,9 @@ pub(crate) trait Session: Send + 'static {
     /// Whether more input can be held.
     fn wants_input(&self) -> bool;
 
+    /// Nothing can be written any more, though something may still come: nothing new is taken.
+    fn write_failed(&mut self);
+
     /// Whether something waits to be sent and more will soon, so that one write can carry it all.
     fn wants_gather(&self) -> bool;
 

@@ -216,13 +216,11 @@ impl<H: Handler> Desk<H> {
         self.connection.with(|serving| (serving.noticed(length), Tell::Owner));
     }
 
-    fn settle(&self, id: u64, settle: impl FnOnce(&mut Serving, Instant)) {
+    fn settle<R>(&self, id: u64, settle: impl FnOnce(&mut Serving, Instant) -> R) {
         self.running().remove(&id);
         let now = now();
-        self.connection.with(|serving| {
-            settle(serving, now);
-            ((), Tell::Owner)
-        });
+        // What comes back is dropped here, outside the lock.
+        let _: R = self.connection.with(|serving| (settle(serving, now), Tell::Owner));
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {

@@ -24,7 +24,7 @@ pub struct ServerBuilder {
 }
 
 /// A server cannot listen.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
     /// A setting is out of its range.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use steadfast::{
-    BoxError, CallCause, ConfigError, Connect, ConnectCause, ConnectError, Connecting,
+    Began, BoxError, CallCause, ConfigError, Connect, ConnectCause, ConnectError, Connecting,
     Conversation, Endpoint, EndpointError, Outcome, Phase, Pool, ReadyError, Reconnect, Timeouts,
     Violation,
 };
@@ -31,7 +31,7 @@ async fn first_failure(pool: &Pool) -> Arc<ConnectError> {
         panic!("it cannot be ready");
     };
     assert_eq!((outage.attempts, outage.last.as_ref()), (1, Some(&error)));
-    assert!(outage.loss.is_none());
+    assert!(matches!(outage.began, Began::NeverConnected));
     error
 }
 

@@ -221,9 +221,9 @@ fn a_deadline_settles_a_call_and_what_the_server_has_seen_it_is_told_to_stop() {
     assert_eq!(desk.client.next_deadline(), Some(desk.at(100)));
     for (now, first, second) in [
         (99, None, None),
-        (100, Some(Answer::Expired { sent: true }), None),
+        (100, Some(Answer::Expired { sent: true, stage: Stage::Reply }), None),
         (199, None, None),
-        (200, None, Some(Answer::Expired { sent: false })),
+        (200, None, Some(Answer::Expired { sent: false, stage: Stage::Sending })),
     ] {
         desk.client.timeout(desk.at(now), &mut desk.effects).unwrap();
         assert_eq!((desk.answer(1), desk.answer(2)), (first, second), "at {now}");
@@ -327,13 +327,12 @@ fn a_goodbye_keeps_what_the_server_accepted_and_sends_the_rest_away() {
     desk.notify(5, "note");
     desk.hear(&[Frame::GoAway(accepted(2))]).unwrap();
     assert_eq!((desk.answer(1), desk.answer(2)), (None, None));
-    for id in [3, 4] {
-        assert_eq!(desk.answer(id), Some(Answer::SentAway(accepted(2))));
+    for (id, sent) in [(3, true), (4, false), (5, false)] {
+        assert_eq!(desk.answer(id), Some(Answer::SentAway { goodbye: accepted(2), sent }));
     }
     let kind = Kind::Request { repeatable: false, resent: false };
     assert_eq!(desk.start(6, kind, &Bytes::new(), MINUTE), Err(NotTaken::Gone(None)));
-    assert_eq!(ids(&desk.sent()), [("NOTIFY", 5)]);
-    assert_eq!(desk.answer(5), Some(Answer::Written));
+    assert_eq!(desk.sent(), []);
     desk.hear(&[reply(2, "two")]).unwrap();
     assert!(!desk.client.is_finished());
     desk.hear(&[reply(1, "one")]).unwrap();
@@ -349,7 +348,7 @@ fn what_a_server_accepted_is_counted_in_the_order_in_which_it_saw_the_requests()
     assert_eq!(ids(&desk.sent()), [("REQUEST", 2), ("REQUEST", 3)]);
     desk.hear(&[Frame::GoAway(accepted(1))]).unwrap();
     assert_eq!(desk.answer(2), None);
-    assert_eq!(desk.answer(3), Some(Answer::SentAway(accepted(1))));
+    assert_eq!(desk.answer(3), Some(Answer::SentAway { goodbye: accepted(1), sent: true }));
 
     // Small ones overtake long ones.
     let mut desk = self::desk();
@@ -362,7 +361,7 @@ fn what_a_server_accepted_is_counted_in_the_order_in_which_it_saw_the_requests()
     assert_eq!(order, [7, 1, 2, 3, 4, 5, 6]);
     desk.hear(&[Frame::GoAway(accepted(1))]).unwrap();
     assert_eq!(desk.answer(7), None);
-    assert_eq!(desk.answer(1), Some(Answer::SentAway(accepted(1))));
+    assert_eq!(desk.answer(1), Some(Answer::SentAway { goodbye: accepted(1), sent: true }));
 
     // One that was taken back after it had begun counts.
     let mut desk = self::desk();
@@ -372,7 +371,7 @@ fn what_a_server_accepted_is_counted_in_the_order_in_which_it_saw_the_requests()
     desk.request(2, "small");
     desk.write(usize::MAX);
     desk.hear(&[Frame::GoAway(accepted(1))]).unwrap();
-    assert_eq!(desk.answer(2), Some(Answer::SentAway(accepted(1))));
+    assert_eq!(desk.answer(2), Some(Answer::SentAway { goodbye: accepted(1), sent: false }));
 }
 
 fn id(frame: &Frame) -> u64 {

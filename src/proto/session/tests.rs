@@ -246,12 +246,12 @@ impl World {
         let (id, body) = self.running.swap_remove(which % self.running.len());
         let serving = &mut self.server.session;
         match how {
-            0..20 => serving.reply(self.now, id, Err(ErrorReply::new(id as u32, "no"))),
+            0..20 => drop(serving.reply(self.now, id, Err(ErrorReply::new(id as u32, "no")))),
             20..40 => {
                 let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
                 serving.refuse(self.now, id, refusal);
             }
-            _ => serving.reply(self.now, id, Ok(body)),
+            _ => drop(serving.reply(self.now, id, Ok(body))),
         }
     }
 
@@ -341,8 +341,8 @@ impl World {
                     assert_eq!((owner(reply), reply.len()), (*id, record.length));
                 }
                 Some(Answer::Error(error)) => assert_eq!(u64::from(error.code()), *id),
-                Some(Answer::SentAway(_)) => assert!(!ran, "{id} was sent away, and ran"),
-                Some(Answer::Expired { sent: false } | Answer::Lost { sent: false, .. }) => {
+                Some(Answer::SentAway { .. }) => assert!(!ran, "{id} was sent away, and ran"),
+                Some(Answer::Expired { sent: false, .. } | Answer::Lost { sent: false, .. }) => {
                     assert!(!ran, "{id} was not sent, and ran");
                 }
                 Some(Answer::Written) => assert!(record.is_notification),
