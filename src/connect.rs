@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::endpoint::Endpoint;
@@ -58,7 +58,8 @@ pub type Connecting<'a> =
 
 /// Makes transports. The pool calls it for every attempt and never twice at a time for the same slot.
 ///
-/// An implementation bounds its own time; a panic in it counts as a failed attempt.
+/// It has as long as [`Timeouts::resolve`] and [`Timeouts::connect`] allow together; a panic in it counts as a failed
+/// attempt.
 pub trait Connect: Send + Sync + 'static {
     /// Connects to the endpoint. Dropping the future gives the attempt up.
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a>;
@@ -78,7 +79,7 @@ impl Connect for Tcp {
             let addresses = self.resolve(endpoint).await?;
             let limit = self.timeouts.connect;
             let mut tried = None;
-            let race = race(&addresses, &mut tried);
+            let race = race(&addresses, &self.options, &mut tried);
             let (stream, address) = match timeout_at(Instant::now() + limit, race).await {
                 Ok(Ok(connected)) => connected,
                 Ok(Err((cause, address))) => {
@@ -140,6 +141,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// The first address that connects. The next one is tried when the one before fails, or after the stagger.
 async fn race(
     addresses: &[SocketAddr],
+    options: &SocketOptions,
     tried: &mut Option<SocketAddr>,
 ) -> Result<(TcpStream, SocketAddr), (ConnectCause, Option<SocketAddr>)> {
     let mut attempts = FuturesUnordered::new();
@@ -149,7 +151,7 @@ async fn race(
     loop {
         if let Some(address) = next.take() {
             *tried = Some(address);
-            attempts.push(async move { (TcpStream::connect(address).await, address) });
+            attempts.push(async move { (open(address, options).await, address) });
         }
         let stagger = Instant::now() + STAGGER;
         tokio::select! {
@@ -199,6 +201,11 @@ pub(crate) fn set_options(
             socket.set_tcp_user_timeout(Some(heartbeat.bound()))?;
         }
     }
+    Ok(())
+}
+
+/// Sets the sizes of the buffers, which must be known before a socket connects or listens (`tcp(7)`).
+pub(crate) fn set_buffers(socket: &TcpSocket, options: &SocketOptions) -> std::io::Result<()> {
     if let Some(bytes) = options.send_buffer {
         socket.set_send_buffer_size(bytes)?;
     }
@@ -206,6 +213,12 @@ pub(crate) fn set_options(
         socket.set_recv_buffer_size(bytes)?;
     }
     Ok(())
+}
+
+async fn open(address: SocketAddr, options: &SocketOptions) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    set_buffers(&socket, options)?;
+    socket.connect(address).await
 }
 
 /// Probes after `every` of silence, several within `give_up_after`, so that a lost one does not kill the connection.
@@ -232,7 +245,7 @@ mod tests {
     }
     #[tokio::test]
     async fn a_socket_that_is_connected_to_itself_is_known() {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let to_itself = socket.connect(address).await.unwrap();

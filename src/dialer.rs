@@ -129,12 +129,16 @@ impl Dialer {
 
     async fn connect_and_greet(&self) -> Result<Greeted, NotConnected> {
         let settings = &*self.settings;
+        let failed = |cause| Err(NotConnected { phase: Phase::Connect, cause, address: None });
         let connecting = async { settings.connector.connect(&settings.endpoint).await };
-        let mut connected =
-            AssertUnwindSafe(connecting).catch_unwind().await.unwrap_or_else(|_| {
-                let cause = ConnectCause::ConnectorPanicked;
-                Err(NotConnected { phase: Phase::Connect, cause, address: None })
-            })?;
+        // Ours keeps its time itself, a user's need not: it would hold the right to dial for ever.
+        let limit = settings.timeouts.resolve + settings.timeouts.connect;
+        let connecting = timeout(limit, AssertUnwindSafe(connecting).catch_unwind());
+        let mut connected = match connecting.await {
+            Ok(Ok(result)) => result?,
+            Ok(Err(_panic)) => return failed(ConnectCause::ConnectorPanicked),
+            Err(_elapsed) => return failed(ConnectCause::TimedOut { limit }),
+        };
         let number = self.board.number_connection();
         let hello = Hello {
             min_version: VERSION,

@@ -144,8 +144,8 @@ pub struct SocketOptions {
     pub(crate) keepalive: bool,
     pub(crate) user_timeout: bool,
     pub(crate) unsent: u32,
-    pub(crate) send_buffer: Option<usize>,
-    pub(crate) receive_buffer: Option<usize>,
+    pub(crate) send_buffer: Option<u32>,
+    pub(crate) receive_buffer: Option<u32>,
 }
 
 impl SocketOptions {
@@ -163,7 +163,8 @@ impl SocketOptions {
         Self { user_timeout: false, ..self }
     }
 
-    /// `TCP_NOTSENT_LOWAT` in bytes (Linux): the kernel takes no more while so much waits in it unsent. Default 128 KiB.
+    /// `TCP_NOTSENT_LOWAT` in bytes (Linux): the kernel takes no more while so much waits in it unsent. 1 to 2^30,
+    /// default 128 KiB.
     ///
     /// Too little: more system calls per byte. Too much: on a slow line a ping or a small call waits behind all that the
     /// kernel has taken, which can be seconds; a written heartbeat is not a sent one.
@@ -172,16 +173,24 @@ impl SocketOptions {
         Self { unsent: bytes, ..self }
     }
 
-    /// `SO_SNDBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
+    /// `SO_SNDBUF` in bytes, 1 to 2^30. The kernel tunes it by default; a fixed size switches that off.
+    ///
+    /// Too little: a fast but distant peer is not kept busy. Too much: memory that the kernel holds for each connection.
     #[must_use]
-    pub fn send_buffer(self, bytes: usize) -> Self {
+    pub fn send_buffer(self, bytes: u32) -> Self {
         Self { send_buffer: Some(bytes), ..self }
     }
 
-    /// `SO_RCVBUF` in bytes. The kernel tunes it by default; a fixed size switches that off.
+    /// `SO_RCVBUF` in bytes, as [`send_buffer`](Self::send_buffer).
     #[must_use]
-    pub fn receive_buffer(self, bytes: usize) -> Self {
+    pub fn receive_buffer(self, bytes: u32) -> Self {
         Self { receive_buffer: Some(bytes), ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        number("socket unsent", self.unsent.into(), 1..=1 << 30)?;
+        number("socket send_buffer", self.send_buffer.unwrap_or(1).into(), 1..=1 << 30)?;
+        number("socket receive_buffer", self.receive_buffer.unwrap_or(1).into(), 1..=1 << 30)
     }
 }
 

@@ -245,7 +245,7 @@ async fn a_timed_out_call_says_what_it_was_waiting_for() {
 
 /// A server for what these tests need: a body that starts with `pull` is answered with so many bytes as follow.
 async fn depot(heartbeat: Heartbeat) -> SocketAddr {
-    let buffers = SOCKET_BUFFER as usize;
+    let buffers = SOCKET_BUFFER;
     let socket = SocketOptions::default().send_buffer(buffers).receive_buffer(buffers);
     let builder = Server::builder().socket(socket).heartbeat(heartbeat);
     let server = builder.bind("127.0.0.1:0").await.unwrap();

@@ -38,7 +38,7 @@ impl fmt::Display for Outcome {
             Self::NotSent => "the request was not sent, so it did not run",
             Self::Refused => "the server refused the request, so it did not run",
             Self::Indeterminate => "the request had left, so it may have run",
-            Self::Remote => "the request ran and failed",
+            Self::Remote => "the request ran",
         })
     }
 }
@@ -108,7 +108,12 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { outcome, cause, stopped, .. } = &*self.0;
+        let Failure { outcome, cause, stopped, endpoint, .. } = &*self.0;
+        match cause {
+            // These name it themselves.
+            CallCause::Lost(_) | CallCause::Unavailable(_) => {}
+            _ => write!(f, "{endpoint}: ")?,
+        }
         write!(f, "{cause}; {outcome}")?;
         match stopped {
             Stopped::BudgetSpent => f.write_str("; not tried again, the retry budget is spent"),
@@ -323,7 +328,12 @@ impl ErrorReply {
 
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered with error {}: {}", self.code, OneLine(&self.text))
+        match self.code {
+            Self::HANDLER_PANICKED | Self::REPLY_TOO_LONG => {
+                write!(f, "the server answered for its handler: {}", OneLine(&self.text))
+            }
+            code => write!(f, "the server answered with error {code}: {}", OneLine(&self.text)),
+        }
     }
 }
 

@@ -226,7 +226,8 @@ impl fmt::Display for Outage {
             (Some(last), _) => write!(f, ", the last: {last}"),
             (None, Began::Lost(loss)) => write!(f, ": {loss}"),
             (None, Began::SentAway(goodbye)) => write!(f, ": the server went away: {goodbye}"),
-            (None, Began::NeverConnected | Began::Unknown) => Ok(()),
+            (None, Began::NeverConnected) => f.write_str(", the first is under way"),
+            (None, Began::Unknown) => Ok(()),
         }
     }
 }

@@ -183,6 +183,7 @@ impl Builder {
         self.retry.check()?;
         self.limits.check()?;
         self.timeouts.check()?;
+        self.socket.check()?;
         let day = Duration::from_secs(24 * 3600);
         time("call_timeout", self.call_timeout, &(Duration::from_millis(1)..=day))?;
         if tokio::runtime::Handle::try_current().is_err() {

@@ -145,6 +145,7 @@ impl<'a> Request<'a> {
         answered: bool,
     ) -> Failure {
         match (outcome, cause) {
+            (_, CallCause::TimedOut { .. }) => Failure::Expired,
             (Outcome::NotSent, CallCause::Lost(_) | CallCause::SentAway(_)) => Failure::NotSent,
             // The next connection, whichever it is, is another one.
             (Outcome::Refused, CallCause::SentAway(goodbye)) => {

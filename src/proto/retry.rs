@@ -71,6 +71,8 @@ pub(crate) enum Failure {
     },
     /// It may have run.
     Indeterminate { idempotent: bool },
+    /// Its time is up.
+    Expired,
     /// Another attempt cannot change it.
     Final,
 }
@@ -108,6 +110,7 @@ impl Attempts {
     ) -> Next {
         let (counted, least) = match failure {
             Failure::Final => return Next::Stop(Stopped::Final),
+            Failure::Expired => return Next::Stop(Stopped::Deadline),
             Failure::Indeterminate { idempotent: false } => {
                 return Next::Stop(Stopped::NotIdempotent);
             }

@@ -147,6 +147,11 @@ impl Serving {
         }
     }
 
+    /// Calls that were taken and whose answers have not left.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.requests.len() + usize::from(!self.line.outgoing.is_empty())
+    }
+
     /// A notification of so many bytes has been dealt with.
     pub(crate) fn noticed(&mut self, length: usize) {
         self.held = self.held.saturating_sub(length);
@@ -155,8 +160,11 @@ impl Serving {
 
     /// Queues a message that answers nothing.
     pub(crate) fn push(&mut self, body: &Bytes) -> Result<(), NotPushed> {
-        if !matches!(self.state, State::Open { .. }) {
-            return Err(NotPushed::Gone);
+        // A call that is being finished may push as it could before.
+        match self.state {
+            State::Open { .. } => {}
+            State::Draining if !self.requests.is_empty() => {}
+            State::Draining | State::Dead => return Err(NotPushed::Gone),
         }
         if body.len() > self.bounds.send {
             return Err(NotPushed::TooLong { limit: self.bounds.send });

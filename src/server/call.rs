@@ -44,6 +44,7 @@ where
 pub struct Call {
     pub(crate) body: Bytes,
     pub(crate) peer: SocketAddr,
+    pub(crate) connection: u64,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancelled: CancellationToken,
     pub(crate) pusher: Pusher,
@@ -55,7 +56,8 @@ impl Call {
         &self.body
     }
 
-    /// What the caller sent, to be kept.
+    /// What the caller sent, when nothing else of the call is needed any more. It shares its memory with its neighbours:
+    /// copy it if you keep it for long.
     pub fn into_body(self) -> Bytes {
         self.body
     }
@@ -63,6 +65,12 @@ impl Call {
     /// The client's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Which of this server's connections it came over, counted from 1 and never reused, unlike addresses: what a log-in
+    /// on a connection should be remembered under.
+    pub fn connection(&self) -> u64 {
+        self.connection
     }
 
     /// How long the caller will still wait; `None` if it set no deadline. Zero when its time is up.
@@ -116,7 +124,7 @@ impl Call {
 pub struct Pusher(pub(crate) Connection<Serving>);
 
 impl Pusher {
-    /// Queues a message for the client; its [`Pool::pushes`](crate::Pool::pushes) yields it.
+    /// Queues a message for the client, also while the server drains and finishes calls of this client; its [`Pool::pushes`](crate::Pool::pushes) yields it.
     /// That it was queued does not mean that it arrives.
     ///
     /// # Errors
@@ -138,7 +146,7 @@ impl Pusher {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// The client's connection is lost or draining.
+    /// The client's connection is lost, or drained.
     #[error("the client's connection is gone")]
     Gone,
     /// The client reads more slowly than it is pushed to.

@@ -2,16 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::connect::set_buffers;
 use crate::error::config::{CloseError, ConfigError};
+use crate::limits::SocketOptions;
 use crate::proto::greeting::InstanceId;
 use crate::proto::native::{Frame, millis};
 use crate::server::call::Handler;
@@ -20,6 +23,8 @@ use crate::server::settings::{BindError, ServerBuilder};
 
 /// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Connections that the kernel keeps until they are accepted, if its own limit allows (`listen(2)`).
+const BACKLOG: u32 = 4096;
 /// So many clients are turned away with an explanation at a time; others are just closed.
 const TURNED_AWAY: usize = 64;
 
@@ -84,7 +89,8 @@ impl Server {
     /// not end it.
     ///
     /// # Errors
-    /// [`CloseError`] if a shutdown ran out of time: it says how many handlers were cut off.
+    /// [`CloseError`] if a shutdown ran out of time: it says how many calls were cut off, in their handlers or with their
+    /// replies on the way.
     ///
     /// # Cancel safety
     /// Dropping the future ends the server at once: connections are closed, handlers dropped.
@@ -102,6 +108,7 @@ impl Server {
             draining: CancellationToken::new(),
             killed: killed.clone(),
             tasks: tasks.clone(),
+            cut_off: AtomicUsize::new(0),
         });
         let limit = tokio::select! {
             () = accept(&listener, &shared, &connections) => Duration::ZERO,
@@ -116,11 +123,12 @@ impl Server {
             connections.wait().await;
             tasks.wait().await;
         };
-        let in_time = timeout(limit, finished).await.is_ok();
-        let unfinished = if in_time { 0 } else { tasks.len() };
-        killed.cancel();
-        connections.wait().await;
-        tasks.wait().await;
+        if timeout(limit, finished).await.is_err() {
+            killed.cancel();
+            connections.wait().await;
+            tasks.wait().await;
+        }
+        let unfinished = shared.cut_off.load(Ordering::Relaxed);
         if unfinished == 0 { Ok(()) } else { Err(CloseError { unfinished }) }
     }
 }
@@ -135,7 +143,7 @@ impl ServerBuilder {
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
         let listener =
-            TcpListener::bind(address).await.map_err(|error| BindError::Os(error.into()))?;
+            listen(address, &self.socket).await.map_err(|error| BindError::Os(error.into()))?;
         let control = ServerHandle { shutdown: Arc::new(watch::Sender::new(None)) };
         let instance = InstanceId(instance);
         Ok(Server { settings: self, listener, instance, control })
@@ -149,6 +157,31 @@ impl ServerHandle {
     pub fn shutdown(&self, limit: Duration) {
         self.shutdown.send_if_modified(|wanted| wanted.is_none() && wanted.insert(limit) == &limit);
     }
+}
+
+/// Listens on the first of the addresses that can be had.
+async fn listen(
+    address: impl ToSocketAddrs,
+    options: &SocketOptions,
+) -> std::io::Result<TcpListener> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::InvalidInput, "no address given");
+    for address in lookup_host(address).await? {
+        match listen_on(address, options) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn listen_on(address: SocketAddr, options: &SocketOptions) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Elsewhere than on Windows this means only that a server can be started again at once.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    set_buffers(&socket, options)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn requested(shutdown: &mut watch::Receiver<Option<Duration>>) -> Duration {
@@ -198,9 +231,9 @@ async fn accept<H: Handler>(
             }
             continue;
         };
-        let (shared, killed) = (shared.clone(), shared.killed.clone());
+        let shared = shared.clone();
         connections.spawn(async move {
-            killed.run_until_cancelled(serve(shared, stream, peer, number)).await;
+            serve(shared, stream, peer, number).await;
             drop(place);
         });
     }

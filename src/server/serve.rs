@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -47,53 +48,75 @@ pub(crate) struct Shared<H> {
     pub(crate) killed: CancellationToken,
     /// Handlers at work.
     pub(crate) tasks: TaskTracker,
+    /// Calls that were cut off when the time for draining was over.
+    pub(crate) cut_off: AtomicUsize,
 }
 
 /// Lives with one connection to its end.
 pub(crate) async fn serve<H: Handler>(
     shared: Arc<Shared<H>>,
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     number: u64,
 ) {
+    let killed = shared.killed.clone();
+    let greeting = killed.run_until_cancelled(greet(&shared, stream, peer));
+    let Some(Some((stream, hello, input))) = greeting.await else {
+        return;
+    };
+    let connection = Connection::new(session(&shared.settings, &hello));
+    let about = About { endpoint: peer.to_string().into(), address: Some(peer), number };
+    let transport: Box<dyn Transport> = Box::new(stream);
+    let driver = Driver::new(connection.clone(), transport, input, about);
+    let client_number = hello.connection;
+    let span = info_span!("client", %peer, connection = number, client_number);
+    work(shared, driver, connection, peer, number).instrument(span).await;
+}
+
+/// The handshake. `None` if there was none.
+async fn greet<H>(
+    shared: &Shared<H>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(TcpStream, Hello, BytesMut)> {
     let settings = &shared.settings;
     if let Err(error) = set_options(&stream, &settings.socket, &settings.heartbeat) {
-        debug!(%peer, %error, "socket options refused");
-        return;
+        warn!(%peer, %error, "socket options refused");
+        return None;
     }
     let limit = settings.handshake;
-    let hello = timeout(limit, await_hello(&mut stream)).await;
+    let hello = tokio::select! {
+        biased;
+        // No "retry after": another server may listen there in this very moment.
+        () = shared.draining.cancelled() => {
+            let text = "the server is shutting down".into();
+            turn_away(stream, Frame::Busy { code: 2, retry_after: 0, text }).await;
+            return None;
+        }
+        hello = timeout(limit, await_hello(&mut stream)) => hello,
+    };
     let (hello, input) = match hello.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
         Ok(hello) => hello,
         Err(cause) => {
-            debug!(%peer, %cause, "no handshake");
+            warn!(%peer, %cause, "no handshake");
             if let ConnectCause::Violation(violation) = cause {
                 reject(stream, 2, &violation.to_string()).await;
             }
-            return;
+            return None;
         }
     };
     if !(hello.min_version..=hello.max_version).contains(&VERSION) {
         let (min, max) = (hello.min_version, hello.max_version);
         let text = format!("this server speaks version {VERSION}, the client {min} to {max}");
-        return reject(stream, 1, &text).await;
-    }
-    if shared.draining.is_cancelled() {
-        // No "retry after": another server may listen there in this very moment.
-        let text = "the server is shutting down".into();
-        return turn_away(stream, Frame::Busy { code: 2, retry_after: 0, text }).await;
+        reject(stream, 1, &text).await;
+        return None;
     }
     let welcome = Frame::Welcome(welcome(settings, shared.instance));
     if let Err(error) = send(&mut stream, &welcome).await {
-        return debug!(%peer, %error, "client left in the handshake");
+        debug!(%peer, %error, "client left in the handshake");
+        return None;
     }
-    let connection = Connection::new(session(settings, &hello));
-    let endpoint: Arc<str> = peer.to_string().into();
-    let about = About { endpoint, address: Some(peer), number };
-    let transport: Box<dyn Transport> = Box::new(stream);
-    let driver = Driver::new(connection.clone(), transport, input, about);
-    let span = info_span!("client", %peer, number, connection = hello.connection);
-    work(shared, driver, connection, peer).instrument(span).await;
+    Some((stream, hello, input))
 }
 
 async fn work<H: Handler>(
@@ -101,12 +124,14 @@ async fn work<H: Handler>(
     driver: Driver<Serving>,
     connection: Connection<Serving>,
     peer: SocketAddr,
+    number: u64,
 ) {
     info!("client connected");
     let desk = Arc::new(Desk {
         shared: shared.clone(),
         connection: connection.clone(),
         peer,
+        number,
         running: Mutex::new(HashMap::new()),
     });
     let events = desk.clone();
@@ -123,8 +148,10 @@ async fn work<H: Handler>(
         loss = running => loss,
         () = drained => return,
         () = shared.killed.cancelled() => {
+            let calls = connection.with(|serving| (serving.unfinished(), Tell::Nobody));
+            shared.cut_off.fetch_add(calls, Ordering::Relaxed);
             desk.cancel_all();
-            return warn!("client cut off");
+            return warn!(calls, "client cut off");
         }
     };
     desk.cancel_all();
@@ -141,6 +168,7 @@ struct Desk<H> {
     shared: Arc<Shared<H>>,
     connection: Connection<Serving>,
     peer: SocketAddr,
+    number: u64,
     running: Mutex<HashMap<u64, CancellationToken>>,
 }
 
@@ -179,7 +207,7 @@ impl<H: Handler> Desk<H> {
 
     fn call(&self, body: Bytes, deadline: Option<Instant>, cancelled: CancellationToken) -> Call {
         let pusher = Pusher(self.connection.clone());
-        Call { body, peer: self.peer, deadline, cancelled, pusher }
+        Call { body, peer: self.peer, connection: self.number, deadline, cancelled, pusher }
     }
 
     async fn answer(&self, id: u64, call: Call) {

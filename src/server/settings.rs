@@ -96,6 +96,7 @@ impl ServerBuilder {
         let (zero, ms, hour) =
             (Duration::ZERO, Duration::from_millis(1), Duration::from_secs(3600));
         self.heartbeat.check()?;
+        self.socket.check()?;
         number("connections", self.connections as u64, 1..=1_000_000)?;
         number("handlers", self.handlers as u64, 1..=1_000_000)?;
         number("in_flight", self.in_flight as u64, 1..=1_000_000)?;
