@@ -126,6 +126,7 @@ impl<S: Session> Driver<S> {
         about: About,
     ) -> Self {
         let now = now();
+        let bytes_in = input.len() as u64;
         Self {
             connection,
             transport,
@@ -138,7 +139,7 @@ impl<S: Session> Driver<S> {
             timer: Timer::default(),
             phase: Phase::Open,
             about,
-            meter: Meter { since: now, heard: now, bytes_in: 0, bytes_out: 0 },
+            meter: Meter { since: now, heard: now, bytes_in, bytes_out: 0 },
             gathered: false,
         }
     }

@@ -187,7 +187,7 @@ impl Switchboard {
         let mut wake = Vec::new();
         let mut core = self.lock();
         let line = core.lines[slot].take();
-        core.ledger.shut(slot);
+        core.ledger.shut(slot, &mut wake);
         core.went_down(why, &mut wake);
         drop(core);
         drop(line);
@@ -200,7 +200,7 @@ impl Switchboard {
         let mut wake = Vec::new();
         let mut core = self.lock();
         if core.ledger.is_current(place) {
-            core.ledger.shut(place.slot);
+            core.ledger.shut(place.slot, &mut wake);
             core.went_down(Began::Unknown, &mut wake);
         }
         drop(core);
@@ -251,7 +251,7 @@ impl Switchboard {
             if let Some(taken) = core.taken(place) {
                 return Poll::Ready(Ok(taken));
             }
-            // The connection died between the hand-over and now: join again. Its places serve nobody else.
+            // Not reached: who has a place on a connection that ends is put back in the line.
             core.ledger.release(place, &mut Vec::new());
         }
         match core.try_place(&self.endpoint, wish) {

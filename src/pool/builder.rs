@@ -221,17 +221,31 @@ impl Builder {
         });
         let mut rng = fastrand::Rng::with_seed(u64::from_be_bytes(first_half(&client.0)));
         let tasks = TaskTracker::new();
+        let end = Arc::new(End(board.clone()));
         let killed = CancellationToken::new();
         for slot in 0..max {
             let seed = rng.u64(..);
             let channel = Channel::new(slot, slot < min, settings.clone(), board.clone(), seed);
-            let killed = killed.clone();
-            tasks.spawn(async move { killed.run_until_cancelled(channel.run()).await });
+            let (killed, end) = (killed.clone(), end.clone());
+            tasks.spawn(async move {
+                killed.run_until_cancelled(channel.run()).await;
+                drop(end);
+            });
         }
         tasks.close();
         let seeds = AtomicU64::new(rng.u64(..));
         let (retry, call_timeout) = (self.retry, self.call_timeout);
         Pool::new(Shared { board, tasks, closing, killed, retry, call_timeout, seeds })
+    }
+}
+
+/// Held by the tasks of all channels. When the last one ends, so does the pool, also if nobody waits for that any more,
+/// or the runtime took the tasks away.
+struct End(Arc<Switchboard>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.closed();
     }
 }
 

@@ -25,8 +25,8 @@ pub(crate) struct Ledger {
     turn: usize,
     /// In the order of their tickets.
     waiting: BTreeMap<Ticket, Waiter>,
-    /// Places that were handed over and not claimed yet.
-    granted: BTreeMap<Ticket, Place>,
+    /// Places that were handed over and not claimed yet, and by whom.
+    granted: BTreeMap<Ticket, (Place, Waiter)>,
     next_ticket: u64,
     waiting_bytes: usize,
     max_waiting: usize,
@@ -96,7 +96,7 @@ impl Ledger {
 
     /// Takes the place that was handed over, or goes on waiting.
     pub(crate) fn claim(&mut self, ticket: Ticket, waker: &Waker) -> Option<Place> {
-        let place = self.granted.remove(&ticket);
+        let place = self.granted.remove(&ticket).map(|(place, _)| place);
         if let Some(waiter) = self.waiting.get_mut(&ticket) {
             waiter.waker.clone_from(waker);
         }
@@ -107,7 +107,7 @@ impl Ledger {
     pub(crate) fn leave(&mut self, ticket: Ticket, wake: &mut Vec<Waker>) {
         if let Some(waiter) = self.waiting.remove(&ticket) {
             self.waiting_bytes -= waiter.bytes;
-        } else if let Some(place) = self.granted.remove(&ticket) {
+        } else if let Some((place, _)) = self.granted.remove(&ticket) {
             self.release(place, wake);
         }
     }
@@ -131,9 +131,21 @@ impl Ledger {
         self.hand_over(wake);
     }
 
-    /// A slot's connection takes no more calls.
-    pub(crate) fn shut(&mut self, slot: usize) {
+    /// A slot's connection takes no more calls. Who had a place there and has not claimed it stands in the line again,
+    /// where they stood.
+    pub(crate) fn shut(&mut self, slot: usize, wake: &mut Vec<Waker>) {
         self.slots[slot].capacity = 0;
+        let granted = std::mem::take(&mut self.granted);
+        for (ticket, (place, waiter)) in granted {
+            if place.slot == slot {
+                self.slots[slot].in_flight -= 1;
+                self.waiting_bytes += waiter.bytes;
+                self.waiting.insert(ticket, waiter);
+            } else {
+                self.granted.insert(ticket, (place, waiter));
+            }
+        }
+        self.hand_over(wake);
     }
 
     /// Whether the connection that a place is on still takes calls.
@@ -207,8 +219,8 @@ impl Ledger {
                 return;
             };
             self.waiting_bytes -= waiter.bytes;
-            self.granted.insert(ticket, place);
-            wake.push(waiter.waker);
+            wake.push(waiter.waker.clone());
+            self.granted.insert(ticket, (place, waiter));
         }
     }
 }
@@ -288,10 +300,25 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_dies_before_it_is_claimed_leaves_its_owner_where_it_stood() {
+        let mut ledger = ledger(&[1, 0]);
+        let waker = Waker::noop();
+        let place = ledger.place(None).unwrap();
+        let first = ledger.wait(1, waker).unwrap();
+        let second = ledger.wait(1, waker).unwrap();
+        ledger.release(place, &mut Vec::new());
+        ledger.shut(0, &mut Vec::new());
+        assert_eq!((ledger.waiting(), ledger.in_flight()), (2, 0));
+        ledger.open(1, 1, &mut Vec::new());
+        assert_eq!(ledger.claim(second, waker), None);
+        assert_eq!(ledger.claim(first, waker).unwrap().slot, 1);
+    }
+
+    #[test]
     fn a_place_on_an_earlier_connection_frees_nothing_on_the_next() {
         let mut ledger = ledger(&[1]);
         let old = ledger.place(None).unwrap();
-        ledger.shut(0);
+        ledger.shut(0, &mut Vec::new());
         assert_eq!(ledger.place(None), None);
         ledger.open(0, 1, &mut Vec::new());
         let new = ledger.place(None).unwrap();

@@ -24,6 +24,9 @@ const FIRST_JITTER: Duration = Duration::from_millis(10);
 /// Waiting calls bring the next attempt forward, but not below this distance from the last.
 const HURRIED: Duration = Duration::from_millis(50);
 
+/// A server can ask for no longer a pause, so that a slip of its pen does not silence a client for weeks.
+const LONGEST_WISH: Duration = Duration::from_secs(300);
+
 /// One channel's plan for its next attempt.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -135,6 +138,7 @@ impl Plan {
             None => State::Waiting { until, hurried },
             // All clients that were turned away got the same number: spread them behind it.
             Some(after) => {
+                let after = after.min(LONGEST_WISH);
                 let after = now + self.jitter(after, after + after / 4);
                 State::Waiting { until: until.max(after), hurried: None }
             }

@@ -23,6 +23,9 @@ use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
 use crate::proto::outgoing::Mark;
 use crate::proto::session::{Effects, Session};
 
+/// Bodies shorter than this, in bytes, are copied.
+const SMALL: usize = 4 * 1024;
+
 /// The bounds of one connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -42,6 +45,9 @@ pub(crate) struct Serving {
     line: Line,
     state: State,
     requests: HashMap<u64, Request>,
+    /// Requests that were cancelled while their handlers were at work, with their lengths. Handlers are not cut off, so
+    /// these count until they end.
+    abandoned: HashMap<u64, usize>,
     /// Bytes of the bodies that are being worked on.
     held: usize,
     /// Notifications that are being worked on. They have no place among the requests, because nothing answers them.
@@ -106,6 +112,7 @@ impl Serving {
             line: Line::new(now, heartbeat, peer_every),
             state: State::Open { idle_since: now },
             requests: HashMap::new(),
+            abandoned: HashMap::new(),
             held: 0,
             notifications: 0,
             accepted: 0,
@@ -189,11 +196,15 @@ impl Serving {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.held == 0 && self.line.is_empty()
+        self.requests.is_empty()
+            && self.abandoned.is_empty()
+            && self.held == 0
+            && self.line.is_empty()
     }
 
     fn settle(&mut self, now: Instant, id: u64) -> bool {
         let Some(request) = self.requests.remove(&id) else {
+            self.held -= self.abandoned.remove(&id).unwrap_or_default();
             return false;
         };
         if let Request::Running { length } = request {
@@ -275,6 +286,7 @@ impl Serving {
                     None => return Ok(()),
                 };
                 let id = request.id;
+                let body = owned(body);
                 self.held += body.len();
                 self.requests.insert(id, Request::Running { length: body.len() });
                 effects.events.push(Event::Request { id, body, deadline });
@@ -283,6 +295,7 @@ impl Serving {
                 self.check_unused(id)?;
                 let open = matches!(self.state, State::Open { .. });
                 if open && body.len() <= self.bounds.receive {
+                    let body = owned(body);
                     self.held += body.len();
                     self.notifications += 1;
                     effects.events.push(Event::Notification { body });
@@ -339,7 +352,7 @@ impl Serving {
         self.accepted += 1;
         let code = if length > self.bounds.receive {
             Refusal::TOO_LONG
-        } else if self.requests.len() >= self.bounds.in_flight {
+        } else if self.requests.len() + self.abandoned.len() >= self.bounds.in_flight {
             Refusal::OVERLOADED
         } else {
             return Ok(true);
@@ -363,10 +376,16 @@ impl Serving {
         self.line.assembly.forget(id);
         // A long answer may be half-way out.
         self.line.outgoing.withdraw(id, Mark::Long);
-        if let Some(Request::Running { .. }) = self.requests.get(&id) {
+        let running = match self.requests.get(&id) {
+            Some(Request::Running { length }) => Some(*length),
+            _ => None,
+        };
+        self.settle(now, id);
+        if let Some(length) = running {
+            self.held += length;
+            self.abandoned.insert(id, length);
             effects.events.push(Event::Cancelled { id });
         }
-        self.settle(now, id);
     }
 }
 
@@ -445,6 +464,7 @@ impl Session for Serving {
         effects.events.extend(self.requests.drain().map(|(id, _)| Event::Cancelled { id }));
         self.held = 0;
         self.notifications = 0;
+        self.abandoned.clear();
         self.line.die();
     }
 }
@@ -458,6 +478,12 @@ impl Serving {
             _ => None,
         }
     }
+}
+
+/// A body that does not hold much more memory than its length says. A small one is a piece of what was read at a time:
+/// whoever keeps it would keep all of that.
+fn owned(body: Bytes) -> Bytes {
+    if body.len() < SMALL { Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// When the caller's time is up. Too far away to count is as good as never.

@@ -144,11 +144,15 @@ async fn work<H: Handler>(
         });
         std::future::pending::<()>().await;
     };
+    // Counted before the driver is dropped, with which everything is settled.
+    let killed = async {
+        shared.killed.cancelled().await;
+        connection.with(|serving| (serving.unfinished(), Tell::Nobody))
+    };
     let loss = tokio::select! {
         loss = running => loss,
         () = drained => return,
-        () = shared.killed.cancelled() => {
-            let calls = connection.with(|serving| (serving.unfinished(), Tell::Nobody));
+        calls = killed => {
             shared.cut_off.fetch_add(calls, Ordering::Relaxed);
             desk.cancel_all();
             return warn!(calls, "client cut off");
@@ -218,10 +222,8 @@ impl<H: Handler> Desk<H> {
             turn = self.shared.handlers.acquire() => turn.ok(),
             () = call.cancelled() => None,
         };
-        if call.cancelled.is_cancelled() {
-            return;
-        }
         let Some(_turn) = turn.filter(|_| !call.is_cancelled()) else {
+            // Nothing is sent to a caller that has gone.
             let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
             self.settle(id, |serving, now| serving.refuse(now, id, refusal));
             return;

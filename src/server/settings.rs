@@ -65,7 +65,8 @@ impl ServerBuilder {
         Self { handlers, ..self }
     }
 
-    /// Requests of one connection that have no answer yet; those beyond are refused. 1 to 1,000,000, default 16,384.
+    /// Requests of one connection that are being worked on, also those that were cancelled meanwhile; those beyond are
+    /// refused. With so many notifications at work nothing more is read. 1 to 1,000,000, default 16,384.
     pub fn in_flight(self, requests: usize) -> Self {
         Self { in_flight: requests, ..self }
     }
@@ -76,13 +77,16 @@ impl ServerBuilder {
         Self { message: bytes, ..self }
     }
 
-    /// Bytes per connection of requests being worked on, and again of answers that wait to be sent. Above it nothing
+    /// Bytes per connection of requests and notifications being worked on, and again of answers that wait to be sent. Above it nothing
     /// more is read from that connection until there is room. At least 1, default 64 MiB.
     pub fn held_bytes(self, bytes: usize) -> Self {
         Self { held_bytes: bytes, ..self }
     }
 
     /// The time for a new connection's `HELLO`. 1 ms to 1 h, default 5 s.
+    ///
+    /// Too little: slow clients are turned away. Too much: clients that connect and say nothing hold places among
+    /// [`connections`](Self::connections) for so long.
     pub fn handshake(self, limit: Duration) -> Self {
         Self { handshake: limit, ..self }
     }

@@ -283,7 +283,11 @@ impl World {
                     self.notified.push(owner(&body));
                     self.server.session.noticed(body.len());
                 }
-                serving::Event::Cancelled { id } => self.running.retain(|(other, _)| *other != id),
+                serving::Event::Cancelled { id } => {
+                    self.running.retain(|(other, _)| *other != id);
+                    // Its handler ends, too.
+                    drop(self.server.session.reply(self.now, id, Ok(Bytes::new())));
+                }
             }
         }
     }

@@ -1,0 +1,251 @@
+//! What a client can do to a server without breaking the protocol.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use steadfast::{Bytes, Call, ErrorReply, Handler, Pool, Pusher, Server};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use support::scripted::*;
+
+/// Some of these measure the memory of the process, so none runs beside another.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Begins everything and ends nothing before it may.
+#[derive(Clone)]
+struct Slow {
+    begun: Arc<AtomicUsize>,
+    gate: Arc<Semaphore>,
+}
+
+impl Slow {
+    fn new() -> Self {
+        Self { begun: Arc::default(), gate: Arc::new(Semaphore::new(0)) }
+    }
+
+    async fn work(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let _ = self.gate.acquire().await;
+    }
+}
+
+impl Handler for Slow {
+    async fn call(&self, call: Call) -> Result<Bytes, ErrorReply> {
+        self.work().await;
+        Ok(call.into_body())
+    }
+
+    async fn notified(&self, _: Call) {
+        self.work().await;
+    }
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Writes what the server takes, until it takes no more for a while or all is written.
+async fn flood(
+    stream: &mut tokio::net::TcpStream,
+    mut bytes: impl FnMut(u64) -> Vec<u8>,
+    count: u64,
+) -> u64 {
+    for number in 0..count {
+        let bytes = bytes(number);
+        let write = stream.write_all(&bytes);
+        match tokio::time::timeout(Duration::from_secs(2), write).await {
+            Ok(Ok(())) => {}
+            _ => return number,
+        }
+    }
+    count
+}
+
+#[tokio::test]
+async fn notifications_that_nobody_works_off_are_bounded() {
+    let _alone = ALONE.lock().await;
+    let slow = Slow::new();
+    let server =
+        Server::builder().in_flight(100).held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(slow.clone()));
+    let mut stream = join(address).await;
+    let body = vec![7; 1000];
+    let before = resident_bytes();
+    let taken = flood(&mut stream, |number| message(NOTIFY, number + 1, &body), 100_000).await;
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(
+        slow.begun.load(Ordering::SeqCst) <= 200,
+        "{} at work",
+        slow.begun.load(Ordering::SeqCst)
+    );
+    assert!(taken < 100_000, "100 MB taken, grown by {} MiB", grown >> 20);
+}
+
+#[tokio::test]
+async fn calls_that_are_cancelled_but_still_worked_on_are_bounded() {
+    let _alone = ALONE.lock().await;
+    let slow = Slow::new();
+    let server =
+        Server::builder().in_flight(100).held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(slow.clone()));
+    let mut stream = join(address).await;
+    for id in 1..300 {
+        // What is cancelled before it began does not begin.
+        stream.write_all(&request(id, 0, b"x")).await.unwrap();
+        stream.write_all(&frame(PING, &[&[9; 8]])).await.unwrap();
+        expect(&mut stream, &[PONG]).await;
+        stream.write_all(&cancel(id)).await.unwrap();
+    }
+    let begun = slow.begun.load(Ordering::SeqCst);
+    assert!(begun <= 100, "{begun} of at most 100 at work");
+}
+
+#[tokio::test]
+async fn a_server_that_holds_all_it_may_reads_no_more() {
+    let _alone = ALONE.lock().await;
+    let slow = Slow::new();
+    let server = Server::builder().held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(slow.clone()));
+    let mut stream = join(address).await;
+    let body = vec![7; 60_000];
+    let taken = flood(&mut stream, |number| request(number + 1, 0, &body), 1000).await;
+    assert!(taken < 1000, "60 MB taken where 1 MiB may be held");
+    assert!(slow.begun.load(Ordering::SeqCst) <= 20);
+    // And it goes on where it stopped.
+    slow.gate.add_permits(100_000);
+    for _ in 0..taken {
+        expect(&mut stream, &[REPLY]).await;
+    }
+}
+
+/// A cancelled request that still waits for a handler's turn does not wait any longer.
+#[tokio::test]
+async fn a_cancelled_request_that_waits_for_its_turn_is_forgotten() {
+    let _alone = ALONE.lock().await;
+    let slow = Slow::new();
+    let server = Server::builder().handlers(1).in_flight(2000).bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(slow.clone()));
+    let mut stream = join(address).await;
+    stream.write_all(&request(1, 0, b"works")).await.unwrap();
+    until("the first at work", || slow.begun.load(Ordering::SeqCst) == 1).await;
+    for id in 2..1000 {
+        stream.write_all(&request(id, 0, b"x")).await.unwrap();
+        stream.write_all(&cancel(id)).await.unwrap();
+    }
+    stream.write_all(&request(1000, 0, b"last")).await.unwrap();
+    stream.write_all(&frame(PING, &[&[9; 8]])).await.unwrap();
+    expect(&mut stream, &[PONG]).await;
+    slow.gate.add_permits(100);
+    let ids = [
+        expect(&mut stream, &[REPLY, REFUSED]).await,
+        expect(&mut stream, &[REPLY, REFUSED]).await,
+    ];
+    assert_eq!(ids.map(|frame| (frame.kind, frame.id())), [(REPLY, 1), (REPLY, 1000)]);
+    assert_eq!(slow.begun.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_never_says_hello_does_not_hold_up_the_shutdown() {
+    let _alone = ALONE.lock().await;
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let serving = tokio::spawn(server.serve(Slow::new()));
+    let _silent = connect(address).await;
+    // Accepted in turn: the silent one is in, too.
+    let pool = Pool::builder(address.to_string()).build().unwrap();
+    pool.ready(LONG).await.unwrap();
+    pool.close(LONG).await.unwrap();
+    let began = Instant::now();
+    handle.shutdown(LONG);
+    soon("the end", serving).await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+struct Owned(Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        b"owned"
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_to_a_client_that_has_gone_is_dropped_though_somebody_keeps_its_pusher() {
+    let _alone = ALONE.lock().await;
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (pushers, mut kept) = mpsc::unbounded_channel::<Pusher>();
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let counter = dropped.clone();
+    tokio::spawn(server.serve(move |call: Call| {
+        let (pushers, counter) = (pushers.clone(), counter.clone());
+        async move {
+            pushers.send(call.pusher()).unwrap();
+            call.cancelled().await;
+            Ok(Bytes::from_owner(Owned(counter)))
+        }
+    }));
+    let mut stream = join(address).await;
+    stream.write_all(&request(1, 0, b"x")).await.unwrap();
+    let pusher = soon("the pusher", kept.recv()).await.unwrap();
+    drop(stream);
+    until("the reply is dropped", || dropped.load(Ordering::SeqCst) == 1).await;
+    drop(pusher);
+}
+
+/// What is held is what is counted: a byte of a request must not hold the 64 KiB that came with it.
+#[tokio::test]
+async fn small_requests_do_not_hold_the_bytes_that_came_with_them() {
+    let _alone = ALONE.lock().await;
+    let slow = Slow::new();
+    let server = Server::builder().held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(slow.clone()));
+    let mut stream = join(address).await;
+    let ignored = frame(0x80, &[&vec![0; 65_000]]);
+    let before = resident_bytes();
+    let both = |number| [request(number + 1, 0, b"x"), ignored.clone()].concat();
+    flood(&mut stream, both, 2000).await;
+    until("all at work", || slow.begun.load(Ordering::SeqCst) == 2000).await;
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "2000 bytes held in {} MiB", grown >> 20);
+}
+
+#[tokio::test]
+async fn shutting_down_twice_and_with_no_time_at_all_ends_once_and_says_what_was_cut_off() {
+    let _alone = ALONE.lock().await;
+    let slow = Slow::new();
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let serving = tokio::spawn(server.serve(slow.clone()));
+    let pool = Pool::builder(address.to_string()).build().unwrap();
+    let call = tokio::spawn(async move { pool.call("x").await });
+    until("at work", || slow.begun.load(Ordering::SeqCst) == 1).await;
+    handle.shutdown(Duration::ZERO);
+    handle.shutdown(Duration::MAX);
+    let error = soon("the end", serving).await.unwrap().unwrap_err();
+    assert_eq!(error.unfinished, 1);
+    let error = soon("the call", call).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), steadfast::Outcome::Indeterminate);
+    tokio::net::TcpListener::bind(address).await.unwrap();
+}
