@@ -1,6 +1,6 @@
 //! The serving end: handlers and their bound, who is turned away, what reaches a handler and what a handler can say.
 //!
-//! How it ends is in `closing.rs`.
+//! How it ends is in `closing.rs`, what it holds for slow clients in `footprint.rs`.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
@@ -13,14 +13,13 @@ use std::time::{Duration, Instant};
 
 use steadfast::{
     Bytes, Call, CallCause, ConnectCause, ErrorReply, Event, Handler, Limits, Outcome, Pool,
-    PushError, Pusher, Reconnect, Server, ServerBuilder, SocketOptions,
+    PushError, Pusher, Reconnect, Server, ServerBuilder,
 };
 use support::scripted::{
-    BUSY, ERROR, GOAWAY, NOTIFY, PUSH, REFUSED, REJECT, REPLY, cancel, connect, expect, expect_fin,
-    hello, join, message, request, soon, until,
+    BUSY, GOAWAY, REFUSED, REJECT, REPLY, cancel, connect, expect, expect_fin, hello, join,
+    request, soon, until,
 };
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -390,110 +389,4 @@ async fn an_idle_connection_is_sent_away_and_no_call_is_hurt() {
         }
     }
     assert!(sent_away > 3, "{sent_away}");
-}
-
-/// A connection of a client that has little room for what comes in.
-async fn join_narrowly(address: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket2::SockRef::from(&socket).set_tcp_mss(1460).unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    socket.set_send_buffer_size(16 * 1024).unwrap();
-    let mut stream = soon("a connection", socket.connect(address)).await.unwrap();
-    stream.write_all(&hello(0)).await.unwrap();
-    expect(&mut stream, &[support::scripted::WELCOME]).await;
-    stream
-}
-
-/// Writes these frames again and again, with growing ids, until nothing more is taken. Says how many were written.
-async fn write_until_stuck(stream: &mut TcpStream, frame: impl Fn(u64) -> Vec<u8>) -> u64 {
-    let mut written = 0;
-    loop {
-        let frame = frame(written + 1);
-        // Too short a time makes the count smaller, and so cannot make the test fail.
-        match timeout(500 * MS, stream.write_all(&frame)).await {
-            Ok(result) => result.unwrap(),
-            Err(_) => return written,
-        }
-        written += 1;
-        assert!(written < 10_000, "it is never stuck");
-    }
-}
-
-const PIECE: usize = 16 * 1024;
-const HELD: usize = 512 * 1024;
-
-fn frugal() -> ServerBuilder {
-    let socket = SocketOptions::default().send_buffer(16 * 1024).receive_buffer(16 * 1024);
-    Server::builder().held_bytes(HELD).socket(socket)
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_read_its_replies_does_not_make_the_server_hold_more() {
-    let handled = Arc::new(AtomicUsize::new(0));
-    let counter = handled.clone();
-    let address = start(frugal(), move |call: Call| {
-        counter.fetch_add(1, Ordering::SeqCst);
-        async move { Ok(call.into_body()) }
-    })
-    .await;
-    let mut stream = join_narrowly(address).await;
-    let written = write_until_stuck(&mut stream, |id| request(id, 0, &[1; PIECE])).await;
-    // The answers that wait, what was read at once when there was still room, and what the kernel and the driver hold.
-    let most = HELD + 64 * 1024 + 512 * 1024;
-    let answered = handled.load(Ordering::SeqCst);
-    assert!(answered * PIECE <= most, "{answered} answers of {PIECE} bytes are held");
-    assert!(answered * PIECE >= HELD, "{answered} answers are fewer than allowed");
-    let other = pool(address);
-    assert_eq!(soon("another client's answer", other.call("hello")).await.unwrap(), "hello");
-    // Once it reads, it gets them all. (The last frame was not written to its end.)
-    for _ in 0..written {
-        let reply = expect(&mut stream, &[REPLY, ERROR, REFUSED]).await;
-        assert_eq!((reply.kind, reply.body().len()), (REPLY, PIECE));
-    }
-}
-
-#[tokio::test]
-async fn notifications_that_nobody_takes_do_not_make_the_server_hold_more() {
-    struct Stuck(Arc<Semaphore>, Arc<AtomicUsize>);
-    impl Handler for Stuck {
-        async fn call(&self, call: Call) -> Result<Bytes, ErrorReply> {
-            Ok(call.into_body())
-        }
-        async fn notified(&self, _: Call) {
-            self.0.acquire().await.unwrap().forget();
-            self.1.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-    let (open, taken) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
-    let address = start(frugal(), Stuck(open.clone(), taken.clone())).await;
-    let mut stream = join_narrowly(address).await;
-    let written =
-        write_until_stuck(&mut stream, |id| message(NOTIFY, id, &[1; PIECE])).await as usize;
-    assert!(written * PIECE <= HELD + 64 * 1024 + 512 * 1024, "{written} notifications");
-    open.add_permits(written);
-    until("all of them", || taken.load(Ordering::SeqCst) == written).await;
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_read_is_not_pushed_to_without_end() {
-    let notes = Notes::default();
-    let address = start(frugal(), notes.clone()).await;
-    let mut stream = join_narrowly(address).await;
-    stream.write_all(&request(1, 0, b"hello")).await.unwrap();
-    expect(&mut stream, &[REPLY]).await;
-    let pusher = notes.pusher.lock().unwrap().clone().unwrap();
-    let mut pushed = 0;
-    until("the queue to be full and stay so", || {
-        let full = (0..100).all(|_| {
-            let result = pusher.push(vec![0; PIECE]);
-            pushed += usize::from(result.is_ok());
-            result == Err(PushError::Full)
-        });
-        assert!(pushed < 1000, "no bound");
-        full
-    })
-    .await;
-    for _ in 0..pushed {
-        assert_eq!(expect(&mut stream, &[PUSH]).await.body().len(), PIECE);
-    }
 }
