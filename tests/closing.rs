@@ -1,7 +1,7 @@
 //! How it ends: a server that shuts down under load, a pool that is closed. Nothing that was accepted is lost, nothing
 //! runs twice, and the last word on every connection is FIN, not RST.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod support;
 

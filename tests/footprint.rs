@@ -2,6 +2,8 @@
 //!
 //! All of it is counted for the whole process, so these tests have a binary of their own and take turns.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
 mod support;
 
 use std::alloc::System;

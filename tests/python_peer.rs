@@ -1,6 +1,8 @@
 //! `docs/protocol.md` suffices to write a peer: the one in `tests/peer/steadfast_peer.py` was written from it alone, in
 //! Python with nothing but its standard library. It is called, killed and started again, and it calls.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
 mod support;
 
 use std::process::{ExitStatus, Stdio};
