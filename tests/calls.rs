@@ -20,9 +20,12 @@ use support::scripted::{
 };
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 const MIB: usize = 1 << 20;
+
+/// Held by tests that measure times or keep both cores busy: one at a time.
+static QUIET: Mutex<()> = Mutex::const_new(());
 
 // A hundred thousand calls against a server that answers late, twice and out of order.
 
@@ -45,6 +48,7 @@ fn count(counter: &AtomicU64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_cancelled_and_timed_out_calls_get_no_wrong_reply_and_leave_nothing() {
+    let _quiet = QUIET.lock().await;
     let script = Script::bind().await;
     let pool = Pool::builder(script.address.to_string()).build().unwrap();
     let mut events = pool.events();
@@ -262,7 +266,7 @@ async fn depot(heartbeat: Heartbeat) -> SocketAddr {
 }
 
 /// So many bytes a second pass the line, in each direction.
-const RATE: u64 = 16 << 20;
+const RATE: u64 = 8 << 20;
 /// What a small call may take beside big messages in both directions. In each direction up to 5 chunks are in the
 /// connection's hands, 2 in the kernel's, and 1 in the pipe. Behind the whole messages it would be 320.
 const A_FEW_CHUNKS: Duration = CHUNK_TIME.saturating_mul(2 * (5 + 2 + 1));
@@ -271,6 +275,7 @@ const CHUNK_TIME: Duration = Duration::from_nanos(65_550 * 1_000_000_000 / RATE)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_mebibytes_each_way_delay_a_small_call_and_a_ping_by_a_few_chunks_only() {
+    let _quiet = QUIET.lock().await;
     // Shorter than the transfer, so that it is lived through only if signs of life overtake data.
     let heartbeat = Heartbeat::every(Duration::from_millis(40));
     let address = depot(heartbeat).await;
@@ -280,9 +285,9 @@ async fn ten_mebibytes_each_way_delay_a_small_call_and_a_ping_by_a_few_chunks_on
     soon("a connection", pool.ready(Duration::from_secs(9))).await.unwrap();
     let alone = measure(&pool, std::future::pending(), 20).await;
     println!("one chunk takes {CHUNK_TIME:?}, a small call alone {:?}", alone[10]);
-    // The best of three: a machine that is busy with other things delays everything.
+    // The best of five: a machine that is busy with other things delays everything.
     let mut best = Duration::MAX;
-    for _ in 0..3 {
+    for _ in 0..5 {
         let began = Instant::now();
         let times = soon("the big messages", measure(&pool, ten_each_way(&pool), usize::MAX)).await;
         let (took, p99) = (began.elapsed(), times[times.len() * 99 / 100]);
@@ -333,6 +338,7 @@ async fn measure(pool: &Pool, meanwhile: impl Future<Output = ()>, enough: usize
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_go_out_while_a_big_message_goes_up_and_nothing_comes_down() {
+    let _quiet = QUIET.lock().await;
     let script = Script::bind().await;
     let line = Piped { size: 16 * 1024, rate: RATE };
     let pool = Pool::builder(script.address.to_string())
@@ -372,7 +378,7 @@ async fn pings_go_out_while_a_big_message_goes_up_and_nothing_comes_down() {
     .await;
     late.sort();
     println!("{pings} pings between chunks, pongs after {late:?}");
-    // A transfer of 640 ms, a ping after every 50 ms of silence.
+    // A transfer of 1.25 s, a ping after every 50 ms of silence.
     assert!(pings >= 3, "{pings} pings between chunks");
     assert!(late.len() >= 5 && late[late.len() / 2] < A_FEW_CHUNKS, "{late:?}");
     to.write_all(&reply(id, b"thanks")).await.unwrap();
@@ -381,6 +387,7 @@ async fn pings_go_out_while_a_big_message_goes_up_and_nothing_comes_down() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_mebibytes_each_way_through_pipes_of_256_bytes_do_not_deadlock() {
+    let _quiet = QUIET.lock().await;
     let address = depot(Heartbeat::default()).await;
     let line = Piped { size: 256, rate: 0 };
     let pool = Pool::builder(address.to_string()).connector(line).build().unwrap();

@@ -16,8 +16,8 @@ use steadfast::{
     PushError, Pusher, Reconnect, Server, ServerBuilder,
 };
 use support::scripted::{
-    BUSY, GOAWAY, REFUSED, REJECT, REPLY, cancel, connect, expect, expect_fin, hello, join,
-    request, soon, until,
+    BUSY, CHUNK, GOAWAY, REFUSED, REJECT, REPLY, REQUEST, cancel, connect, expect, expect_fin,
+    frame, hello, join, request, soon, until,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc};
@@ -239,7 +239,15 @@ async fn work_whose_deadline_has_passed_is_refused_and_does_not_run() {
     assert_eq!((refused.kind, refused.id(), refused.code()), (REFUSED, 2, 3));
     gate.open.add_permits(2);
     assert_eq!(expect(&mut stream, &[REPLY]).await.id(), 1);
-    stream.write_all(&request(3, 0, b"next")).await.unwrap();
+    // A long one counts from its first frame.
+    let (id, due, oldest) = (3u64.to_be_bytes(), 30u32.to_be_bytes(), 1u64.to_be_bytes());
+    let first = frame(REQUEST, &[&[1], &id, &due, &oldest, &10u32.to_be_bytes(), b"takes"]);
+    stream.write_all(&first).await.unwrap();
+    tokio::time::sleep(60 * MS).await;
+    stream.write_all(&frame(CHUNK, &[&[1], &id, b" long"])).await.unwrap();
+    let refused = expect(&mut stream, &[REFUSED, REPLY]).await;
+    assert_eq!((refused.kind, refused.id(), refused.code()), (REFUSED, 3, 3));
+    stream.write_all(&request(4, 0, b"next")).await.unwrap();
     assert_eq!(soon("a handler", begun.recv()).await.unwrap().body(), "next");
 }
 
