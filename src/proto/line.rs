@@ -16,6 +16,9 @@ use crate::proto::heartbeat::{Beat, Heartbeat};
 use crate::proto::native::{Frame, goodbye};
 use crate::proto::outgoing::Outgoing;
 
+/// With so many bytes of control frames waiting, pings are not answered: their sender does not read.
+const MAX_CONTROL: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) outgoing: Outgoing,
@@ -83,7 +86,7 @@ impl Line {
                     Chunk::Stray => return Ok(Some(Inbound::StrayChunk { id })),
                     Chunk::Completed(head, body) => return Ok(Some(Inbound::Message(head, body))),
                 },
-                Frame::Ping { nonce } => Frame::Pong { nonce }.encode(self.outgoing.control()),
+                Frame::Ping { nonce } => self.pong(nonce),
                 Frame::Pong { .. } | Frame::Unknown { .. } => {}
                 frame => return Ok(Some(Inbound::Frame(frame))),
             }
@@ -170,6 +173,14 @@ impl Line {
             }
         }
         Ok(())
+    }
+
+    /// Answers a ping, unless the peer asks faster than it takes the answers.
+    fn pong(&mut self, nonce: u64) {
+        let control = self.outgoing.control();
+        if control.len() < MAX_CONTROL {
+            Frame::Pong { nonce }.encode(control);
+        }
     }
 
     fn ping(&mut self) {

@@ -75,6 +75,18 @@ fn a_ping_is_answered_before_any_data_and_a_pong_is_not_answered() {
 }
 
 #[test]
+fn who_pings_without_end_and_does_not_read_gets_a_bounded_number_of_answers() {
+    let mut desk = desk();
+    for nonce in 0..100_000 {
+        desk.hear(0, &[Frame::Ping { nonce }]).unwrap();
+    }
+    assert!(desk.line.outgoing.queued_bytes() < 2 * MAX_CONTROL);
+    assert!(desk.sent(0).len() > 1000);
+    desk.hear(0, &[Frame::Ping { nonce: 7 }]).unwrap();
+    assert_eq!(desk.sent(0), [Frame::Pong { nonce: 7 }]);
+}
+
+#[test]
 fn silence_is_answered_with_pings_of_new_nonces_and_then_with_a_verdict() {
     let mut desk = desk();
     let mut pings = Vec::new();
