@@ -21,9 +21,6 @@ use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
 use crate::proto::outgoing::{Mark, Withdrawn};
 use crate::proto::session::{Effects, Session};
 
-/// Bytes of control frames that wait; above it nothing more is read.
-const CONTROL: usize = 64 * 1024;
-
 /// The bounds of one connection, the server's and this side's already merged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -387,10 +384,6 @@ impl Session for Client {
 
     fn timeout(&mut self, now: Instant, effects: &mut Effects<Event>) -> Result<(), LossCause> {
         self.expire(now, effects);
-        if !self.wants_input() {
-            // Who does not listen cannot judge.
-            self.line.heard(now);
-        }
         self.line.timeout(now)
     }
 
@@ -404,8 +397,7 @@ impl Session for Client {
     }
 
     fn wants_input(&self) -> bool {
-        // A server that asks without end and hears no answer.
-        self.line.outgoing.control_bytes() < CONTROL
+        true
     }
 
     fn write_failed(&mut self) {

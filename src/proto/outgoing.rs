@@ -278,11 +278,6 @@ impl Outgoing {
         !self.control.is_empty() || self.has_pages() || !self.long.is_empty()
     }
 
-    /// Bytes of control frames that wait here.
-    pub(crate) fn control_bytes(&self) -> usize {
-        self.control.len()
-    }
-
     /// Bytes that wait here and have not been handed over.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes + self.control.len()
