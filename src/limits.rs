@@ -55,7 +55,8 @@ impl Limits {
         Self { subscription: items, ..self }
     }
 
-    /// Connection attempts under way at once, over the whole pool. 1 to 1,000, default 4.
+    /// Connection attempts under way at once, over the whole pool, from resolving to the end of the handshake.
+    /// 1 to 1,000, default 4.
     #[must_use]
     pub fn dials(self, dials: usize) -> Self {
         Self { dials, ..self }

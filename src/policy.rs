@@ -116,7 +116,8 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// So many attempts for a call, the first included. 1 (never again) to 100, default 3.
+    /// So many attempts for a call, the first included; one that the server refused does not count the first time. 1 (never
+    /// again) to 100, default 3.
     ///
     /// Too little: a restart in the middle of a call is seen by the caller. Too much: a request that kills
     /// the server kills it so often.
@@ -129,7 +130,7 @@ impl Retry {
         Self::attempts(1)
     }
 
-    /// Retries may be so large a part of the successful calls of this pool, plus [`floor`](Self::floor) a second.
+    /// Each successful call of this pool saves up so large a part of a retry, 100 retries at most, plus [`floor`](Self::floor) a second.
     /// 0.0 to 1.0, default 0.10.
     ///
     /// Too little: a short blip is seen by callers. Too much: an overloaded server gets a multiple of its load.
@@ -146,7 +147,7 @@ impl Retry {
     }
 
     /// Waits between the attempts of one call a random time, at most `initial` at first, doubling up to `cap`.
-    /// The first retry is not delayed. 1 ms to 1 min each, default 20 ms and 1 s.
+    /// The first retry is not delayed, unless the only connection refused the call. 1 ms to 1 min each, default 20 ms and 1 s.
     #[must_use]
     pub fn backoff(self, initial: Duration, cap: Duration) -> Self {
         Self { initial, cap, ..self }

@@ -206,8 +206,6 @@ pub enum Stage {
     Sending,
     /// For the reply.
     Reply,
-    /// For the time of the next attempt.
-    Backoff,
 }
 
 impl fmt::Display for Stage {
@@ -216,7 +214,6 @@ impl fmt::Display for Stage {
             Self::Connection => "waiting for a connection",
             Self::Sending => "waiting to be sent",
             Self::Reply => "waiting for the reply",
-            Self::Backoff => "waiting to be tried again",
         })
     }
 }
@@ -248,7 +245,8 @@ pub enum Overload {
         /// The bound.
         limit: usize,
     },
-    /// The bodies of the waiting calls have reached [`Limits::queued_bytes`](crate::Limits::queued_bytes).
+    /// The bodies of the calls that wait for a connection, or those that wait to be sent on the chosen one, have reached
+    /// [`Limits::queued_bytes`](crate::Limits::queued_bytes).
     #[error(
         "overloaded: this request would exceed the limit of {limit} bytes that wait to be sent"
     )]

@@ -98,7 +98,7 @@ pub enum ReadyError {
     Closed,
 }
 
-/// [`Pool::close`](crate::Pool::close) had to cut calls off.
+/// [`Pool::close`](crate::Pool::close) or [`Server::serve`](crate::Server::serve) had to cut calls off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{unfinished} calls were cut off at the deadline")]
 #[non_exhaustive]

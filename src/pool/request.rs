@@ -37,7 +37,9 @@ impl<'a> Request<'a> {
         Self { pool, body, limit, retry, idempotent: false, fail_fast: false }
     }
 
-    /// Running it twice is harmless. Then it is tried again, within the [`Retry`] policy, also when it may have run.
+    /// Running it twice is harmless. Then it is tried again, within the [`Retry`] policy and its budget, also when it may
+    /// have run. A call that has to be safe although it is not harmless can carry a key of yours in its body, under which
+    /// the server remembers what it has done.
     pub fn idempotent(self) -> Self {
         Self { idempotent: true, ..self }
     }

@@ -59,8 +59,10 @@ impl ServerBuilder {
         Self { busy_retry_after: wait, ..self }
     }
 
-    /// Handlers that run at a time, over all connections; requests beyond wait for their turn. 1 to 1,000,000,
-    /// default 4,096.
+    /// Handlers that run at a time, over all connections; requests beyond wait for their turn, until their deadline.
+    /// 1 to 1,000,000, default 4,096.
+    ///
+    /// Too few: callers wait though the machine is idle. Too many: memory, and all of them slow at once.
     pub fn handlers(self, handlers: usize) -> Self {
         Self { handlers, ..self }
     }
@@ -91,7 +93,8 @@ impl ServerBuilder {
         Self { handshake: limit, ..self }
     }
 
-    /// Closes connections without calls after so long. 10 ms to 24 h, default: never.
+    /// Closes connections without calls after so long. A steadfast pool keeps its connections and dials again at once: this
+    /// is for clients that do not. 10 ms to 24 h, default: never.
     pub fn idle_limit(self, limit: Duration) -> Self {
         Self { idle_limit: Some(limit), ..self }
     }
