@@ -277,7 +277,8 @@ const CHUNK_TIME: Duration = Duration::from_nanos(65_550 * 1_000_000_000 / RATE)
 async fn ten_mebibytes_each_way_delay_a_small_call_and_a_ping_by_a_few_chunks_only() {
     let _quiet = QUIET.lock().await;
     // Shorter than the transfer, so that it is lived through only if signs of life overtake data.
-    let heartbeat = Heartbeat::every(Duration::from_millis(40));
+    let heartbeat =
+        Heartbeat::every(Duration::from_millis(40)).give_up_after(Duration::from_millis(400));
     let address = depot(heartbeat).await;
     let line = Piped { size: 16 * 1024, rate: RATE };
     let pool =
