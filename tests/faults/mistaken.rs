@@ -11,7 +11,7 @@ use crate::support::news::{self, ms, within};
 use crate::support::peer::{Peer, accept, listen, own_loopback};
 use crate::support::pipes::pipes;
 use crate::support::process::Process;
-use crate::support::scripted::{CHUNK, REPLY, frame, pong};
+use crate::support::scripted::{CHUNK, PONG, REPLY, frame, pong};
 
 const EVERY: Duration = ms(100);
 const GIVE_UP_AFTER: Duration = ms(200);
@@ -117,46 +117,61 @@ async fn bytes_are_life_even_if_a_single_frame_takes_longer_than_the_bound() {
 /// A client process, and the serving end of its one connection.
 async fn client_process() -> (Process, Peer<TcpStream>) {
     let (listener, address) = listen().await;
-    let settings = [("TO", &*address), ("EVERY", "200"), ("GIVE_UP", "400")];
-    let client = Process::start(&[], "client", &settings);
-    let mut peer = Peer::greet(accept(&listener).await).await;
-    let ping = peer.ping().await.expect("it pings");
-    peer.say(pong(&ping)).await;
+    let settings = [("TO", &*address), ("EVERY", "200"), ("GIVE_UP", "600")];
+    let mut client = Process::start(&[], "client", &settings);
+    let peer = Peer::greet(accept(&listener).await).await;
+    client.says("ready 1").await;
     (client, peer)
+}
+
+/// Freezes the client when it has asked for a sign of life; says when that was.
+///
+/// The first ping may be one that only shows that the client lives; the one that asks follows at once.
+async fn freeze_when_it_has_asked(client: &mut Process, peer: &mut Peer<TcpStream>) -> Instant {
+    peer.ping().await.expect("it pings");
+    let asked = Instant::now();
+    skip_pings(client, peer, asked + ms(50)).await;
+    client.freeze();
+    asked
+}
+
+/// Reads until then, without an answer.
+async fn skip_pings(client: &mut Process, peer: &mut Peer<TcpStream>, until: Instant) {
+    let skipping = async { while peer.ping().await.is_some() {} };
+    if tokio::time::timeout_at(until.into(), skipping).await.is_ok() {
+        panic!("the client closed: {}", client.says("lost").await.1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_was_suspended_asks_again_before_it_judges() {
     let (mut client, mut peer) = client_process().await;
-    peer.ping().await.expect("it pings");
-    // It has asked, and sleeps through the answer's whole time, twice the bound.
-    client.freeze();
-    tokio::time::sleep(ms(1200)).await;
+    let asked = freeze_when_it_has_asked(&mut client, &mut peer).await;
+    // It sleeps through the whole time of the answer, for twice the bound.
+    skip_pings(&mut client, &mut peer, asked + ms(1600)).await;
     client.thaw();
     let ping = peer.ping().await.expect("it asks again");
+    // It gives the answer its time.
+    skip_pings(&mut client, &mut peer, Instant::now() + ms(50)).await;
     peer.say(pong(&ping)).await;
     tokio::spawn(peer.echo());
     client.tell("call");
-    client.says("answered").await;
-    assert_eq!(client.said(), [""; 0]);
+    assert_eq!(client.says("").await.1, "answered", "and nothing before it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_was_suspended_reads_what_has_arrived_before_it_judges() {
     let (mut client, mut peer) = client_process().await;
-    for round in 0..3 {
-        let ping = peer.ping().await.unwrap_or_else(|| panic!("it closed in round {round}"));
-        let asked = Instant::now();
-        client.freeze();
-        peer.say(pong(&ping)).await;
+    for _ in 0..2 {
+        let asked = freeze_when_it_has_asked(&mut client, &mut peer).await;
+        peer.say(frame(PONG, &[&[0; 8]])).await;
         // A little after the verdict was due: too little to be excused as having slept.
-        tokio::time::sleep_until((asked + ms(430)).into()).await;
+        skip_pings(&mut client, &mut peer, asked + ms(630)).await;
         client.thaw();
     }
     tokio::spawn(peer.echo());
     client.tell("call");
-    client.says("answered").await;
-    assert!(client.said().iter().all(|line| !line.starts_with("lost")));
+    assert_eq!(client.says("").await.1, "answered", "and nothing before it");
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ use crate::support::lab::{Lab, SERVER, SERVER_TOO};
 use crate::support::news::ms;
 use crate::support::process::Process;
 
-const EVERY: &str = "200";
-const GIVE_UP: &str = "400";
-const GIVE_UP_AFTER: Duration = ms(400);
+const EVERY: &str = "300";
+const GIVE_UP: &str = "700";
+const GIVE_UP_AFTER: Duration = ms(700);
 /// The promise, with a tenth more for the machine.
-const BOUND: Duration = ms(660);
+const BOUND: Duration = ms(1100);
 
 async fn server(lab: &Lab, address: &str) -> Process {
     let listen = format!("{address}:7000");

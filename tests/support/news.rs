@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast::{ConnectError, Event, Loss, Subscription};
+use steadfast::{ConnectError, Event, Loss, Pool, Subscription};
+
+use crate::support::scripted::until;
 
 /// Long enough for anything that a test waits for, short enough for a test that fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,15 +24,26 @@ pub(crate) async fn event<T>(
     what: &str,
     wanted: impl Fn(Event) -> Option<T>,
 ) -> T {
-    within(PATIENCE, what, async {
-        loop {
-            let event = events.next().await.expect("the pool lives");
+    let mut passed = Vec::new();
+    let waiting = async {
+        while let Some(event) = events.next().await {
+            passed.push(format!("{event:?}"));
             if let Some(found) = wanted(event) {
-                return found;
+                return Some(found);
             }
         }
-    })
-    .await
+        None
+    };
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(found) => found.expect("the pool lives"),
+        Err(_) => panic!("not within {PATIENCE:?}: {what}, but {passed:#?}"),
+    }
+}
+
+/// Returns when so many connections are ready. On a runtime with several threads that may be so before anybody could
+/// subscribe to the events.
+pub(crate) async fn connected(pool: &Pool, connections: usize) {
+    until("connections", || pool.status().ready == connections).await;
 }
 
 /// The number of the next connection that is ready.

@@ -66,11 +66,6 @@ impl Process {
         }
     }
 
-    /// The lines that came and have not been taken.
-    pub(crate) fn said(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.lines.try_recv().ok()).map(|(_, line)| line).collect()
-    }
-
     /// Writes a line to its standard input.
     pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.child.stdin.as_mut().expect("a pipe"), "{line}").expect("it reads");
@@ -81,9 +76,28 @@ impl Process {
         self.child.kill().expect("it is ours");
     }
 
-    /// SIGSTOP: the process is frozen, its kernel goes on.
+    /// Returns when the process is no more, and neither are its sockets.
+    pub(crate) fn wait(&mut self) {
+        self.child.wait().unwrap();
+    }
+
+    /// SIGSTOP: the process is frozen, its kernel goes on. Returns when no thread of it runs any more.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");
+        while cfg!(target_os = "linux") && !self.is_frozen() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether all threads are in state T, see proc(5).
+    fn is_frozen(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut states = threads.filter_map(|thread| {
+            let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+            // Behind the name, which stands in parentheses.
+            stat.rsplit_once(") ")?.1.chars().next()
+        });
+        states.all(|state| state == 'T')
     }
 
     pub(crate) fn thaw(&self) {
