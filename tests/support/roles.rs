@@ -51,13 +51,12 @@ async fn serve() {
 /// With `FULL`, it begins without a free file descriptor and gets them when it reads `release`.
 async fn call(mut commands: mpsc::UnboundedReceiver<String>) {
     let mut files = if setting("FULL").is_some() { take_all_files() } else { Vec::new() };
-    let pool = Pool::builder(setting("TO").expect("TO"))
+    let mut builder = Pool::builder(setting("TO").expect("TO"))
         .heartbeat(heartbeat())
         .reconnect(Reconnect::exponential(ms(50), ms(200)))
-        .timeouts(Timeouts::default().resolve(ms(300)).connect(ms(300)).handshake(ms(300)))
-        .build()
-        .expect("good settings");
-    let mut events = pool.events();
+        .timeouts(Timeouts::default().resolve(ms(300)).connect(ms(300)).handshake(ms(300)));
+    let mut events = builder.events();
+    let pool = builder.build().expect("good settings");
     let news = Arc::new(AtomicBool::new(false));
     if setting("BUSY").is_some() {
         tokio::spawn(call_all_the_time(pool.clone(), news.clone()));
@@ -109,7 +108,7 @@ fn take_all_files() -> Vec<File> {
 fn tell(event: &Event) {
     match event {
         Event::Ready { connection, .. } => say(&format!("ready {connection}")),
-        Event::Lost { loss, .. } => say(&format!("lost {} {loss:?}", name(&loss.cause))),
+        Event::Lost { loss, .. } => say(&format!("lost {}", name(&loss.cause))),
         Event::DialFailed { error, .. } => {
             let cause = match &error.cause {
                 ConnectCause::Os(error) => error.name().unwrap_or("another error").to_owned(),
