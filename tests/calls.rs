@@ -267,44 +267,39 @@ async fn depot(heartbeat: Heartbeat) -> SocketAddr {
 
 /// So many bytes a second pass the line, in each direction.
 const RATE: u64 = 8 << 20;
-/// What a small call may take beside big messages in both directions. In each direction up to 5 chunks are in the
-/// connection's hands, 2 in the kernel's, and 1 in the pipe. Behind the whole messages it would be 320.
-const A_FEW_CHUNKS: Duration = CHUNK_TIME.saturating_mul(2 * (5 + 2 + 1));
 /// What one chunk takes there.
 const CHUNK_TIME: Duration = Duration::from_nanos(65_550 * 1_000_000_000 / RATE);
+/// What a small call may have to wait for beside big messages in both directions: in each up to 5 chunks in the
+/// connection's hands, 2 in the kernel's, and 1 in the pipe. Behind the whole messages it would be 320.
+const A_FEW: u32 = 2 * (5 + 2 + 1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_mebibytes_each_way_delay_a_small_call_and_a_ping_by_a_few_chunks_only() {
+async fn ten_mebibytes_each_way_delay_a_small_call_by_a_few_chunks_only() {
     let _quiet = QUIET.lock().await;
-    // Shorter than the transfer, so that it is lived through only if signs of life overtake data.
-    let heartbeat =
-        Heartbeat::every(Duration::from_millis(40)).give_up_after(Duration::from_millis(400));
+    // Shorter than the transfer, so that it is lived through only if both ends are heard meanwhile.
+    let heartbeat = Heartbeat::every(Duration::from_millis(250));
     let address = depot(heartbeat).await;
-    let line = Piped { size: 16 * 1024, rate: RATE };
-    let pool =
-        Pool::builder(address.to_string()).connector(line).heartbeat(heartbeat).build().unwrap();
+    let line = Piped { size: 16 * 1024, rate: RATE, ..Piped::default() };
+    let pool = Pool::builder(address.to_string())
+        .connector(line.clone())
+        .heartbeat(heartbeat)
+        .build()
+        .unwrap();
     soon("a connection", pool.ready(Duration::from_secs(9))).await.unwrap();
-    let alone = measure(&pool, std::future::pending(), 20).await;
-    println!("one chunk takes {CHUNK_TIME:?}, a small call alone {:?}", alone[10]);
-    // The best of five: a machine that is busy with other things delays everything.
-    let mut best = Duration::MAX;
-    for _ in 0..5 {
-        let began = Instant::now();
-        let times = soon("the big messages", measure(&pool, ten_each_way(&pool), usize::MAX)).await;
-        let (took, p99) = (began.elapsed(), times[times.len() * 99 / 100]);
-        println!(
-            "{} small calls in {took:?}, median {:?}, p99 {p99:?}",
-            times.len(),
-            times[times.len() / 2]
-        );
-        assert!(took >= CHUNK_TIME * 160, "the line was as slow as it should be");
-        assert!(times.len() > 10, "{} small calls", times.len());
-        best = best.min(p99);
-        if best < A_FEW_CHUNKS {
-            return;
-        }
-    }
-    panic!("p99 {best:?} is more than {A_FEW_CHUNKS:?}");
+    let began = Instant::now();
+    let calls = soon("the big messages", measure(&pool, &line, ten_each_way(&pool))).await;
+    let took = began.elapsed();
+    assert!(took >= CHUNK_TIME * 160, "the line was as slow as it should be");
+    assert!(calls.len() > 10, "{} small calls", calls.len());
+    let (mut times, mut chunks): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+    times.sort_unstable();
+    chunks.sort_unstable();
+    let (median, p99) = (times[times.len() / 2], chunks[chunks.len() * 99 / 100]);
+    println!("{} small calls in {took:?}, median {median:?}, p99 {p99} chunks", times.len());
+    // The worst ones are measured in what passed the line meanwhile, because a machine that is busy with other things
+    // delays some calls by more than that. It does not delay most of them.
+    assert!(p99 <= A_FEW, "p99 {p99} chunks");
+    assert!(median < CHUNK_TIME * A_FEW, "median {median:?}");
 }
 
 async fn ten_each_way(pool: &Pool) {
@@ -315,33 +310,37 @@ async fn ten_each_way(pool: &Pool) {
     assert_eq!(down.unwrap().len(), 10 * MIB);
 }
 
-/// The times of small calls, sorted, one after another until `meanwhile` is over or there are enough.
-async fn measure(pool: &Pool, meanwhile: impl Future<Output = ()>, enough: usize) -> Vec<Duration> {
-    let (mut times, mut meanwhile) = (Vec::new(), pin!(meanwhile));
-    while times.len() < enough {
-        let body = format!("small {}", times.len());
-        let began = Instant::now();
+/// Small calls, one after another until `meanwhile` is over: how long each took, and how many chunks passed the line
+/// in that time, in the direction in which more did.
+async fn measure(
+    pool: &Pool,
+    line: &Piped,
+    meanwhile: impl Future<Output = ()>,
+) -> Vec<(Duration, u32)> {
+    let (mut calls, mut meanwhile) = (Vec::new(), pin!(meanwhile));
+    let passed = || line.passed.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+    loop {
+        let body = format!("small {}", calls.len());
+        let (began, before) = (Instant::now(), passed());
         let mut call = pin!(pool.call(body.clone()));
         tokio::select! {
-            reply = &mut call => {
-                assert_eq!(reply.unwrap(), body);
-                times.push(began.elapsed());
-            }
+            reply = &mut call => assert_eq!(reply.unwrap(), body),
             () = &mut meanwhile => {
                 assert_eq!(call.await.unwrap(), body);
-                break;
+                return calls;
             }
         }
+        let after = passed();
+        let bytes = (after[0] - before[0]).max(after[1] - before[1]);
+        calls.push((began.elapsed(), bytes.div_ceil(65_550) as u32));
     }
-    times.sort();
-    times
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_go_out_while_a_big_message_goes_up_and_nothing_comes_down() {
     let _quiet = QUIET.lock().await;
     let script = Script::bind().await;
-    let line = Piped { size: 16 * 1024, rate: RATE };
+    let line = Piped { size: 16 * 1024, rate: RATE, ..Piped::default() };
     let pool = Pool::builder(script.address.to_string())
         .connector(line)
         .heartbeat(
@@ -381,7 +380,7 @@ async fn pings_go_out_while_a_big_message_goes_up_and_nothing_comes_down() {
     println!("{pings} pings between chunks, pongs after {late:?}");
     // A transfer of 1.25 s, a ping after every 50 ms of silence.
     assert!(pings >= 3, "{pings} pings between chunks");
-    assert!(late.len() >= 5 && late[late.len() / 2] < A_FEW_CHUNKS, "{late:?}");
+    assert!(late.len() >= 5 && late[late.len() / 2] < CHUNK_TIME * A_FEW, "{late:?}");
     to.write_all(&reply(id, b"thanks")).await.unwrap();
     assert_eq!(soon("the reply", call).await.unwrap().unwrap(), "thanks");
 }
@@ -390,15 +389,15 @@ async fn pings_go_out_while_a_big_message_goes_up_and_nothing_comes_down() {
 async fn ten_mebibytes_each_way_through_pipes_of_256_bytes_do_not_deadlock() {
     let _quiet = QUIET.lock().await;
     let address = depot(Heartbeat::default()).await;
-    let line = Piped { size: 256, rate: 0 };
-    let pool = Pool::builder(address.to_string()).connector(line).build().unwrap();
+    let line = Piped { size: 256, ..Piped::default() };
+    let pool = Pool::builder(address.to_string()).connector(line.clone()).build().unwrap();
     let calls = (0..2).map(|_| async {
         let (up, down) =
             tokio::join!(pool.call(vec![b'u'; 5 * MIB]), pool.call(format!("pull {}", 5 * MIB)));
         assert_eq!(up.unwrap(), "uuuuuuuu");
         assert_eq!(down.unwrap().len(), 5 * MIB);
     });
-    let small = measure(&pool, async { _ = futures::future::join_all(calls).await }, usize::MAX);
+    let small = measure(&pool, &line, async { _ = futures::future::join_all(calls).await });
     let small = soon("all of it", small).await;
     assert!(small.len() > 10, "small calls get through meanwhile: {}", small.len());
     until("the end of all calls", || pool.status().in_flight == 0).await;

@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use steadfast::{ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase};
@@ -257,12 +259,14 @@ impl Script {
 pub(crate) const SOCKET_BUFFER: u32 = 32 * 1024;
 
 /// Connects through a pipe in memory, which holds little and may be slow, and small socket buffers behind it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Default)]
 pub(crate) struct Piped {
     /// What the pipe holds in each direction, in bytes.
     pub(crate) size: usize,
     /// Bytes per second in each direction; 0: as fast as it goes.
     pub(crate) rate: u64,
+    /// Bytes that have passed towards the server and towards the client.
+    pub(crate) passed: [Arc<AtomicU64>; 2],
 }
 
 impl steadfast::Connect for Piped {
@@ -276,8 +280,9 @@ impl steadfast::Connect for Piped {
             let (near, far) = tokio::io::duplex(self.size);
             let ((from_client, to_client), (from_server, to_server)) =
                 (tokio::io::split(far), socket.into_split());
-            tokio::spawn(pump(from_client, to_server, self.rate));
-            tokio::spawn(pump(from_server, to_client, self.rate));
+            let [up, down] = self.passed.clone();
+            tokio::spawn(pump(from_client, to_server, self.rate, up));
+            tokio::spawn(pump(from_server, to_client, self.rate, down));
             Ok(Connected { transport: Box::new(near), address: None })
         })
     }
@@ -297,7 +302,12 @@ impl Piped {
 }
 
 /// Copies until the end of file and passes that on, too. Heartbeats are small: every piece that is read goes on at once.
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, rate: u64) {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    rate: u64,
+    passed: Arc<AtomicU64>,
+) {
     let mut piece = vec![0; 16 * 1024];
     let mut free_at = Instant::now();
     while let Ok(count @ 1..) = from.read(&mut piece).await {
@@ -310,6 +320,7 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
         if to.write_all(&piece[..count]).await.is_err() {
             break;
         }
+        passed.fetch_add(count as u64, Ordering::Relaxed);
     }
     let _ = to.shutdown().await;
 }
