@@ -25,7 +25,8 @@ use crate::error::connect::{Began, ConnectCause, ConnectError, Phase};
 use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::proto::reconnect::Plan;
-use crate::switchboard::{Switchboard, Wanted};
+use crate::roster::Wanted;
+use crate::switchboard::Switchboard;
 
 pub(crate) struct Channel {
     /// Kept alive also while nobody needs it. Others are made only when those that are ready have no room.

@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use crate::clock::now;
 use crate::connection::Connection;
-use crate::error::call::{CallCause, CallError, Outcome, Overload, Stopped};
-use crate::exchange::Exchange;
+use crate::error::call::{CallError, Outcome, Stopped};
+use crate::error::instance::InstanceId;
+use crate::exchange::{Exchange, failure, refused_here};
+use crate::issued::Issued;
 use crate::proto::calls::Answer;
-use crate::proto::client::{Client, Kind, NotTaken, Start};
-use crate::proto::greeting::InstanceId;
+use crate::proto::client::{Client, Kind, Start};
 use crate::switchboard::Switchboard;
 
 /// A new connection, lent to the [`on_connect`](crate::Builder::on_connect) hook. Calls on it are made once and never
@@ -65,8 +66,8 @@ impl Conversation {
 
     async fn exchange(&mut self, kind: Kind, body: Bytes) -> Result<Answer, CallError> {
         let started = now();
-        let (id, oldest) = self.board.issue();
-        let _issued = Issued { board: &self.board, id };
+        let issued = Issued::new(&self.board);
+        let Issued { id, oldest, .. } = issued;
         let start = Start { id, kind, body: &body, deadline: self.deadline, oldest };
         let result = Exchange::new(&self.connection, start).await;
         let failed = match result {
@@ -78,51 +79,5 @@ impl Conversation {
         };
         let elapsed = now().saturating_duration_since(started);
         Err(CallError::new(failed, Stopped::Final, 1, elapsed, self.board.endpoint().clone()))
-    }
-}
-
-/// An id that is finished when this is dropped.
-#[derive(Debug)]
-struct Issued<'a> {
-    board: &'a Switchboard,
-    id: u64,
-}
-
-impl Drop for Issued<'_> {
-    fn drop(&mut self) {
-        self.board.finish(self.id, false);
-    }
-}
-
-/// Separates what succeeded from what did not, with outcome and cause. `limit` is the call's time-out.
-pub(crate) fn failure(
-    answer: Answer,
-    limit: std::time::Duration,
-) -> Result<Answer, (Outcome, CallCause)> {
-    let unless = |sent| {
-        if sent { Outcome::Indeterminate } else { Outcome::NotSent }
-    };
-    Err(match answer {
-        Answer::Reply(_) | Answer::Written => return Ok(answer),
-        Answer::Error(error) => (Outcome::Remote, CallCause::Remote(error)),
-        Answer::Refused(refusal) => (Outcome::Refused, CallCause::Refused(refusal)),
-        Answer::SentAway { goodbye, sent } => {
-            let outcome = if sent { Outcome::Refused } else { Outcome::NotSent };
-            (outcome, CallCause::SentAway(goodbye))
-        }
-        Answer::Expired { sent, stage } => {
-            (unless(sent), CallCause::TimedOut { limit, stage, outage: None })
-        }
-        Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
-    })
-}
-
-/// Why a connection did not take a call of so many bytes.
-pub(crate) fn refused_here(not_taken: NotTaken, length: usize) -> CallCause {
-    match not_taken {
-        NotTaken::TooLong { limit } => CallCause::TooLong { length, limit },
-        NotTaken::Full { limit } => CallCause::Overloaded(Overload::Bytes { limit }),
-        NotTaken::Gone(Some(loss)) => CallCause::Lost(loss),
-        NotTaken::Gone(None) => CallCause::Closed,
     }
 }

@@ -27,6 +27,7 @@ use crate::policy::{Heartbeat, Reconnect};
 use crate::proto::client::{self, Bounds, Client};
 use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis};
+use crate::roster::{Line, ServerMemory, ServerProcess};
 use crate::switchboard::Switchboard;
 
 /// A user's error in a hook.
@@ -118,7 +119,13 @@ impl Dialer {
         let took = now().saturating_duration_since(began);
         span.in_scope(|| info!(?took, "connection ready"));
         let instance = welcome.instance;
-        let previous = self.board.opened(self.slot, connection.clone(), capacity, instance);
+        let memory = match welcome.cached_calls {
+            0 => ServerMemory::None,
+            _ => ServerMemory::ReplyCache,
+        };
+        let server = ServerProcess { instance, memory };
+        let line = Line { connection: connection.clone(), number, server };
+        let previous = self.board.opened(self.slot, line, capacity);
         if let Some(previous) = previous {
             self.board.events.send(&Event::InstanceChanged { previous, current: instance });
         }
@@ -139,7 +146,7 @@ impl Dialer {
             Ok(Err(_panic)) => return failed(ConnectCause::ConnectorPanicked),
             Err(_elapsed) => return failed(ConnectCause::TimedOut { limit }),
         };
-        let number = self.board.number_connection();
+        let (number, next_id) = self.board.number_connection();
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
@@ -149,6 +156,7 @@ impl Dialer {
             max_message: wire(settings.limits.message),
             every: millis(settings.heartbeat.every),
             give_up_after: millis(settings.heartbeat.give_up_after),
+            next_id,
         };
         let limit = settings.timeouts.handshake;
         let greeting = timeout(limit, greet(&mut *connected.transport, hello)).await;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::connect::{ConnectError, Outage};
+use crate::error::instance::InstanceId;
 use crate::error::loss::{GoAway, Loss};
-use crate::proto::greeting::InstanceId;
 
 /// Something that happened to one of a pool's connections. `slot` counts the pool's places for connections from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
+use crate::error::call::{CallCause, ErrorReply, Outcome, Overload};
 use crate::proto::calls::Answer;
 use crate::proto::client::{Client, Kind, NotTaken, Start};
 
@@ -88,5 +89,38 @@ impl Drop for Exchange<'_> {
                 ((), tell)
             });
         }
+    }
+}
+
+/// Separates what succeeded from what did not, with outcome and cause. `limit` is the call's time-out.
+pub(crate) fn failure(answer: Answer, limit: Duration) -> Result<Answer, (Outcome, CallCause)> {
+    let unless = |sent| {
+        if sent { Outcome::Indeterminate } else { Outcome::NotSent }
+    };
+    Err(match answer {
+        Answer::Reply(_) | Answer::Written => return Ok(answer),
+        Answer::Error(error) if error.code() == ErrorReply::EVICTED => {
+            (Outcome::Indeterminate, CallCause::Evicted)
+        }
+        Answer::Error(error) => (Outcome::Remote, CallCause::Remote(error)),
+        Answer::Refused(refusal) => (Outcome::Refused, CallCause::Refused(refusal)),
+        Answer::SentAway { goodbye, sent } => {
+            let outcome = if sent { Outcome::Refused } else { Outcome::NotSent };
+            (outcome, CallCause::SentAway(goodbye))
+        }
+        Answer::Expired { sent, stage } => {
+            (unless(sent), CallCause::TimedOut { limit, stage, outage: None })
+        }
+        Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
+    })
+}
+
+/// Why a connection did not take a call of so many bytes.
+pub(crate) fn refused_here(not_taken: NotTaken, length: usize) -> CallCause {
+    match not_taken {
+        NotTaken::TooLong { limit } => CallCause::TooLong { length, limit },
+        NotTaken::Full { limit } => CallCause::Overloaded(Overload::Bytes { limit }),
+        NotTaken::Gone(Some(loss)) => CallCause::Lost(loss),
+        NotTaken::Gone(None) => CallCause::Closed,
     }
 }

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::proto::ledger::Ticket;
-use crate::switchboard::{NoPlace, Switchboard, Taken, Wish};
+use crate::roster::{NoPlace, Taken, Wish};
+use crate::switchboard::Switchboard;
 
 /// The future of a place.
 ///

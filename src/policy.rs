@@ -1,8 +1,11 @@
 //! What a user sets in code: plain values, checked once at the door. A policy does not know how to connect.
 
+use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::call::CallError;
 use crate::error::config::ConfigError;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -106,13 +109,37 @@ impl Default for Reconnect {
 /// A request that never left is sent again until the deadline, whatever this policy says. Attempts and budget bound
 /// the rest: calls that the server refused, and calls marked [idempotent](crate::Request::idempotent) whose
 /// connection died.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
     pub(crate) attempts: u32,
     pub(crate) budget: f64,
     pub(crate) floor: f64,
     pub(crate) initial: Duration,
     pub(crate) cap: Duration,
+    pub(crate) idempotent: bool,
+    pub(crate) only_if: Option<Predicate>,
+}
+
+/// A user's own word on whether a failed call is tried again. Two are equal when they are the same object.
+#[derive(Clone)]
+pub(crate) struct Predicate(Arc<dyn Fn(&CallError) -> bool + Send + Sync>);
+
+impl Predicate {
+    pub(crate) fn holds(&self, error: &CallError) -> bool {
+        (self.0)(error)
+    }
+}
+
+impl PartialEq for Predicate {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Predicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Predicate")
+    }
 }
 
 impl Retry {
@@ -128,6 +155,28 @@ impl Retry {
     /// Nothing is tried again except what never left.
     pub fn never() -> Self {
         Self::attempts(1)
+    }
+
+    /// All calls under this policy may be run twice, as if each were marked [idempotent](crate::Request::idempotent).
+    #[must_use]
+    pub fn idempotent(self) -> Self {
+        Self { idempotent: true, ..self }
+    }
+
+    /// Asks before a call is tried again that the server refused, or that may have run: only if `wanted` says so, given
+    /// the failure as it is so far, it is. What never left is sent again without asking. It is called on the caller's task
+    /// and must not block.
+    ///
+    /// # Examples
+    /// ```
+    /// use steadfast::{Outcome, Retry};
+    ///
+    /// // Wait out a busy server, but never send a call again that may have run.
+    /// let retry = Retry::attempts(3).only_if(|error| error.outcome() == Outcome::Refused);
+    /// ```
+    #[must_use]
+    pub fn only_if(self, wanted: impl Fn(&CallError) -> bool + Send + Sync + 'static) -> Self {
+        Self { only_if: Some(Predicate(Arc::new(wanted))), ..self }
     }
 
     /// Each successful call of this pool saves up so large a part of a retry, 100 retries at most, plus [`floor`](Self::floor) a second.
@@ -165,7 +214,92 @@ impl Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, budget: 0.10, floor: 1.0, initial: ms(20), cap: Duration::from_secs(1) }
+        Self {
+            attempts: 3,
+            budget: 0.10,
+            floor: 1.0,
+            initial: ms(20),
+            cap: Duration::from_secs(1),
+            idempotent: false,
+            only_if: None,
+        }
+    }
+}
+
+/// What a server remembers of its clients' calls, so that one whose connection died can be sent again and is not run
+/// again: the answer is taken from here, or the running call is joined.
+///
+/// Calls marked [idempotent](crate::Request::idempotent) need it not and cost it nothing. An answer is kept until its
+/// client says that it has it (with its next call), and at most as these bounds say. What is beyond them is not run again
+/// either: its caller gets [`Indeterminate`](crate::Outcome::Indeterminate), or, if the answer alone was too long,
+/// [`ErrorReply::REPLY_LOST`](crate::ErrorReply::REPLY_LOST). It lives in memory and ends with the process; clients see that by
+/// the [instance](crate::InstanceId).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyCache {
+    pub(crate) calls: usize,
+    pub(crate) bytes: usize,
+    pub(crate) age: Duration,
+    pub(crate) total_bytes: usize,
+}
+
+impl ReplyCache {
+    /// Nothing is remembered: a call whose connection dies after it has left is
+    /// [`Indeterminate`](crate::Outcome::Indeterminate), unless it was marked idempotent.
+    pub fn off() -> Self {
+        Self { calls: 0, ..Self::default() }
+    }
+
+    /// Answers kept for a client. 1 to 1,000,000, default 1,024.
+    ///
+    /// Too few: a client with more calls in flight loses some answers when its connection dies. Too many: memory.
+    #[must_use]
+    pub fn calls(self, calls: usize) -> Self {
+        Self { calls, ..self }
+    }
+
+    /// Bytes of answers kept for a client, 64 more counted for each. At least 64, default 8 MiB. An answer that is a slice of a
+    /// greater buffer keeps all of that.
+    ///
+    /// Too few: long answers are lost with their connections. Too many: memory.
+    #[must_use]
+    pub fn bytes(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// How long an answer is kept, and how long a client is remembered after its last connection has ended. Its running
+    /// calls are told that nobody waits only then. 10 ms to 24 h, default 60 s.
+    ///
+    /// Too little: a client that was cut off for longer does not learn what became of its calls. Too much: memory, and
+    /// work for clients that will never come back.
+    #[must_use]
+    pub fn age(self, age: Duration) -> Self {
+        Self { age, ..self }
+    }
+
+    /// Bytes of answers kept for all clients together. At least 64, default 256 MiB.
+    ///
+    /// Too few: clients lose answers although they keep to their own bounds. Too many: memory.
+    #[must_use]
+    pub fn total_bytes(self, bytes: usize) -> Self {
+        Self { total_bytes: bytes, ..self }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.calls > 0
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        number("reply_cache calls", self.calls as u64, 0..=1_000_000)?;
+        number("reply_cache bytes", self.bytes as u64, 64..=u64::MAX)?;
+        number("reply_cache total_bytes", self.total_bytes as u64, 64..=u64::MAX)?;
+        time("reply_cache age", self.age, &(ms(10)..=24 * HOUR))
+    }
+}
+
+impl Default for ReplyCache {
+    fn default() -> Self {
+        let (bytes, total_bytes) = (8 << 20, 256 << 20);
+        Self { calls: 1024, bytes, age: Duration::from_secs(60), total_bytes }
     }
 }
 

@@ -10,26 +10,27 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::now;
-use crate::connection::{Connection, Tell};
-use crate::downtime::Downtime;
-use crate::error::call::{CallCause, Overload};
+use crate::connection::Tell;
 use crate::error::connect::{Began, ConnectError, Outage};
+use crate::error::instance::InstanceId;
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
 use crate::limits::Limits;
 use crate::policy::Retry;
-use crate::proto::client::Client;
-use crate::proto::greeting::InstanceId;
-use crate::proto::ledger::{Ledger, Place, Ticket};
+use crate::proto::ledger::{Place, Ticket};
 use crate::proto::retry::Budget;
-use crate::proto::sequence::Sequence;
+use crate::roster::{
+    End, Life, Line, NoPlace, Patience, Resume, Resumed, Roster, Taken, Wanted, Wish,
+};
 
 pub(crate) struct Switchboard {
-    core: Mutex<Core>,
+    core: Mutex<Roster>,
     endpoint: Arc<str>,
     state: watch::Sender<State>,
     /// Rung when a call begins to wait, so that the next attempt to connect is brought forward.
     pub(crate) demand: Notify,
+    /// Rung when a connection was opened or shut, an attempt failed, or room was made while calls wait to be sent again.
+    pub(crate) changed: Notify,
     pub(crate) events: FanOut<Event>,
     pub(crate) pushes: FanOut<Bytes>,
     /// Items that each stream holds for its reader.
@@ -38,82 +39,23 @@ pub(crate) struct Switchboard {
     pub(crate) longest: usize,
 }
 
-#[derive(Debug)]
-struct Core {
-    ledger: Ledger,
-    /// The connection of each slot, while it takes calls.
-    lines: Vec<Option<Connection<Client>>>,
-    life: Life,
-    /// While nothing is ready.
-    downtime: Option<Downtime>,
-    /// The slot that makes a connection because those that are ready have no room: one at a time.
-    growing: Option<usize>,
-    sequence: Sequence,
-    budget: Budget,
-    connections: u64,
-    instance: Option<InstanceId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Running,
-    Closing,
-    Closed,
-}
-
-/// What a call asks of the switchboard.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
-    pub(crate) bytes: usize,
-    pub(crate) fail_fast: bool,
-    /// A slot that has just refused this call.
-    pub(crate) avoid: Option<usize>,
-}
-
-/// Why there is no place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NoPlace {
-    Closed,
-    Unavailable(Arc<Outage>),
-    Overloaded(Overload),
-}
-
-impl From<NoPlace> for CallCause {
-    fn from(no_place: NoPlace) -> Self {
-        match no_place {
-            NoPlace::Closed => Self::Closed,
-            NoPlace::Unavailable(outage) => Self::Unavailable(outage),
-            NoPlace::Overloaded(overload) => Self::Overloaded(overload),
-        }
-    }
-}
-
 impl Switchboard {
     pub(crate) fn new(
         endpoint: Arc<str>,
         slots: usize,
+        warm: usize,
         limits: &Limits,
         retry: &Retry,
         events: FanOut<Event>,
         pushes: FanOut<Bytes>,
     ) -> Self {
-        let now = now();
-        let core = Core {
-            ledger: Ledger::new(slots, limits.waiting, limits.queued_bytes),
-            lines: (0..slots).map(|_| None).collect(),
-            life: Life::Running,
-            downtime: Some(Downtime::new(now, Began::NeverConnected)),
-            growing: None,
-            sequence: Sequence::new(),
-            budget: Budget::new(now, retry),
-            connections: 0,
-            instance: None,
-        };
+        let core = Roster::new(slots, warm, limits, retry);
         Self {
             core: Mutex::new(core),
             endpoint,
             state: watch::Sender::new(State::Connecting),
             demand: Notify::new(),
+            changed: Notify::new(),
             events,
             pushes,
             subscription: limits.subscription,
@@ -127,11 +69,11 @@ impl Switchboard {
 
     // What channels report.
 
-    /// The number of the next connection.
-    pub(crate) fn number_connection(&self) -> u64 {
+    /// The number of the next connection, and the smallest id that no call has been given yet.
+    pub(crate) fn number_connection(&self) -> (u64, u64) {
         let mut core = self.lock();
         core.connections += 1;
-        core.connections
+        (core.connections, core.sequence.next_id())
     }
 
     /// A slot's attempt failed. If waiting cannot mend the cause, those who wait are told.
@@ -147,24 +89,20 @@ impl Switchboard {
         drop(core);
         drop(before);
         wake_each(wake);
+        self.changed.notify_waiters();
     }
 
     /// A slot's connection takes calls. Returns the server process before, if it was another.
-    pub(crate) fn opened(
-        &self,
-        slot: usize,
-        connection: Connection<Client>,
-        capacity: usize,
-        instance: InstanceId,
-    ) -> Option<InstanceId> {
+    pub(crate) fn opened(&self, slot: usize, line: Line, capacity: usize) -> Option<InstanceId> {
         let mut wake = Vec::new();
         let mut core = self.lock();
         core.grown(slot);
+        let (connection, instance) = (line.connection.clone(), line.server.instance);
         let before = core.instance.replace(instance).filter(|before| *before != instance);
         let running = core.life == Life::Running;
         let (old, downtime) = if running {
             core.ledger.open(slot, capacity, &mut wake);
-            (core.lines[slot].replace(connection.clone()), core.downtime.take())
+            (core.lines[slot].replace(line), core.downtime.take())
         } else {
             (None, None)
         };
@@ -176,6 +114,7 @@ impl Switchboard {
         }
         self.publish();
         wake_each(wake);
+        self.changed.notify_waiters();
         if more {
             self.demand.notify_waiters();
         }
@@ -193,6 +132,7 @@ impl Switchboard {
         drop(line);
         self.publish();
         wake_each(wake);
+        self.changed.notify_waiters();
     }
 
     /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
@@ -213,19 +153,13 @@ impl Switchboard {
         let lines: Vec<_> = self.lock().lines.iter().flatten().cloned().collect();
         let now = now();
         for line in lines {
-            line.with(|client| (client.probe(now), Tell::Owner));
+            line.connection.with(|client| (client.probe(now), Tell::Owner));
         }
     }
 
     /// What those who wait need of the slot that asks.
     pub(crate) fn wanted(&self, slot: usize) -> Wanted {
-        let mut core = self.lock();
-        match (core.ledger.waiting() > 0, core.ledger.is_ready()) {
-            (false, _) => Wanted::Nothing,
-            (true, false) => Wanted::Connection,
-            (true, true) if *core.growing.get_or_insert(slot) == slot => Wanted::MoreRoom,
-            (true, true) => Wanted::Nothing,
-        }
+        self.lock().wanted(slot)
     }
 
     // What callers ask.
@@ -282,10 +216,10 @@ impl Switchboard {
     }
 
     /// A call is settled for good.
-    pub(crate) fn finish(&self, id: u64, succeeded: bool) {
+    pub(crate) fn finish(&self, id: u64, end: End) {
         let mut core = self.lock();
         core.sequence.finish(id);
-        if succeeded {
+        if end == End::Succeeded {
             core.budget.deposit();
         }
     }
@@ -293,8 +227,26 @@ impl Switchboard {
     /// Gives a place back.
     pub(crate) fn release(&self, place: Place) {
         let mut wake = Vec::new();
-        self.lock().ledger.release(place, &mut wake);
+        let mut core = self.lock();
+        core.ledger.release(place, &mut wake);
+        let resuming = core.resuming > 0;
+        drop(core);
         wake_each(wake);
+        if resuming {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Where a call that may have run can go again.
+    pub(crate) fn resume(&self, resume: Resume, patience: Patience) -> Result<Resumed, NoPlace> {
+        self.lock().resume(&self.endpoint, resume, patience)
+    }
+
+    /// A call waits to be sent again, until what this returns is dropped.
+    pub(crate) fn resuming(&self) -> Resuming<'_> {
+        self.lock().resuming += 1;
+        self.demand.notify_waiters();
+        Resuming(self)
     }
 
     /// Whether a connection other than that of slot `at` could take a call now.
@@ -321,7 +273,7 @@ impl Switchboard {
             state: core.state(),
             ready: core.ledger.ready(),
             in_flight: core.ledger.in_flight(),
-            waiting: core.ledger.waiting(),
+            waiting: core.waiting(),
             outage: core.outage(&self.endpoint).map(|outage| (*outage).clone()),
             instance: core.instance,
         }
@@ -341,9 +293,10 @@ impl Switchboard {
         drop(core);
         self.publish();
         for line in lines {
-            line.with(|client| (client.drain(), Tell::Owner));
+            line.connection.with(|client| (client.drain(), Tell::Owner));
         }
         wake_each(wake);
+        self.changed.notify_waiters();
     }
 
     /// Nothing is left.
@@ -360,12 +313,13 @@ impl Switchboard {
         self.events.close();
         self.pushes.close();
         wake_each(wake);
+        self.changed.notify_waiters();
     }
 
     /// Calls that have a place or wait for one.
     pub(crate) fn unfinished(&self) -> usize {
         let core = self.lock();
-        core.ledger.waiting() + core.ledger.in_flight()
+        core.waiting() + core.ledger.in_flight()
     }
 
     /// Makes the state known. It is read while the watch is held, so that no older one can overwrite a newer.
@@ -376,7 +330,7 @@ impl Switchboard {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    fn lock(&self) -> MutexGuard<'_, Roster> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -388,93 +342,13 @@ impl std::fmt::Debug for Switchboard {
     }
 }
 
-/// What those who wait need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    Nothing,
-    /// Nothing is ready.
-    Connection,
-    /// What is ready has no room, and it is this slot's turn to make some.
-    MoreRoom,
-}
-
-/// A place and the connection that it is on.
+/// A call that waits to be sent again.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) place: Place,
-    pub(crate) connection: Connection<Client>,
-}
+pub(crate) struct Resuming<'a>(&'a Switchboard);
 
-impl Core {
-    fn try_place(&mut self, endpoint: &Arc<str>, wish: Wish) -> Result<Option<Taken>, NoPlace> {
-        if self.life != Life::Running {
-            return Err(NoPlace::Closed);
-        }
-        if let Some(place) = self.ledger.place(wish.avoid) {
-            return Ok(self.taken(place));
-        }
-        match &self.downtime {
-            Some(downtime) if wish.fail_fast || downtime.is_permanent() => {
-                Err(NoPlace::Unavailable(downtime.report(now(), endpoint)))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Whether one who waits should go on.
-    fn why_wait(&self, endpoint: &Arc<str>, wish: Wish) -> Poll<Result<Taken, NoPlace>> {
-        match &self.downtime {
-            _ if self.life != Life::Running => Poll::Ready(Err(NoPlace::Closed)),
-            Some(downtime) if wish.fail_fast || downtime.is_permanent() => {
-                Poll::Ready(Err(NoPlace::Unavailable(downtime.report(now(), endpoint))))
-            }
-            _ => Poll::Pending,
-        }
-    }
-
-    /// If nothing is ready any more, an outage begins, or it becomes known why it did.
-    fn went_down(&mut self, why: Began, wake: &mut Vec<Waker>) {
-        if self.ledger.is_ready() {
-            return;
-        }
-        match &mut self.downtime {
-            Some(downtime) => downtime.because(why),
-            None => {
-                self.downtime = Some(Downtime::new(now(), why));
-                // Who is not to wait through an outage must hear of it.
-                self.ledger.wake_all(wake);
-            }
-        }
-    }
-
-    /// The slot has made room, or could not.
-    fn grown(&mut self, slot: usize) {
-        if self.growing == Some(slot) {
-            self.growing = None;
-        }
-    }
-
-    fn state(&self) -> State {
-        match self.life {
-            Life::Running if self.ledger.is_ready() => State::Ready,
-            Life::Running if self.instance.is_none() => State::Connecting,
-            Life::Running => State::Down,
-            Life::Closing => State::Closing,
-            Life::Closed => State::Closed,
-        }
-    }
-
-    /// `None` if the connection died since the place was given.
-    fn taken(&self, place: Place) -> Option<Taken> {
-        if !self.ledger.is_current(place) {
-            return None;
-        }
-        let connection = self.lines[place.slot].clone()?;
-        Some(Taken { place, connection })
-    }
-
-    fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
-        self.downtime.as_ref().map(|downtime| downtime.report(now(), endpoint))
+impl Drop for Resuming<'_> {
+    fn drop(&mut self) {
+        self.0.lock().resuming -= 1;
     }
 }
 

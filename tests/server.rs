@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use steadfast::{
     Bytes, Call, CallCause, ConnectCause, ErrorReply, Event, Handler, Limits, Outcome, Pool,
-    PushError, Pusher, Reconnect, Server, ServerBuilder,
+    PushError, Pusher, Reconnect, ReplyCache, Server, ServerBuilder,
 };
 use support::scripted::{
     BUSY, CHUNK, GOAWAY, REFUSED, REJECT, REPLY, REQUEST, cancel, connect, expect, expect_fin,
-    frame, hello, join, request, soon, until,
+    frame, hello, join, repeatable, request, soon, until,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc};
@@ -202,13 +202,30 @@ async fn a_handler_hears_that_its_caller_has_gone() {
     assert_eq!(running.remaining(), Some(Duration::ZERO));
 
     let mut stream = join(address).await;
-    stream.write_all(&request(1, 0, b"lost")).await.unwrap();
+    stream.write_all(&repeatable(1, b"lost")).await.unwrap();
     let running = soon("a handler", begun.recv()).await.unwrap();
     assert_eq!(running.remaining(), None);
     assert!(timeout(20 * MS, running.cancelled()).await.is_err(), "too early");
     drop(stream);
     soon("the loss to arrive", running.cancelled()).await;
     assert!(running.is_cancelled());
+}
+
+#[tokio::test]
+async fn the_handler_of_a_call_that_may_come_again_hears_of_it_when_its_client_is_forgotten() {
+    for (cache, patience) in
+        [(ReplyCache::default().age(100 * MS), 100 * MS), (ReplyCache::off(), Duration::ZERO)]
+    {
+        let (gate, mut begun) = gate();
+        let address = start(Server::builder().reply_cache(cache), gate.clone()).await;
+        let mut stream = join(address).await;
+        stream.write_all(&request(1, 0, b"lost")).await.unwrap();
+        let running = soon("a handler", begun.recv()).await.unwrap();
+        let lost = Instant::now();
+        drop(stream);
+        soon("the end of the wait", running.cancelled()).await;
+        assert!(lost.elapsed() >= patience, "{:?} {cache:?}", lost.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use steadfast::{Bytes, Call, ErrorReply, Handler, Pool, Pusher, Server};
+use steadfast::{Bytes, Call, ErrorReply, Handler, Pool, Pusher, ReplyCache, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -194,7 +194,9 @@ async fn a_reply_to_a_client_that_has_gone_is_dropped_though_somebody_keeps_its_
     let _alone = ALONE.lock().await;
     let dropped = Arc::new(AtomicUsize::new(0));
     let (pushers, mut kept) = mpsc::unbounded_channel::<Pusher>();
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    // With one, the client might come back for the reply.
+    let no_cache = Server::builder().reply_cache(ReplyCache::off());
+    let server = no_cache.bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr().unwrap();
     let counter = dropped.clone();
     tokio::spawn(server.serve(move |call: Call| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::connect::Outage;
+use crate::error::instance::InstanceId;
 use crate::error::loss::{GoAway, Loss, OneLine, Rounded};
 
 /// Whether a failed call ran. The question that a caller must answer before it tries again.
@@ -111,7 +112,7 @@ impl fmt::Display for CallError {
         let Failure { outcome, cause, stopped, endpoint, .. } = &*self.0;
         match cause {
             // These name it themselves.
-            CallCause::Lost(_) | CallCause::Unavailable(_) => {}
+            CallCause::Lost(_) | CallCause::Replaced { .. } | CallCause::Unavailable(_) => {}
             _ => write!(f, "{endpoint}: ")?,
         }
         write!(f, "{cause}; {outcome}")?;
@@ -129,7 +130,9 @@ impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         // The cause's own text is part of this one's: go on below it.
         match &self.0.cause {
-            CallCause::Lost(loss) => std::error::Error::source(&**loss),
+            CallCause::Lost(loss) | CallCause::Replaced { loss, .. } => {
+                std::error::Error::source(&**loss)
+            }
             CallCause::Unavailable(outage) => std::error::Error::source(&**outage),
             CallCause::TimedOut { outage: Some(outage), .. } => {
                 std::error::Error::source(&**outage)
@@ -156,6 +159,23 @@ pub enum CallCause {
     /// The connection that carried it died.
     #[error("{0}")]
     Lost(Arc<Loss>),
+    /// The connection that carried it died, and the server process that may have run it was replaced: its reply cache is
+    /// gone, so nobody can tell.
+    #[error("{loss}; meanwhile the server process was replaced ({previous} by {current})")]
+    Replaced {
+        /// How the connection died.
+        loss: Arc<Loss>,
+        /// The server process that the call was sent to.
+        previous: InstanceId,
+        /// The one that answers now.
+        current: InstanceId,
+    },
+    /// The connection that carried it died, and when the call was sent again, the server's reply cache had forgotten it
+    /// already.
+    #[error(
+        "the server has forgotten whether it ran the call: its reply cache is too small, or it came back too late"
+    )]
+    Evicted,
     /// No connection was ready, and the call was not to wait (`fail_fast`), or waiting cannot mend it.
     #[error("{0}")]
     Unavailable(Arc<Outage>),
@@ -224,8 +244,13 @@ impl fmt::Display for Stage {
 pub enum Stopped {
     /// Trying again could not change the answer, or was not asked for.
     Final,
-    /// It may have run, and it was not marked [idempotent](crate::Request::idempotent).
+    /// It may have run, it was not marked [idempotent](crate::Request::idempotent), and the server keeps no
+    /// [replies](crate::ServerBuilder::reply_cache) by which it could know the call again.
     NotIdempotent,
+    /// It may have run, and the server process that would know was replaced.
+    InstanceChanged,
+    /// The policy's [predicate](crate::Retry::only_if) said no.
+    Declined,
     /// All [attempts](crate::Retry::attempts) were used.
     AttemptsSpent,
     /// The pool's retry [budget](crate::Retry::budget) has nothing left: most calls fail at the moment, and
@@ -306,6 +331,12 @@ impl ErrorReply {
     pub const HANDLER_PANICKED: u32 = 0xffff_0000;
     /// The code of an answer that replaces a reply longer than the client accepts.
     pub const REPLY_TOO_LONG: u32 = 0xffff_0001;
+    /// The code of an answer to a call that was sent again: it ran, its reply was lost with the connection, and it was too
+    /// long for the server's [reply cache](crate::ReplyCache).
+    pub const REPLY_LOST: u32 = 0xffff_0002;
+    /// The code of an answer to a call that was sent again: it may have run, and the server has forgotten it. Callers see
+    /// [`CallCause::Evicted`] instead.
+    pub(crate) const EVICTED: u32 = 0xffff_0003;
 
     /// An error answer. Codes belong to the application, except for those from `0xffff_0000` on.
     /// A text of more than 1,024 bytes is cut when it is sent.
@@ -327,7 +358,7 @@ impl ErrorReply {
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code {
-            Self::HANDLER_PANICKED | Self::REPLY_TOO_LONG => {
+            Self::HANDLER_PANICKED | Self::REPLY_TOO_LONG | Self::REPLY_LOST => {
                 write!(f, "the server answered for its handler: {}", OneLine(&self.text))
             }
             code => write!(f, "the server answered with error {code}: {}", OneLine(&self.text)),

@@ -13,6 +13,7 @@
 pub(crate) mod call;
 pub(crate) mod config;
 pub(crate) mod connect;
+pub(crate) mod instance;
 pub(crate) mod loss;
 pub(crate) mod os;
 pub(crate) mod violation;

@@ -200,6 +200,7 @@ impl Builder {
         let board = Arc::new(Switchboard::new(
             text,
             max,
+            min,
             &self.limits,
             &self.retry,
             self.events,

@@ -1,5 +1,6 @@
 //! The front door: building a pool, calling through it, retrying, closing.
 
+pub(crate) mod attempt;
 pub(crate) mod builder;
 pub(crate) mod handle;
 pub(crate) mod request;

@@ -1,23 +1,18 @@
-//! One call from the caller's side: deadline, attempts, and the error that tells what became of it.
+//! A request as the caller makes it, and its attempts until it is settled.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::sleep;
 
 use crate::clock::now;
-use crate::conversation::{failure, refused_here};
-use crate::error::call::{CallCause, CallError, Outcome, Refusal, Stage};
-use crate::exchange::Exchange;
-use crate::placing::Placing;
+use crate::error::call::{CallCause, CallError, Outcome, Refusal, Stopped};
 use crate::policy::Retry;
+use crate::pool::attempt::{Call, Failed, Form};
 use crate::pool::shared::Shared;
 use crate::proto::calls::Answer;
-use crate::proto::client::{Kind, NotTaken, Start};
-use crate::proto::ledger::Place;
-use crate::proto::retry::{Attempts, Failure, Next};
-use crate::switchboard::{NoPlace, Switchboard, Taken, Wish};
+use crate::proto::retry::{Attempts, Failure, Next, Repeat};
+use crate::roster::{Patience, ServerMemory};
 
 /// A request that has not been sent yet. Made by [`Pool::request`](crate::Pool::request).
 #[derive(Debug)]
@@ -28,13 +23,13 @@ pub struct Request<'a> {
     limit: Duration,
     retry: Retry,
     idempotent: bool,
-    fail_fast: bool,
+    patience: Patience,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(pool: &'a Shared, body: Bytes) -> Self {
-        let (limit, retry) = (pool.call_timeout, pool.retry);
-        Self { pool, body, limit, retry, idempotent: false, fail_fast: false }
+        let (limit, retry) = (pool.call_timeout, pool.retry.clone());
+        Self { pool, body, limit, retry, idempotent: false, patience: Patience::Wait }
     }
 
     /// Running it twice is harmless. Then it is tried again, within the [`Retry`] policy and its budget, also when it may
@@ -52,7 +47,7 @@ impl<'a> Request<'a> {
 
     /// Fails at once, with the outage as its cause, if no connection is ready, instead of waiting for one.
     pub fn fail_fast(self) -> Self {
-        Self { fail_fast: true, ..self }
+        Self { patience: Patience::FailFast, ..self }
     }
 
     /// Another retry policy than the pool's, for this request. Its budget stays the pool's.
@@ -75,7 +70,7 @@ impl<'a> Request<'a> {
     /// Dropping the future cancels the call: a request that has not left never leaves; otherwise the server is told
     /// that nobody waits any more.
     pub async fn send(self) -> Result<Bytes, CallError> {
-        match self.run(true).await? {
+        match self.run(Form::Request).await? {
             Answer::Reply(reply) => Ok(reply),
             // A request is settled by a reply or by a failure.
             _ => Ok(Bytes::new()),
@@ -90,35 +85,28 @@ impl<'a> Request<'a> {
     /// # Cancel safety
     /// Dropping the future may or may not prevent the message.
     pub async fn notify(self) -> Result<(), CallError> {
-        self.run(false).await.map(drop)
+        self.run(Form::Notification).await.map(drop)
     }
 
-    async fn run(self, answered: bool) -> Result<Answer, CallError> {
+    async fn run(self, form: Form) -> Result<Answer, CallError> {
         let started = now();
-        let mut call = Call {
-            board: &self.pool.board,
-            deadline: started + self.limit,
-            limit: self.limit,
-            idempotent: self.idempotent,
-            issued: None,
-            place: None,
-            avoid: None,
-            sent_before: false,
-            tries: 0,
-        };
-        let mut attempts = Attempts::new(self.retry);
+        let deadline = started + self.limit;
+        let board = &self.pool.board;
+        let mut call =
+            Call::new(board, form, self.repeatable(), self.patience, deadline, self.limit);
+        let mut attempts = Attempts::new(self.retry.clone());
         let (stopped, failed) = loop {
-            let failed = match call.attempt(&self.body, self.fail_fast, answered).await {
-                Ok(answer) => {
-                    call.succeeded();
-                    return Ok(answer);
-                }
+            let failed = match call.attempt(&self.body).await {
+                Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
+            let class = self.classify(&failed, &call);
+            if !self.is_wanted(class, &failed, &call, started) {
+                break (Stopped::Declined, failed);
+            }
             let now = now();
-            let class = self.classify(&failed, call.avoid, answered);
-            let next = self.pool.board.with_budget(|budget| {
-                attempts.next(now, call.deadline, class, budget, self.pool.seed())
+            let next = board.with_budget(|budget| {
+                attempts.next(now, deadline, class, budget, self.pool.seed())
             });
             match next {
                 Next::Stop(stopped) => break (stopped, failed),
@@ -126,28 +114,18 @@ impl<'a> Request<'a> {
                 Next::Again { after } => sleep(after).await,
             }
         };
-        let (outcome, cause) = failed;
-        // An earlier attempt may have run, whatever became of the last.
-        let failed = match outcome {
-            Outcome::NotSent | Outcome::Refused if call.sent_before => {
-                (Outcome::Indeterminate, cause)
-            }
-            _ => (outcome, cause),
-        };
-        let elapsed = now().saturating_duration_since(started);
-        let endpoint = self.pool.board.endpoint().clone();
-        Err(CallError::new(failed, stopped, call.tries, elapsed, endpoint))
+        Err(self.error(failed, stopped, &call, started))
     }
 
-    /// What a failed attempt on the slot `at` means for the next one.
-    fn classify(
-        &self,
-        (outcome, cause): &(Outcome, CallCause),
-        at: Option<usize>,
-        answered: bool,
-    ) -> Failure {
+    fn repeatable(&self) -> bool {
+        self.idempotent || self.retry.idempotent
+    }
+
+    /// What a failed attempt means for the next one.
+    fn classify(&self, (outcome, cause): &Failed, call: &Call<'_>) -> Failure {
         match (outcome, cause) {
             (_, CallCause::TimedOut { .. }) => Failure::Expired,
+            (_, CallCause::Replaced { .. }) => Failure::Replaced,
             (Outcome::NotSent, CallCause::Lost(_) | CallCause::SentAway(_)) => Failure::NotSent,
             // The next connection, whichever it is, is another one.
             (Outcome::Refused, CallCause::SentAway(goodbye)) => {
@@ -156,122 +134,54 @@ impl<'a> Request<'a> {
             (Outcome::Refused, CallCause::Refused(refusal)) => match refusal.code {
                 Refusal::EXPIRED | Refusal::UNKNOWN | Refusal::TOO_LONG => Failure::Final,
                 _ => {
-                    let elsewhere = self.pool.board.has_room_beside(at);
+                    let elsewhere = self.pool.board.has_room_beside(call.slot());
                     Failure::Refused { retry_after: refusal.retry_after, elsewhere }
                 }
             },
+            // It was closed on purpose: nobody makes another one.
+            (Outcome::Indeterminate, CallCause::Lost(loss)) if loss.is_intended() => Failure::Final,
             (Outcome::Indeterminate, CallCause::Lost(_)) => {
-                Failure::Indeterminate { idempotent: self.idempotent && answered }
+                Failure::Indeterminate(match call.last_server() {
+                    _ if call.form() == Form::Notification => Repeat::Harmful,
+                    _ if self.repeatable() => Repeat::Harmless,
+                    Some(ServerMemory::ReplyCache) => Repeat::Deduplicated,
+                    _ => Repeat::Harmful,
+                })
             }
             _ => Failure::Final,
         }
     }
-}
 
-/// A call under way. Whatever it holds is given back when it is dropped.
-struct Call<'a> {
-    board: &'a Arc<Switchboard>,
-    deadline: Instant,
-    limit: Duration,
-    idempotent: bool,
-    issued: Option<Issued>,
-    place: Option<Place>,
-    /// The slot that refused it last.
-    avoid: Option<usize>,
-    sent_before: bool,
-    tries: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Issued {
-    id: u64,
-    oldest: u64,
-}
-
-impl Call<'_> {
-    /// One attempt on one connection.
-    async fn attempt(
-        &mut self,
-        body: &Bytes,
-        fail_fast: bool,
-        answered: bool,
-    ) -> Result<Answer, (Outcome, CallCause)> {
-        if body.len() > self.board.longest {
-            let (length, limit) = (body.len(), self.board.longest);
-            return Err((Outcome::NotSent, CallCause::TooLong { length, limit }));
-        }
-        loop {
-            let wish = Wish { bytes: body.len(), fail_fast, avoid: self.avoid };
-            let Taken { place, connection } = self.find_place(wish).await?;
-            self.place = Some(place);
-            let Issued { id, oldest } = self.issue();
-            let kind = match answered {
-                true => Kind::Request { repeatable: self.idempotent, resent: self.sent_before },
-                false => Kind::Notification,
-            };
-            let start = Start { id, kind, body, deadline: self.deadline, oldest };
-            let result = Exchange::new(&connection, start).await;
-            match result {
-                Ok(answer) => {
-                    self.tries += 1;
-                    let result = failure(answer, self.limit);
-                    self.sent_before |= matches!(result, Err((Outcome::Indeterminate, _)));
-                    self.avoid = result.is_err().then_some(place.slot);
-                    self.give_back();
-                    return result;
-                }
-                Err(NotTaken::Gone(_)) => {
-                    self.board.distrust(place);
-                    self.give_back();
-                }
-                Err(not_taken) => {
-                    return Err((Outcome::NotSent, refused_here(not_taken, body.len())));
-                }
+    /// Whether the policy's own predicate lets it be tried again.
+    fn is_wanted(
+        &self,
+        class: Failure,
+        failed: &Failed,
+        call: &Call<'_>,
+        started: Instant,
+    ) -> bool {
+        match (&self.retry.only_if, class) {
+            (Some(only_if), Failure::Refused { .. } | Failure::Indeterminate(_)) => {
+                only_if.holds(&self.error(failed.clone(), Stopped::Final, call, started))
             }
+            _ => true,
         }
     }
 
-    async fn find_place(&mut self, wish: Wish) -> Result<Taken, (Outcome, CallCause)> {
-        let not_sent = |no_place: NoPlace| (Outcome::NotSent, CallCause::from(no_place));
-        // Mostly there is one, and no timer is needed.
-        if let Some(taken) = self.board.try_place(wish).map_err(not_sent)? {
-            return Ok(taken);
-        }
-        match timeout_at(self.deadline.into(), Placing::new(self.board, wish)).await {
-            Ok(result) => result.map_err(not_sent),
-            Err(_) => {
-                let outage = self.board.outage();
-                let (limit, stage) = (self.limit, Stage::Connection);
-                Err((Outcome::NotSent, CallCause::TimedOut { limit, stage, outage }))
-            }
-        }
-    }
-
-    fn issue(&mut self) -> Issued {
-        *self.issued.get_or_insert_with(|| {
-            let (id, oldest) = self.board.issue();
-            Issued { id, oldest }
-        })
-    }
-
-    fn give_back(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.board.release(place);
-        }
-    }
-
-    fn succeeded(&mut self) {
-        if let Some(Issued { id, .. }) = self.issued.take() {
-            self.board.finish(id, true);
-        }
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.give_back();
-        if let Some(Issued { id, .. }) = self.issued.take() {
-            self.board.finish(id, false);
-        }
+    fn error(
+        &self,
+        (outcome, cause): Failed,
+        stopped: Stopped,
+        call: &Call<'_>,
+        started: Instant,
+    ) -> CallError {
+        // An earlier attempt may have run, whatever became of the last.
+        let outcome = match outcome {
+            Outcome::NotSent | Outcome::Refused if call.may_have_run() => Outcome::Indeterminate,
+            _ => outcome,
+        };
+        let elapsed = now().saturating_duration_since(started);
+        let endpoint = self.pool.board.endpoint().clone();
+        CallError::new((outcome, cause), stopped, call.attempts(), elapsed, endpoint)
     }
 }

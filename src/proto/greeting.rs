@@ -2,6 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::error::instance::InstanceId;
 use crate::error::violation::Violation;
 use crate::proto::kind::{self, put_kind};
 
@@ -10,29 +11,6 @@ const MAGIC: [u8; 8] = *b"STEADFST";
 /// A client's life, named by 16 random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ClientId(pub(crate) [u8; 16]);
-
-/// One run of a server process, named by 16 random bytes that it draws when it starts.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct InstanceId(pub(crate) [u8; 16]);
-
-impl InstanceId {
-    /// The bytes as they are on the wire.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for InstanceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
 
 /// The client's first frame. Times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +23,8 @@ pub(crate) struct Hello {
     pub(crate) max_message: u32,
     pub(crate) every: u32,
     pub(crate) give_up_after: u32,
+    /// The smallest id that no call has been given yet.
+    pub(crate) next_id: u64,
 }
 
 /// The server's first frame. Times in milliseconds.
@@ -66,7 +46,7 @@ pub(crate) fn decode_hello(mut payload: Bytes, length: usize) -> Result<Hello, V
     if !payload.starts_with(&MAGIC) {
         return Err(Violation::NotHello);
     }
-    if payload.len() < 56 {
+    if payload.len() < 64 {
         return Err(Violation::TooShort { name: "HELLO", length });
     }
     payload.advance(MAGIC.len());
@@ -79,11 +59,12 @@ pub(crate) fn decode_hello(mut payload: Bytes, length: usize) -> Result<Hello, V
         max_message: payload.get_u32(),
         every: payload.get_u32(),
         give_up_after: payload.get_u32(),
+        next_id: payload.get_u64(),
     })
 }
 
 pub(crate) fn encode_hello(hello: &Hello, out: &mut BytesMut) {
-    put_kind(57, kind::HELLO, out);
+    put_kind(65, kind::HELLO, out);
     out.put_slice(&MAGIC);
     out.put_u16(hello.min_version);
     out.put_u16(hello.max_version);
@@ -93,6 +74,7 @@ pub(crate) fn encode_hello(hello: &Hello, out: &mut BytesMut) {
     out.put_u32(hello.max_message);
     out.put_u32(hello.every);
     out.put_u32(hello.give_up_after);
+    out.put_u64(hello.next_id);
 }
 
 /// Takes a `WELCOME` apart, without its kind; `length` is that of the whole payload.

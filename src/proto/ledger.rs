@@ -79,6 +79,16 @@ impl Ledger {
         if self.waiting.is_empty() { self.take(avoid) } else { None }
     }
 
+    /// A place on this very slot, if it has room, also past those who wait.
+    pub(crate) fn place_on(&mut self, slot: usize) -> Option<Place> {
+        let Slot { in_flight, capacity, epoch } = &mut self.slots[slot];
+        if *in_flight >= *capacity {
+            return None;
+        }
+        *in_flight += 1;
+        Some(Place { slot, epoch: *epoch })
+    }
+
     /// Joins the line.
     pub(crate) fn wait(&mut self, bytes: usize, waker: &Waker) -> Result<Ticket, Overload> {
         if self.waiting.len() >= self.max_waiting {

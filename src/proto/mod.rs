@@ -17,6 +17,7 @@ pub(crate) mod line;
 pub(crate) mod native;
 pub(crate) mod outgoing;
 pub(crate) mod reconnect;
+pub(crate) mod replies;
 pub(crate) mod retry;
 pub(crate) mod sequence;
 pub(crate) mod serving;

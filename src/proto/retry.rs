@@ -6,6 +6,8 @@
 //!  Refused, later   ─┐
 //!  Indeterminate and ├─ attempts? budget? time? ──► again after a backoff
 //!  idempotent       ─┘
+//!  Indeterminate, and the server would
+//!  know it again ──── attempts? time? ──► again, on the same server process
 //!  all else ───────────────────────────► final
 //! ```
 
@@ -70,11 +72,24 @@ pub(crate) enum Failure {
         elsewhere: bool,
     },
     /// It may have run.
-    Indeterminate { idempotent: bool },
+    Indeterminate(Repeat),
+    /// It may have run, and the server process that would know was replaced.
+    Replaced,
     /// Its time is up.
     Expired,
     /// Another attempt cannot change it.
     Final,
+}
+
+/// What sending a call again would do that may have run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Run it twice.
+    Harmful,
+    /// Run it twice, and nobody minds.
+    Harmless,
+    /// Not run it twice: the server process knows it again.
+    Deduplicated,
 }
 
 /// One call's attempts.
@@ -86,6 +101,15 @@ pub(crate) struct Attempts {
     refused: bool,
     /// Built when a delay is first needed, so that a call that succeeds pays nothing.
     delays: Option<(Exponential, Rng)>,
+}
+
+/// What trying again costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Price {
+    Nothing,
+    /// The work is not done twice, so it is no load that a budget would have to bound.
+    Attempt,
+    AttemptAndBudget,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,20 +132,21 @@ impl Attempts {
         budget: &mut Budget,
         seed: u64,
     ) -> Next {
-        let (counted, least) = match failure {
+        let (price, least) = match failure {
             Failure::Final => return Next::Stop(Stopped::Final),
             Failure::Expired => return Next::Stop(Stopped::Deadline),
-            Failure::Indeterminate { idempotent: false } => {
-                return Next::Stop(Stopped::NotIdempotent);
-            }
-            Failure::NotSent => (false, Duration::ZERO),
+            Failure::Replaced => return Next::Stop(Stopped::InstanceChanged),
+            Failure::Indeterminate(Repeat::Harmful) => return Next::Stop(Stopped::NotIdempotent),
+            Failure::NotSent => (Price::Nothing, Duration::ZERO),
             Failure::Refused { retry_after, .. } => {
                 let first = !std::mem::replace(&mut self.refused, true);
-                (!first, retry_after.unwrap_or_default())
+                let price = if first { Price::Nothing } else { Price::AttemptAndBudget };
+                (price, retry_after.unwrap_or_default())
             }
-            Failure::Indeterminate { idempotent: true } => (true, Duration::ZERO),
+            Failure::Indeterminate(Repeat::Harmless) => (Price::AttemptAndBudget, Duration::ZERO),
+            Failure::Indeterminate(Repeat::Deduplicated) => (Price::Attempt, Duration::ZERO),
         };
-        if counted {
+        if price != Price::Nothing {
             self.counted += 1;
             if self.counted >= self.policy.attempts {
                 return Next::Stop(Stopped::AttemptsSpent);
@@ -130,19 +155,19 @@ impl Attempts {
         if self.policy.attempts == 1 && !matches!(failure, Failure::NotSent) {
             return Next::Stop(Stopped::AttemptsSpent);
         }
-        let at_once = !matches!(failure, Failure::Refused { elsewhere: false, .. });
-        let after = self.delay(now, at_once, seed).max(least);
+        let after = self.delay(now, failure, seed).max(least);
         if now + after >= deadline {
             return Next::Stop(Stopped::Deadline);
         }
-        if counted && !budget.withdraw(now) {
+        if price == Price::AttemptAndBudget && !budget.withdraw(now) {
             return Next::Stop(Stopped::BudgetSpent);
         }
         Next::Again { after }
     }
 
     /// Nothing before the first retry, if that may be made at once, then full jitter under a growing cap.
-    fn delay(&mut self, now: Instant, at_once: bool, seed: u64) -> Duration {
+    fn delay(&mut self, now: Instant, failure: Failure, seed: u64) -> Duration {
+        let at_once = !matches!(failure, Failure::Refused { elsewhere: false, .. });
         let first = self.delays.is_none();
         let policy = &self.policy;
         let (growth, rng) = self.delays.get_or_insert_with(|| {
@@ -158,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    const INDETERMINATE: Failure = Failure::Indeterminate { idempotent: true };
+    const INDETERMINATE: Failure = Failure::Indeterminate(Repeat::Harmless);
     const REFUSED: Failure = Failure::Refused { retry_after: None, elsewhere: true };
 
     struct Call {
@@ -169,7 +194,8 @@ mod tests {
 
     fn call(policy: policy::Retry) -> Call {
         let now = Instant::now();
-        Call { now, attempts: Attempts::new(policy), budget: Budget::new(now, &policy) }
+        let budget = Budget::new(now, &policy);
+        Call { now, attempts: Attempts::new(policy), budget }
     }
 
     impl Call {
@@ -192,12 +218,21 @@ mod tests {
     fn what_may_have_run_is_tried_again_only_when_marked() {
         let mut call = call(policy::Retry::default());
         assert_eq!(
-            call.fails(Failure::Indeterminate { idempotent: false }),
+            call.fails(Failure::Indeterminate(Repeat::Harmful)),
             Next::Stop(Stopped::NotIdempotent)
         );
         assert_eq!(call.fails(INDETERMINATE), Next::Again { after: Duration::ZERO });
         assert!(matches!(call.fails(INDETERMINATE), Next::Again { .. }));
         assert_eq!(call.fails(INDETERMINATE), Next::Stop(Stopped::AttemptsSpent));
+    }
+
+    #[test]
+    fn what_the_server_knows_again_is_sent_again_outside_the_budget() {
+        let mut call = call(policy::Retry::attempts(3).budget(0.0).floor(0.0));
+        let known = Failure::Indeterminate(Repeat::Deduplicated);
+        assert_eq!(call.fails(known), Next::Again { after: Duration::ZERO });
+        assert!(matches!(call.fails(known), Next::Again { .. }));
+        assert_eq!(call.fails(known), Next::Stop(Stopped::AttemptsSpent));
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl Sequence {
         id
     }
 
+    /// The smallest id that no call has been given yet.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next
+    }
+
     /// The call with this id is settled for good.
     pub(crate) fn finish(&mut self, id: u64) {
         let Some(at) = id.checked_sub(self.base) else {

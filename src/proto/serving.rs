@@ -21,6 +21,7 @@ use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
 use crate::proto::outgoing::Mark;
+use crate::proto::replies::Response;
 use crate::proto::session::{Effects, Session};
 
 /// Bodies shorter than this, in bytes, are copied.
@@ -72,7 +73,7 @@ enum State {
 
 #[derive(Debug)]
 enum Request {
-    Coming { deadline: Option<Instant> },
+    Coming { deadline: Option<Instant>, remember: Remember },
     Running { length: usize },
 }
 
@@ -83,6 +84,7 @@ pub(crate) enum Event {
         id: u64,
         body: Bytes,
         deadline: Option<Instant>,
+        remember: Remember,
     },
     Notification {
         body: Bytes,
@@ -91,6 +93,27 @@ pub(crate) enum Event {
     Cancelled {
         id: u64,
     },
+    /// The connection has ended on which this answer was to go out.
+    Orphaned {
+        id: u64,
+    },
+}
+
+/// Whether a call may come again and must not be run again then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remember {
+    /// Running it twice is harmless.
+    No,
+    Yes {
+        /// The client has settled all calls with smaller ids.
+        oldest: u64,
+    },
+}
+
+impl From<&RequestHead> for Remember {
+    fn from(head: &RequestHead) -> Self {
+        if head.repeatable { Self::No } else { Self::Yes { oldest: head.oldest } }
+    }
 }
 
 /// Why a push was not queued.
@@ -122,35 +145,16 @@ impl Serving {
         }
     }
 
-    /// Answers a request. An answer that nobody waits for is dropped. Returns the body, to be dropped where the user's
-    /// code may run.
-    pub(crate) fn reply(
-        &mut self,
-        now: Instant,
-        id: u64,
-        answer: Result<Bytes, ErrorReply>,
-    ) -> Option<Bytes> {
-        let wanted = self.settle(now, id);
-        match answer {
-            Ok(body) => {
-                if wanted {
-                    self.replied(id, &body);
-                }
-                Some(body)
-            }
-            Err(error) => {
-                if wanted {
-                    self.error(id, error);
-                }
-                None
-            }
+    /// Answers a request. An answer that nobody waits for is dropped. The caller keeps a copy of the body, so that none is
+    /// dropped here.
+    pub(crate) fn respond(&mut self, now: Instant, id: u64, response: &Response) {
+        if !self.settle(now, id) {
+            return;
         }
-    }
-
-    /// Answers that a request was not run, and never will be.
-    pub(crate) fn refuse(&mut self, now: Instant, id: u64, refusal: Refusal) {
-        if self.settle(now, id) {
-            self.refused(id, refusal);
+        match response {
+            Response::Reply(body) => self.replied(id, body),
+            Response::Error(error) => self.error(id, error),
+            Response::Refused(refusal) => self.refused(id, *refusal),
         }
     }
 
@@ -160,7 +164,7 @@ impl Serving {
     }
 
     /// A notification of so many bytes has been dealt with.
-    pub(crate) fn noticed(&mut self, length: usize) {
+    pub(crate) fn notification_done(&mut self, length: usize) {
         self.held = self.held.saturating_sub(length);
         self.notifications = self.notifications.saturating_sub(1);
     }
@@ -194,6 +198,11 @@ impl Serving {
         }
     }
 
+    /// The client has another connection in this one's place: nothing that comes here is run any more.
+    pub(crate) fn fence(&mut self) {
+        self.state = State::Dead;
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.requests.is_empty()
@@ -222,11 +231,11 @@ impl Serving {
             self.line.outgoing.message(Head::Reply { id }, body);
         } else {
             let text = format!("reply of {length} bytes exceeds the limit of {limit}");
-            self.error(id, ErrorReply::new(ErrorReply::REPLY_TOO_LONG, text));
+            self.error(id, &ErrorReply::new(ErrorReply::REPLY_TOO_LONG, text));
         }
     }
 
-    fn error(&mut self, id: u64, error: ErrorReply) {
+    fn error(&mut self, id: u64, error: &ErrorReply) {
         let (code, text) = (error.code(), error.text().into());
         self.line.outgoing.small(|out| Frame::Error { id, code, text }.encode(out));
     }
@@ -273,26 +282,28 @@ impl Serving {
             Head::Request(request) => {
                 let coming = match self.requests.get(&request.id) {
                     // Not while its parts are still coming: then this is a second one with its id.
-                    Some(Request::Coming { deadline })
+                    Some(Request::Coming { deadline, remember })
                         if !self.line.assembly.contains(request.id) =>
                     {
-                        Some(*deadline)
+                        Some((*deadline, *remember))
                     }
                     _ => None,
                 };
-                let deadline = match coming {
-                    Some(deadline) => deadline,
-                    None if self.accept(now, &request, body.len())? => deadline(now, &request),
+                let (deadline, remember) = match coming {
+                    Some(coming) => coming,
+                    None if self.accept(now, &request, body.len())? => {
+                        (deadline(now, &request), Remember::from(&request))
+                    }
                     None => return Ok(()),
                 };
                 let id = request.id;
                 let body = owned(body);
                 self.held += body.len();
                 self.requests.insert(id, Request::Running { length: body.len() });
-                effects.events.push(Event::Request { id, body, deadline });
+                effects.events.push(Event::Request { id, body, deadline, remember });
             }
             Head::Notify { id } => {
-                self.check_unused(id)?;
+                self.use_id(id)?;
                 let open = matches!(self.state, State::Open { .. });
                 if open && body.len() <= self.bounds.receive {
                     let body = owned(body);
@@ -318,11 +329,14 @@ impl Serving {
                 if !self.accept(now, &request, total as usize)? {
                     return Ok(());
                 }
-                let deadline = deadline(now, &request);
-                self.requests.insert(request.id, Request::Coming { deadline });
+                let coming = Request::Coming {
+                    deadline: deadline(now, &request),
+                    remember: Remember::from(&request),
+                };
+                self.requests.insert(request.id, coming);
             }
             Head::Notify { id } => {
-                self.check_unused(id)?;
+                self.use_id(id)?;
                 let open = matches!(self.state, State::Open { .. });
                 if !open || total as usize > self.bounds.receive {
                     return Ok(());
@@ -341,7 +355,7 @@ impl Serving {
         length: usize,
     ) -> Result<bool, Violation> {
         let id = request.id;
-        self.check_unused(id)?;
+        self.use_id(id)?;
         if self.requests.contains_key(&id) {
             return Err(Violation::IdInUse { id });
         }
@@ -361,7 +375,7 @@ impl Serving {
         Ok(false)
     }
 
-    fn check_unused(&mut self, id: u64) -> Result<(), Violation> {
+    fn use_id(&mut self, id: u64) -> Result<(), Violation> {
         if id == 0 || id & PUSH_BIT != 0 {
             return Err(Violation::IdOutOfRange { id });
         }
@@ -461,7 +475,7 @@ impl Session for Serving {
 
     fn lost(&mut self, _: &Arc<Loss>, effects: &mut Effects<Event>) {
         self.state = State::Dead;
-        effects.events.extend(self.requests.drain().map(|(id, _)| Event::Cancelled { id }));
+        effects.events.extend(self.requests.drain().map(|(id, _)| Event::Orphaned { id }));
         self.held = 0;
         self.notifications = 0;
         self.abandoned.clear();

@@ -14,12 +14,14 @@ use tracing::{info, warn};
 
 use crate::connect::set_buffers;
 use crate::error::config::{CloseError, ConfigError};
+use crate::error::instance::InstanceId;
 use crate::limits::SocketOptions;
-use crate::proto::greeting::InstanceId;
 use crate::proto::native::{Frame, millis};
 use crate::server::call::Handler;
-use crate::server::serve::{Shared, serve, turn_away};
+use crate::server::clients::Clients;
+use crate::server::serve::{serve, turn_away};
 use crate::server::settings::{BindError, ServerBuilder};
+use crate::server::shared::Shared;
 
 /// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -100,7 +102,9 @@ impl Server {
         let killed = CancellationToken::new();
         let _kill_on_drop = killed.clone().drop_guard();
         let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
+        let clients = Arc::new(Clients::new(settings.reply_cache, settings.connections));
         let shared = Arc::new(Shared {
+            clients: clients.clone(),
             handlers: Semaphore::new(settings.handlers),
             settings,
             instance,
@@ -110,8 +114,14 @@ impl Server {
             tasks: tasks.clone(),
             cut_off: AtomicUsize::new(0),
         });
+        let served = async {
+            tokio::select! {
+                () = accept(&listener, &shared, &connections) => {}
+                () = clients.sweep() => {}
+            }
+        };
         let limit = tokio::select! {
-            () = accept(&listener, &shared, &connections) => Duration::ZERO,
+            () = served => Duration::ZERO,
             limit = requested(&mut shutdown) => limit,
         };
         drop(listener);

@@ -1,56 +1,33 @@
 //! One accepted connection: the handshake, then handlers at work until the connection's death.
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::FutureExt as _;
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::clock::now;
 use crate::connect::{Transport, set_options};
 use crate::connection::{Connection, Tell};
 use crate::driver::{About, Driver};
-use crate::error::call::{ErrorReply, Refusal};
 use crate::error::connect::ConnectCause;
+use crate::error::instance::InstanceId;
 use crate::handshake::{await_hello, send};
-use crate::proto::greeting::{Hello, InstanceId, Welcome};
+use crate::proto::greeting::{Hello, Welcome};
 use crate::proto::native::{Frame, VERSION, after, goodbye, millis};
-use crate::proto::serving::{Bounds, Event, Serving};
-use crate::server::call::{Call, Handler, Pusher};
+use crate::proto::serving::{Bounds, Serving};
+use crate::server::call::Handler;
+use crate::server::desk::{Desk, OpenDesk};
 use crate::server::settings::ServerBuilder;
+use crate::server::shared::Shared;
 
 /// A client that was turned away gets so long to read why.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// What all connections of a server share.
-#[derive(Debug)]
-pub(crate) struct Shared<H> {
-    pub(crate) settings: ServerBuilder,
-    pub(crate) instance: InstanceId,
-    pub(crate) handler: H,
-    /// Bounds the handlers at work.
-    pub(crate) handlers: Semaphore,
-    /// The server shuts down: connections finish what they have.
-    pub(crate) draining: CancellationToken,
-    /// The time for that is over.
-    pub(crate) killed: CancellationToken,
-    /// Handlers at work.
-    pub(crate) tasks: TaskTracker,
-    /// Calls that were cut off when the time for draining was over.
-    pub(crate) cut_off: AtomicUsize,
-}
 
 /// Lives with one connection to its end.
 pub(crate) async fn serve<H: Handler>(
@@ -60,25 +37,33 @@ pub(crate) async fn serve<H: Handler>(
     number: u64,
 ) {
     let killed = shared.killed.clone();
-    let greeting = killed.run_until_cancelled(greet(&shared, stream, peer));
-    let Some(Some((stream, hello, input))) = greeting.await else {
+    let greeting = killed.run_until_cancelled(greet(&shared, stream, peer, number));
+    let Some(Some(Greeted { stream, desk, input, client_number })) = greeting.await else {
         return;
     };
-    let connection = Connection::new(session(&shared.settings, &hello));
     let about = About { endpoint: peer.to_string().into(), address: Some(peer), number };
     let transport: Box<dyn Transport> = Box::new(stream);
-    let driver = Driver::new(connection.clone(), transport, input, about);
-    let client_number = hello.connection;
+    let driver = Driver::new(desk.connection.clone(), transport, input, about);
     let span = info_span!("client", %peer, connection = number, client_number);
-    work(shared, driver, connection, peer, number).instrument(span).await;
+    work(desk, driver).instrument(span).await;
+}
+
+/// A connection that has been welcomed.
+struct Greeted<H: Handler> {
+    stream: TcpStream,
+    desk: OpenDesk<H>,
+    /// What came behind `HELLO`.
+    input: BytesMut,
+    client_number: u64,
 }
 
 /// The handshake. `None` if there was none.
-async fn greet<H>(
-    shared: &Shared<H>,
+async fn greet<H: Handler>(
+    shared: &Arc<Shared<H>>,
     mut stream: TcpStream,
     peer: SocketAddr,
-) -> Option<(TcpStream, Hello, BytesMut)> {
+    number: u64,
+) -> Option<Greeted<H>> {
     let settings = &shared.settings;
     if let Err(error) = set_options(&stream, &settings.socket, &settings.heartbeat) {
         warn!(%peer, %error, "socket options refused");
@@ -111,29 +96,21 @@ async fn greet<H>(
         reject(stream, 1, &text).await;
         return None;
     }
+    let connection = Connection::new(session(settings, &hello));
+    // The fence: before it is welcomed.
+    let membership = shared.clients.admit(&hello, number, &connection);
+    let desk = OpenDesk::new(Desk::new(shared.clone(), connection, membership, peer, number));
     let welcome = Frame::Welcome(welcome(settings, shared.instance));
     if let Err(error) = send(&mut stream, &welcome).await {
         debug!(%peer, %error, "client left in the handshake");
         return None;
     }
-    Some((stream, hello, input))
+    Some(Greeted { stream, desk, input, client_number: hello.connection })
 }
 
-async fn work<H: Handler>(
-    shared: Arc<Shared<H>>,
-    driver: Driver<Serving>,
-    connection: Connection<Serving>,
-    peer: SocketAddr,
-    number: u64,
-) {
+async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
     info!("client connected");
-    let desk = Arc::new(Desk {
-        shared: shared.clone(),
-        connection: connection.clone(),
-        peer,
-        number,
-        running: Mutex::new(HashMap::new()),
-    });
+    let Desk { shared, connection, .. } = &**desk;
     let events = desk.clone();
     let running = driver.run(move |event| events.happened(event));
     let drained = async {
@@ -152,116 +129,16 @@ async fn work<H: Handler>(
     let loss = tokio::select! {
         loss = running => loss,
         () = drained => return,
+        () = desk.membership.fenced() => return info!("client has come back on another connection"),
         calls = killed => {
             shared.cut_off.fetch_add(calls, Ordering::Relaxed);
-            desk.cancel_all();
             return warn!(calls, "client cut off");
         }
     };
-    desk.cancel_all();
     if loss.is_intended() {
         info!(age = ?loss.age, "client connection closed");
     } else {
         info!(age = ?loss.age, silent_for = ?loss.silent_for, cause = %loss.cause, "client lost");
-    }
-}
-
-/// Where one connection's requests are handed to handlers, and their answers taken.
-#[derive(Debug)]
-struct Desk<H> {
-    shared: Arc<Shared<H>>,
-    connection: Connection<Serving>,
-    peer: SocketAddr,
-    number: u64,
-    running: Mutex<HashMap<u64, CancellationToken>>,
-}
-
-impl<H: Handler> Desk<H> {
-    fn happened(self: &Arc<Self>, event: Event) {
-        match event {
-            Event::Request { id, body, deadline } => {
-                let cancelled = CancellationToken::new();
-                self.running().insert(id, cancelled.clone());
-                let desk = self.clone();
-                let call = self.call(body, deadline, cancelled);
-                self.start(async move { desk.answer(id, call).await });
-            }
-            Event::Notification { body } => {
-                let call = self.call(body, None, CancellationToken::new());
-                let desk = self.clone();
-                self.start(async move { desk.take(call).await });
-            }
-            Event::Cancelled { id } => {
-                let token = self.running().remove(&id);
-                if let Some(token) = token {
-                    token.cancel();
-                }
-            }
-        }
-    }
-
-    fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let killed = self.shared.killed.clone();
-        let span = tracing::Span::current();
-        let task = async move {
-            killed.run_until_cancelled(task).await;
-        };
-        self.shared.tasks.spawn(task.instrument(span));
-    }
-
-    fn call(&self, body: Bytes, deadline: Option<Instant>, cancelled: CancellationToken) -> Call {
-        let pusher = Pusher(self.connection.clone());
-        Call { body, peer: self.peer, connection: self.number, deadline, cancelled, pusher }
-    }
-
-    async fn answer(&self, id: u64, call: Call) {
-        // The semaphore is never closed. Who waits for a turn and has gone must not stay in the line: a client could
-        // fill it with calls that it cancels.
-        let turn = tokio::select! {
-            biased;
-            turn = self.shared.handlers.acquire() => turn.ok(),
-            () = call.cancelled() => None,
-        };
-        let Some(_turn) = turn.filter(|_| !call.is_cancelled()) else {
-            // Nothing is sent to a caller that has gone.
-            let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
-            self.settle(id, |serving, now| serving.refuse(now, id, refusal));
-            return;
-        };
-        let handler = async { self.shared.handler.call(call).await };
-        let answer = AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| {
-            warn!(id, "a handler panicked");
-            Err(ErrorReply::new(ErrorReply::HANDLER_PANICKED, "the handler panicked"))
-        });
-        self.settle(id, |serving, now| serving.reply(now, id, answer));
-    }
-
-    async fn take(&self, notification: Call) {
-        let length = notification.body.len();
-        let _turn = self.shared.handlers.acquire().await;
-        let handler = async { self.shared.handler.notified(notification).await };
-        if AssertUnwindSafe(handler).catch_unwind().await.is_err() {
-            warn!("a handler panicked over a notification");
-        }
-        self.connection.with(|serving| (serving.noticed(length), Tell::Owner));
-    }
-
-    fn settle<R>(&self, id: u64, settle: impl FnOnce(&mut Serving, Instant) -> R) {
-        self.running().remove(&id);
-        let now = now();
-        // What comes back is dropped here, outside the lock.
-        let _: R = self.connection.with(|serving| (settle(serving, now), Tell::Owner));
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn cancel_all(&self) {
-        let tokens = std::mem::take(&mut *self.running());
-        for token in tokens.into_values() {
-            token.cancel();
-        }
     }
 }
 
@@ -283,6 +160,7 @@ pub(crate) async fn turn_away(mut stream: TcpStream, answer: Frame) {
 }
 
 fn welcome(settings: &ServerBuilder, instance: InstanceId) -> Welcome {
+    let cache = &settings.reply_cache;
     Welcome {
         version: VERSION,
         instance,
@@ -290,9 +168,9 @@ fn welcome(settings: &ServerBuilder, instance: InstanceId) -> Welcome {
         max_in_flight: wire(settings.in_flight),
         idle_limit: settings.idle_limit.map_or(0, millis),
         every: millis(settings.heartbeat.every),
-        cached_calls: 0,
-        cached_bytes: 0,
-        cache_age: 0,
+        cached_calls: wire(cache.calls),
+        cached_bytes: cache.bytes as u64,
+        cache_age: millis(cache.age),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::config::ConfigError;
 use crate::error::os::OsError;
 use crate::limits::SocketOptions;
-use crate::policy::{Heartbeat, number, time};
+use crate::policy::{Heartbeat, ReplyCache, number, time};
 
 /// Settings of a [`Server`](crate::Server) to be. Made by [`Server::builder`](crate::Server::builder).
 #[derive(Debug, Clone)]
@@ -21,6 +21,7 @@ pub struct ServerBuilder {
     pub(crate) held_bytes: usize,
     pub(crate) handshake: Duration,
     pub(crate) idle_limit: Option<Duration>,
+    pub(crate) reply_cache: ReplyCache,
 }
 
 /// A server cannot listen.
@@ -99,11 +100,17 @@ impl ServerBuilder {
         Self { idle_limit: Some(limit), ..self }
     }
 
+    /// What is remembered of clients' calls, so that none is run twice when it is sent again.
+    pub fn reply_cache(self, cache: ReplyCache) -> Self {
+        Self { reply_cache: cache, ..self }
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let (zero, ms, hour) =
             (Duration::ZERO, Duration::from_millis(1), Duration::from_secs(3600));
         self.heartbeat.check()?;
         self.socket.check()?;
+        self.reply_cache.check()?;
         number("connections", self.connections as u64, 1..=1_000_000)?;
         number("handlers", self.handlers as u64, 1..=1_000_000)?;
         number("in_flight", self.in_flight as u64, 1..=1_000_000)?;
@@ -131,6 +138,7 @@ impl Default for ServerBuilder {
             held_bytes: 64 << 20,
             handshake: Duration::from_secs(5),
             idle_limit: None,
+            reply_cache: ReplyCache::default(),
         }
     }
 }

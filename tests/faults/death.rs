@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use steadfast::{CallCause, Event, LossCause, Outcome, Pool, Reconnect, Subscription};
+use steadfast::{CallCause, Event, LossCause, Outcome, Pool, Reconnect, Retry, Subscription};
 use tokio::net::TcpStream;
 
 use crate::support::news::{self, median, ms, within};
@@ -75,7 +75,8 @@ async fn a_server_killed_with_unread_requests_resets_and_they_are_settled_at_onc
         process.freeze();
         let call = tokio::spawn({
             let pool = pool.clone();
-            async move { (pool.call("unread").await, Instant::now()) }
+            let unread = async move { pool.request("unread").retry(Retry::never()).send().await };
+            async move { (unread.await, Instant::now()) }
         });
         let sent = async {
             while pool.status().in_flight == 0 {

@@ -139,7 +139,7 @@ async fn a_refused_call_is_tried_at_once_on_another_connection() {
             again = refuser.request() => panic!("turn {turn}: the refuser got {again:?}"),
         };
         assert!(answered.elapsed() < ms(2), "turn {turn}: not at once");
-        assert_eq!((again.id, again.resent), (request.id, false), "it has not run");
+        assert!(again.id > request.id && !again.resent, "it has not run under its first id");
         taker.say(reply(again.id, b"done")).await;
         assert_eq!(call.await.unwrap().unwrap(), "done");
     }

@@ -105,8 +105,8 @@ async fn a_frozen_server_is_noticed_within_the_bound_also_under_constant_sending
         }
     };
     within(ms(5000), "all calls are settled", settled).await;
-    // Those that had left when it was frozen may have run; those that waited for the new connection have.
-    assert!(answered > 100 && indeterminate > 100, "{answered} {indeterminate}");
+    // Also those that had left when it was frozen: the same process tells on the new connection what became of them.
+    assert!(answered > 200 && indeterminate == 0, "{answered} {indeterminate}");
 }
 
 /// A pool that asks after 10 s and gives up 1 s later, and its peers, who say nothing unless the test does.

@@ -28,7 +28,7 @@ MAX_FRAME, MAX_PART, MAX_UNFINISHED, MAX_TEXT = 65_600, 65_536, 16, 1_024
 # Kind, name, the fixed fields with their `struct` codes, and after a `+` what follows them.
 TABLE = """
 01 HELLO    magic:8s min_version:H max_version:H client_id:16s connection:Q replaces:Q max_message:I
-            heartbeat_every_ms:I give_up_after_ms:I
+            heartbeat_every_ms:I give_up_after_ms:I next_id:Q
 02 WELCOME  version:H instance_id:16s max_message:I max_in_flight:I idle_limit_ms:I heartbeat_every_ms:I
             cached_calls:I cached_bytes:Q cache_age_ms:I
 03 BUSY     code:I retry_after_ms:I +text
@@ -304,7 +304,8 @@ class Client(End):
         self.bodies, self.show = deque(bodies), show
         self.sent, self.asked, self.answered = [], set(), 0     # ids in their order; unanswered ones; a count
         self.send("HELLO", min_version=1, max_version=1, client_id=os.urandom(16), connection=1, replaces=0,
-                  max_message=MAX_MESSAGE, heartbeat_every_ms=heartbeat_ms, give_up_after_ms=2 * heartbeat_ms)
+                  max_message=MAX_MESSAGE, heartbeat_every_ms=heartbeat_ms, give_up_after_ms=2 * heartbeat_ms,
+                  next_id=1)
 
     def on_welcome(self, _, welcome):
         self.peer = welcome
@@ -506,7 +507,7 @@ WIDE = {field for row in KINDS.values() for field, code in row[1] if code == "Q"
 BYTES = {"client_id", "instance_id", "body", "data"}
 PUSH_ID = TOP_BIT + 1
 HELLO = dict(min_version=1, max_version=1, client_id=bytes(range(16)), connection=1, replaces=0,
-             max_message=MAX_MESSAGE, heartbeat_every_ms=5_000, give_up_after_ms=10_000)
+             max_message=MAX_MESSAGE, heartbeat_every_ms=5_000, give_up_after_ms=10_000, next_id=1)
 WELCOME = dict(version=1, instance_id=bytes(range(0xf0, 0x100)), max_message=MAX_MESSAGE, max_in_flight=1_024,
                idle_limit_ms=600_000, heartbeat_every_ms=5_000, cached_calls=4_096, cached_bytes=1 << 33,
                cache_age_ms=60_000)
@@ -537,11 +538,11 @@ def frame_vectors():
     trailing, latest, u16, u32, u64 = bytes.fromhex("decade"), TOP_BIT - 1, 2**16 - 1, 2**32 - 1, 2**64 - 1
     rows = [    # kind, from, name, the fields that matter
         ("HELLO", "client", "the first of a client", {}),
-        ("HELLO", "client", "versions 1 to 3, replaces 7", dict(max_version=3, connection=8, replaces=7)),
+        ("HELLO", "client", "versions 1 to 3, replaces 7", dict(max_version=3, connection=8, replaces=7, next_id=78)),
         ("HELLO", "client", "no heartbeat", dict(heartbeat_every_ms=0, give_up_after_ms=0)),
         ("HELLO", "client", "greatest numbers", dict(
             min_version=u16, max_version=u16, connection=u64, replaces=u64 - 1, max_message=u32,
-            heartbeat_every_ms=u32, give_up_after_ms=u32)),
+            heartbeat_every_ms=u32, give_up_after_ms=u32, next_id=latest)),
         ("WELCOME", "server", "with a cache", {}),
         ("WELCOME", "server", "no cache, no limits", dict(
             idle_limit_ms=0, heartbeat_every_ms=0, cached_calls=0, cached_bytes=0, cache_age_ms=0)),
@@ -557,6 +558,8 @@ def frame_vectors():
         ("ERROR", "server", "text", dict(code=404, text="no apples")),
         ("ERROR", "server", "the handler panicked", dict(id=2, code=0xffff0000)),
         ("ERROR", "server", "the reply is too long", dict(id=2, code=0xffff0001)),
+        ("ERROR", "server", "it ran, the reply is lost", dict(id=2, code=0xffff0002)),
+        ("ERROR", "server", "it may have run, it is forgotten", dict(id=2, code=0xffff0003)),
         ("ERROR", "server", "text beyond ASCII", dict(text="keine Äpfel – 没有苹果")),
         ("REFUSED", "server", "overloaded", dict(code=1)),
         ("REFUSED", "server", "longer than max message", dict(id=9, code=5, retry_after_ms=0)),

@@ -117,12 +117,39 @@ pub(crate) fn frame(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// `HELLO` of a client that pings every `every_ms`; 0: never.
+/// `HELLO` of a client that pings every `every_ms`; 0: never. Each is another client.
 pub(crate) fn hello(every_ms: u32) -> Vec<u8> {
-    let (version, numbers) = (1u16.to_be_bytes(), [1u64.to_be_bytes(), 0u64.to_be_bytes()]);
+    static CLIENTS: AtomicU64 = AtomicU64::new(0);
+    hello_of(
+        Coming { client: CLIENTS.fetch_add(1, Ordering::Relaxed), ..Coming::default() },
+        every_ms,
+    )
+}
+
+/// One connection of a client that may have others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coming {
+    pub(crate) client: u64,
+    pub(crate) connection: u64,
+    pub(crate) replaces: u64,
+    pub(crate) next_id: u64,
+}
+
+impl Default for Coming {
+    fn default() -> Self {
+        Self { client: 0, connection: 1, replaces: 0, next_id: 1 }
+    }
+}
+
+pub(crate) fn hello_of(coming: Coming, every_ms: u32) -> Vec<u8> {
+    let Coming { client, connection, replaces, next_id } = coming;
+    let version = 1u16.to_be_bytes();
+    let client = [client.to_be_bytes(), [7; 8]].concat();
+    let numbers = [connection.to_be_bytes(), replaces.to_be_bytes()].concat();
     let times = [every_ms.to_be_bytes(), (2 * every_ms).to_be_bytes()].concat();
-    let max = MAX_MESSAGE.to_be_bytes();
-    frame(HELLO, &[b"STEADFST", &version, &version, &[7; 16], &numbers.concat(), &max, &times])
+    let (max, next_id) = (MAX_MESSAGE.to_be_bytes(), next_id.to_be_bytes());
+    let fields = [&client[..], &numbers, &max, &times, &next_id].concat();
+    frame(HELLO, &[b"STEADFST", &version, &version, &fields])
 }
 
 /// `WELCOME` of a server without heartbeat, idle limit and cache.
@@ -135,6 +162,12 @@ pub(crate) fn welcome(instance: u8, max_message: u32, max_in_flight: u32) -> Vec
 pub(crate) fn request(id: u64, remaining_ms: u32, body: &[u8]) -> Vec<u8> {
     let oldest = 1u64.to_be_bytes();
     frame(REQUEST, &[&[0], &id.to_be_bytes(), &remaining_ms.to_be_bytes(), &oldest, body])
+}
+
+/// A whole `REQUEST` that may be run twice, without a deadline.
+pub(crate) fn repeatable(id: u64, body: &[u8]) -> Vec<u8> {
+    let (id, none, oldest) = (id.to_be_bytes(), [0; 4], 1u64.to_be_bytes());
+    frame(REQUEST, &[&[2], &id, &none, &oldest, body])
 }
 
 /// The first frame of a `REQUEST` of `total` bytes.
@@ -243,7 +276,7 @@ impl Script {
     pub(crate) async fn accept(&self) -> TcpStream {
         let (mut stream, _) = soon("a client", self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        assert_eq!(expect(&mut stream, &[HELLO]).await.rest.len(), 56);
+        assert_eq!(expect(&mut stream, &[HELLO]).await.rest.len(), 64);
         stream
     }
 

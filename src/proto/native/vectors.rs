@@ -4,8 +4,9 @@
 use serde_json::Value;
 
 use super::*;
+use crate::error::instance::InstanceId;
 use crate::proto::frame::next_payload;
-use crate::proto::greeting::{ClientId, InstanceId};
+use crate::proto::greeting::ClientId;
 
 /// The fields of one frame: `u64` are decimal texts, bytes are hex, smaller numbers are numbers.
 struct Fields<'a>(&'a Value);
@@ -55,6 +56,7 @@ impl Fields<'_> {
                 max_message: self.u32("max_message"),
                 every: self.u32("heartbeat_every_ms"),
                 give_up_after: self.u32("give_up_after_ms"),
+                next_id: self.u64("next_id"),
             }),
             "WELCOME" => Frame::Welcome(Welcome {
                 version: self.u16("version"),

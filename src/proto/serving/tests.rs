@@ -42,7 +42,7 @@ impl Desk {
     }
 
     fn reply(&mut self, id: u64, body: impl Into<Bytes>) {
-        self.serving.reply(self.start, id, Ok(body.into()));
+        self.serving.respond(self.start, id, &Response::Reply(body.into()));
     }
 
     fn timeout(&mut self, ms: u64) {
@@ -111,6 +111,7 @@ fn words(events: &[Event]) -> Vec<String> {
         Event::Request { id, body, .. } => format!("run {id} {}", body.escape_ascii()),
         Event::Notification { body } => format!("note {}", body.escape_ascii()),
         Event::Cancelled { id } => format!("stop {id}"),
+        Event::Orphaned { id } => format!("orphan {id}"),
     };
     events.iter().map(word).collect()
 }
@@ -121,9 +122,9 @@ fn requests_are_handed_over_and_answered_in_any_order() {
     let events = desk.hear(&[request(7, "a"), request(3, "b"), request(5, "c")]).unwrap();
     assert_eq!(words(&events), ["run 7 a", "run 3 b", "run 5 c"]);
     desk.reply(5, "C");
-    desk.serving.reply(desk.start, 7, Err(ErrorReply::new(404, "no a")));
+    desk.serving.respond(desk.start, 7, &Response::Error(ErrorReply::new(404, "no a")));
     let refusal = Refusal { code: Refusal::EXPIRED, retry_after: Some(Duration::from_millis(9)) };
-    desk.serving.refuse(desk.start, 3, refusal);
+    desk.serving.respond(desk.start, 3, &Response::Refused(refusal));
     let expected = [
         reply(5, "C"),
         Frame::Error { id: 7, code: 404, text: "no a".into() },
@@ -269,7 +270,7 @@ fn an_idle_connection_is_sent_away_after_the_limit() {
     desk.hear_at(0, &[request(1, "")]).unwrap();
     desk.timeout(4000);
     assert!(desk.sent().is_empty(), "not while a request is being worked on");
-    desk.serving.reply(desk.at(4000), 1, Ok(Bytes::new()));
+    desk.serving.respond(desk.at(4000), 1, &Response::Reply(Bytes::new()));
     desk.sent();
     // Neither heartbeats nor notifications are calls.
     desk.hear_at(5500, &[Frame::Ping { nonce: 1 }, notify(2, "")]).unwrap();
@@ -315,12 +316,12 @@ fn nothing_is_read_while_too_many_notifications_are_at_work() {
     assert!(desk.serving.wants_input());
     desk.hear(&[notify(2, "b")]).unwrap();
     assert!(!desk.serving.wants_input(), "by count");
-    desk.serving.noticed(1);
-    desk.serving.noticed(1);
+    desk.serving.notification_done(1);
+    desk.serving.notification_done(1);
     assert!(desk.serving.wants_input());
     desk.hear(&[notify(3, "0123456789")]).unwrap();
     assert!(!desk.serving.wants_input(), "by bytes");
-    desk.serving.noticed(10);
+    desk.serving.notification_done(10);
     assert!(desk.serving.wants_input());
 }
 
@@ -361,8 +362,8 @@ fn notifications_are_handed_over_short_and_long_and_not_answered() {
     let events = desk.hear(&[long, notify(2, "short"), rest(1, "ends")]).unwrap();
     assert_eq!(words(&events), ["note short", "note beginsends"]);
     assert!(desk.sent().is_empty());
-    desk.serving.noticed("short".len());
-    desk.serving.noticed("beginsends".len());
+    desk.serving.notification_done("short".len());
+    desk.serving.notification_done("beginsends".len());
     assert!(desk.serving.is_empty());
 }
 
@@ -386,7 +387,7 @@ fn a_loss_stops_everything_and_leaves_nothing() {
     desk.serving.lost(&loss, &mut desk.effects);
     let mut stopped = words(&std::mem::take(&mut desk.effects.events));
     stopped.sort();
-    assert!(stopped.contains(&"stop 1".into()), "{stopped:?}");
+    assert!(stopped.contains(&"orphan 1".into()), "{stopped:?}");
     desk.reply(1, "nobody hears it");
     assert_eq!(desk.serving.push(&"nor this".into()), Err(NotPushed::Gone));
     assert!(desk.serving.is_empty());

@@ -17,6 +17,7 @@ use crate::proto::calls::Answer;
 use crate::proto::client::{self, Client, Kind, Start};
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::native::{Frame, PUSH_BIT};
+use crate::proto::replies::Response;
 use crate::proto::serving::{self, Serving};
 
 mod hostile;
@@ -248,12 +249,14 @@ impl World {
         let (id, body) = self.running.swap_remove(which % self.running.len());
         let serving = &mut self.server.session;
         match how {
-            0..20 => drop(serving.reply(self.now, id, Err(ErrorReply::new(id as u32, "no")))),
+            0..20 => {
+                serving.respond(self.now, id, &Response::Error(ErrorReply::new(id as u32, "no")))
+            }
             20..40 => {
                 let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
-                serving.refuse(self.now, id, refusal);
+                serving.respond(self.now, id, &Response::Refused(refusal));
             }
-            _ => drop(serving.reply(self.now, id, Ok(body))),
+            _ => serving.respond(self.now, id, &Response::Reply(body)),
         }
     }
 
@@ -283,12 +286,12 @@ impl World {
                 }
                 serving::Event::Notification { body } => {
                     self.notified.push(owner(&body));
-                    self.server.session.noticed(body.len());
+                    self.server.session.notification_done(body.len());
                 }
-                serving::Event::Cancelled { id } => {
+                serving::Event::Cancelled { id } | serving::Event::Orphaned { id } => {
                     self.running.retain(|(other, _)| *other != id);
                     // Its handler ends, too.
-                    drop(self.server.session.reply(self.now, id, Ok(Bytes::new())));
+                    self.server.session.respond(self.now, id, &Response::Reply(Bytes::new()));
                 }
             }
         }

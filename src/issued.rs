@@ -1,0 +1,52 @@
+//! Two rights of a call, given back when they are dropped: its id, and its place on a connection.
+
+use crate::proto::ledger::Place;
+use crate::roster::End;
+use crate::switchboard::Switchboard;
+
+/// A call's id. When it is dropped the call is settled for good.
+#[derive(Debug)]
+pub(crate) struct Issued<'a> {
+    board: &'a Switchboard,
+    pub(crate) id: u64,
+    /// All calls with smaller ids are settled.
+    pub(crate) oldest: u64,
+    end: End,
+}
+
+impl<'a> Issued<'a> {
+    pub(crate) fn new(board: &'a Switchboard) -> Self {
+        let (id, oldest) = board.issue();
+        Self { board, id, oldest, end: End::Failed }
+    }
+
+    /// The call succeeded.
+    pub(crate) fn succeed(mut self) {
+        self.end = End::Succeeded;
+    }
+}
+
+impl Drop for Issued<'_> {
+    fn drop(&mut self) {
+        self.board.finish(self.id, self.end);
+    }
+}
+
+/// A call's place.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    board: &'a Switchboard,
+    pub(crate) place: Place,
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn new(board: &'a Switchboard, place: Place) -> Self {
+        Self { board, place }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.board.release(self.place);
+    }
+}

@@ -1,0 +1,307 @@
+//! The reply cache: what a server remembers of one client's calls, so that one which comes again is not run again.
+//!
+//! ```text
+//!   New ──► Running ── settled ──► Kept ── too many, too old ──► Evicted
+//!              │ joined by            │
+//!              │ a twin               └ too long to be kept ───► Lost
+//!
+//!   all of it until the client's oldest unfinished id has passed; below that nothing is new
+//! ```
+//!
+//! Calls that are marked repeatable do not come here. Nothing here runs, sends or wakes anything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::call::{ErrorReply, Refusal};
+use crate::policy;
+
+/// What an answer costs beside its body, in bytes.
+const OVERHEAD: usize = 64;
+/// For each answer that may be kept, so many calls are remembered that have none any more.
+const REMEMBERED: usize = 4;
+
+/// What a server answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Response {
+    Reply(Bytes),
+    Error(ErrorReply),
+    Refused(Refusal),
+}
+
+/// What a request is to the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It has not come before: it is to be run.
+    New,
+    /// It runs. Its answer goes to this connection, too.
+    Joined,
+    Answered(Response),
+    /// It ran, and its answer was too long to be kept.
+    Lost,
+    /// It may have run.
+    Evicted,
+}
+
+/// The bytes that all clients' kept answers may have together.
+#[derive(Debug)]
+pub(crate) struct Room {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Room {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// One client's calls.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    policy: policy::ReplyCache,
+    /// No smaller id is new.
+    floor: u64,
+    calls: BTreeMap<u64, State>,
+    running: usize,
+    /// Kept answers in the order in which they came; some of them have gone since.
+    order: VecDeque<(u64, Instant)>,
+    kept: usize,
+    kept_bytes: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The connections beside the first that wait for the answer.
+    Running(Vec<u64>),
+    Kept(Response),
+    Lost,
+    Evicted,
+}
+
+impl Replies {
+    /// A client that was not known before, and that has used all ids below `next_id`.
+    pub(crate) fn new(policy: policy::ReplyCache, next_id: u64) -> Self {
+        let (calls, order) = (BTreeMap::new(), VecDeque::new());
+        Self { policy, floor: next_id, calls, running: 0, order, kept: 0, kept_bytes: 0 }
+    }
+
+    /// A request has come. What is not needed any more is moved to `spent`, the ids of calls that still run though their
+    /// caller has settled them to `abandoned`.
+    pub(crate) fn begin(
+        &mut self,
+        connection: u64,
+        id: u64,
+        oldest: u64,
+        room: &Room,
+        swept: &mut Swept,
+    ) -> Seen {
+        self.forget_below(oldest, room, swept);
+        match self.calls.get_mut(&id) {
+            Some(State::Running(joined)) => {
+                joined.push(connection);
+                Seen::Joined
+            }
+            Some(State::Kept(answer)) => Seen::Answered(answer.clone()),
+            Some(State::Lost) => Seen::Lost,
+            Some(State::Evicted) => Seen::Evicted,
+            None if id < self.floor => Seen::Evicted,
+            None => {
+                self.calls.insert(id, State::Running(Vec::new()));
+                self.running += 1;
+                Seen::New
+            }
+        }
+    }
+
+    /// A call that was new has been answered. Returns the other connections that wait for the answer.
+    pub(crate) fn settle(
+        &mut self,
+        now: Instant,
+        id: u64,
+        answer: &Response,
+        room: &Room,
+        swept: &mut Swept,
+    ) -> Vec<u64> {
+        let Some(state) = self.calls.get_mut(&id) else {
+            return Vec::new();
+        };
+        let State::Running(joined) = state else {
+            return Vec::new();
+        };
+        let joined = std::mem::take(joined);
+        *state = State::Lost;
+        self.running -= 1;
+        self.bound_answered(room, swept);
+        let cost = cost(answer);
+        if cost <= self.policy.bytes {
+            while self.kept >= self.policy.calls || self.kept_bytes + cost > self.policy.bytes {
+                if !self.evict(room, swept) {
+                    break;
+                }
+            }
+            while !room.take(cost) {
+                if !self.evict(room, swept) {
+                    return joined;
+                }
+            }
+            self.keep(now, id, answer, cost);
+        }
+        joined
+    }
+
+    /// Takes back a call that was new and has not been run, unless a twin of it waits. True if it is as if it had not come.
+    pub(crate) fn withdraw(&mut self, id: u64) -> bool {
+        let alone =
+            matches!(self.calls.get(&id), Some(State::Running(joined)) if joined.is_empty());
+        if alone {
+            self.calls.remove(&id);
+            self.running -= 1;
+        }
+        alone
+    }
+
+    /// A connection has ended: nothing is sent there any more.
+    pub(crate) fn leave(&mut self, connection: u64) {
+        for state in self.calls.values_mut() {
+            if let State::Running(joined) = state {
+                joined.retain(|waits| *waits != connection);
+            }
+        }
+    }
+
+    /// Evicts what is too old.
+    pub(crate) fn expire(&mut self, now: Instant, room: &Room, swept: &mut Swept) {
+        let age = self.policy.age;
+        while self
+            .order
+            .front()
+            .is_some_and(|(_, kept)| now.saturating_duration_since(*kept) >= age)
+        {
+            self.evict_next(room, swept);
+        }
+    }
+
+    /// Forgets the client.
+    pub(crate) fn clear(&mut self, room: &Room, swept: &mut Swept) {
+        self.forget_below(u64::MAX, room, swept);
+    }
+
+    fn keep(&mut self, now: Instant, id: u64, answer: &Response, cost: usize) {
+        self.calls.insert(id, State::Kept(answer.clone()));
+        self.kept += 1;
+        self.kept_bytes += cost;
+        // Answers that went away leave their entries here: not more than there are answers.
+        if self.order.len() > 2 * self.kept + 16 {
+            let calls = &self.calls;
+            self.order.retain(|(id, _)| matches!(calls.get(id), Some(State::Kept(_))));
+        }
+        self.order.push_back((id, now));
+    }
+
+    /// The client has settled all calls below `oldest`.
+    fn forget_below(&mut self, oldest: u64, room: &Room, swept: &mut Swept) {
+        while let Some(first) = self.calls.first_entry().filter(|first| *first.key() < oldest) {
+            let (id, state) = first.remove_entry();
+            match state {
+                State::Running(_) => {
+                    self.running -= 1;
+                    swept.abandoned.push(id);
+                }
+                State::Kept(response) => self.drop_kept(response, room, swept),
+                State::Lost | State::Evicted => {}
+            }
+        }
+        self.floor = self.floor.max(oldest);
+    }
+
+    /// Evicts the oldest answer. False if there is none.
+    fn evict(&mut self, room: &Room, swept: &mut Swept) -> bool {
+        let before = self.kept;
+        while self.kept == before && !self.order.is_empty() {
+            self.evict_next(room, swept);
+        }
+        self.kept < before
+    }
+
+    fn evict_next(&mut self, room: &Room, swept: &mut Swept) {
+        let Some((id, _)) = self.order.pop_front() else {
+            return;
+        };
+        let Some(state @ State::Kept(_)) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if let State::Kept(response) = std::mem::replace(state, State::Evicted) {
+            self.drop_kept(response, room, swept);
+        }
+    }
+
+    fn drop_kept(&mut self, response: Response, room: &Room, swept: &mut Swept) {
+        let cost = cost(&response);
+        self.kept -= 1;
+        self.kept_bytes -= cost;
+        room.give_back(cost);
+        swept.responses.push(response);
+    }
+
+    /// A client that never says which calls it has settled is remembered only so far: beyond that, the older half of
+    /// what is answered is forgotten at a time.
+    fn bound_answered(&mut self, room: &Room, swept: &mut Swept) {
+        let limit = self.policy.calls.saturating_mul(REMEMBERED);
+        if self.calls.len() - self.running <= limit {
+            return;
+        }
+        let is_answered = |state: &State| !matches!(state, State::Running(_));
+        let mut answered = self.calls.iter().filter(|(_, state)| is_answered(state));
+        let Some(cut) = answered.nth(limit / 2).map(|(id, _)| *id) else {
+            return;
+        };
+        let mut kept = Vec::new();
+        self.calls.retain(|id, state| {
+            let stays = *id >= cut || !is_answered(state);
+            if let (false, State::Kept(answer)) = (stays, state) {
+                kept.push(answer.clone());
+            }
+            stays
+        });
+        kept.into_iter().for_each(|answer| self.drop_kept(answer, room, swept));
+        self.floor = self.floor.max(cut);
+    }
+}
+
+/// What comes out of the cache, to be dropped or told where the user's code may run. Kept and reused.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    pub(crate) responses: Vec<Response>,
+    /// Calls that run and whose answers nobody waits for any more.
+    pub(crate) abandoned: Vec<u64>,
+}
+
+fn cost(answer: &Response) -> usize {
+    OVERHEAD
+        + match answer {
+            Response::Reply(body) => body.len(),
+            Response::Error(error) => error.text().len(),
+            Response::Refused(_) => 0,
+        }
+}
+
+#[cfg(test)]
+mod tests;

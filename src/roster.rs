@@ -1,0 +1,292 @@
+//! What a pool knows under its one lock: which slots are ready, who waits for a place, what the outage is, and where a call
+//! that was sent before may go again.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use crate::clock::now;
+use crate::connection::Connection;
+use crate::downtime::Downtime;
+use crate::error::call::{CallCause, Overload};
+use crate::error::connect::{Began, Outage};
+use crate::error::instance::InstanceId;
+use crate::event::State;
+use crate::limits::Limits;
+use crate::policy::Retry;
+use crate::proto::client::Client;
+use crate::proto::ledger::{Ledger, Place};
+use crate::proto::retry::Budget;
+use crate::proto::sequence::Sequence;
+
+#[derive(Debug)]
+pub(crate) struct Roster {
+    pub(crate) ledger: Ledger,
+    /// The connection of each slot, while it takes calls.
+    pub(crate) lines: Vec<Option<Line>>,
+    pub(crate) life: Life,
+    /// While nothing is ready.
+    pub(crate) downtime: Option<Downtime>,
+    /// The slot that makes a connection because those that are ready have no room: one at a time.
+    pub(crate) growing: Option<usize>,
+    /// Slots that are kept alive; those behind are made only when there is no room.
+    warm: usize,
+    /// Calls that may have run and wait to be sent again.
+    pub(crate) resuming: usize,
+    pub(crate) sequence: Sequence,
+    pub(crate) budget: Budget,
+    pub(crate) connections: u64,
+    pub(crate) instance: Option<InstanceId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Running,
+    Closing,
+    Closed,
+}
+
+/// What a call asks of the switchboard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) bytes: usize,
+    pub(crate) patience: Patience,
+    /// A slot that has just refused this call.
+    pub(crate) avoid: Option<usize>,
+}
+
+/// Whether a call waits while nothing is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    FailFast,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    Closed,
+    Unavailable(Arc<Outage>),
+    Overloaded(Overload),
+}
+
+impl From<NoPlace> for CallCause {
+    fn from(no_place: NoPlace) -> Self {
+        match no_place {
+            NoPlace::Closed => Self::Closed,
+            NoPlace::Unavailable(outage) => Self::Unavailable(outage),
+            NoPlace::Overloaded(overload) => Self::Overloaded(overload),
+        }
+    }
+}
+
+/// What those who wait need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Nothing,
+    /// Nothing is ready.
+    Connection,
+    /// What is ready has no room, and it is this slot's turn to make some.
+    MoreRoom,
+}
+
+/// A place and the connection that it is on.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) place: Place,
+    pub(crate) connection: Connection<Client>,
+    pub(crate) number: u64,
+    pub(crate) server: ServerProcess,
+}
+
+/// A connection that takes calls.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) connection: Connection<Client>,
+    pub(crate) number: u64,
+    pub(crate) server: ServerProcess,
+}
+
+/// The process at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerProcess {
+    pub(crate) instance: InstanceId,
+    pub(crate) memory: ServerMemory,
+}
+
+/// Whether a server knows a call again that is sent to it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerMemory {
+    ReplyCache,
+    None,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Failed,
+    Succeeded,
+}
+
+/// A call that may have run on a server process that would know it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resume {
+    pub(crate) instance: InstanceId,
+    /// The slot whose connection died. The next one there tells which process answers now.
+    pub(crate) slot: usize,
+    /// The connection that died.
+    pub(crate) connection: u64,
+}
+
+/// Where a call can go that may have run.
+#[derive(Debug)]
+pub(crate) enum Resumed {
+    Taken(Taken),
+    /// Another server process answers in that one's place.
+    Replaced(InstanceId),
+    /// Neither is known yet.
+    Wait,
+}
+
+impl Roster {
+    pub(crate) fn new(slots: usize, warm: usize, limits: &Limits, retry: &Retry) -> Self {
+        let now = now();
+        Self {
+            ledger: Ledger::new(slots, limits.waiting, limits.queued_bytes),
+            lines: (0..slots).map(|_| None).collect(),
+            warm,
+            life: Life::Running,
+            downtime: Some(Downtime::new(now, Began::NeverConnected)),
+            growing: None,
+            resuming: 0,
+            sequence: Sequence::new(),
+            budget: Budget::new(now, retry),
+            connections: 0,
+            instance: None,
+        }
+    }
+
+    /// What the slot that asks should do for those who wait.
+    pub(crate) fn wanted(&mut self, slot: usize) -> Wanted {
+        let waiting = self.ledger.waiting() > 0;
+        match (waiting, self.ledger.is_ready()) {
+            (true, true) if *self.growing.get_or_insert(slot) == slot => Wanted::MoreRoom,
+            (_, true) => Wanted::Nothing,
+            (_, false) if waiting || self.resuming > 0 => Wanted::Connection,
+            (_, false) => Wanted::Nothing,
+        }
+    }
+
+    /// Where a call that may have run can go.
+    pub(crate) fn resume(
+        &mut self,
+        endpoint: &Arc<str>,
+        resume: Resume,
+        patience: Patience,
+    ) -> Result<Resumed, NoPlace> {
+        if self.life != Life::Running {
+            return Err(NoPlace::Closed);
+        }
+        if let Some(unavailable) = self.unavailable(endpoint, patience) {
+            return Err(unavailable);
+        }
+        let (mut known, mut other) = (false, None);
+        for slot in 0..self.lines.len() {
+            let Some(line) = &self.lines[slot] else {
+                continue;
+            };
+            let (number, instance) = (line.number, line.server.instance);
+            if instance != resume.instance {
+                // A slot that is not kept alive does not come back while another one is ready.
+                let comes_back = resume.slot < self.warm;
+                if slot == resume.slot && number > resume.connection || !comes_back {
+                    other = Some(instance);
+                }
+                continue;
+            }
+            known = true;
+            if let Some(taken) = self.ledger.place_on(slot).and_then(|place| self.taken(place)) {
+                return Ok(Resumed::Taken(taken));
+            }
+        }
+        Ok(other.filter(|_| !known).map_or(Resumed::Wait, Resumed::Replaced))
+    }
+
+    pub(crate) fn try_place(
+        &mut self,
+        endpoint: &Arc<str>,
+        wish: Wish,
+    ) -> Result<Option<Taken>, NoPlace> {
+        if self.life != Life::Running {
+            return Err(NoPlace::Closed);
+        }
+        if let Some(place) = self.ledger.place(wish.avoid) {
+            return Ok(self.taken(place));
+        }
+        self.unavailable(endpoint, wish.patience).map_or(Ok(None), Err)
+    }
+
+    /// Whether one who waits should go on.
+    pub(crate) fn why_wait(&self, endpoint: &Arc<str>, wish: Wish) -> Poll<Result<Taken, NoPlace>> {
+        if self.life != Life::Running {
+            return Poll::Ready(Err(NoPlace::Closed));
+        }
+        self.unavailable(endpoint, wish.patience).map_or(Poll::Pending, |no| Poll::Ready(Err(no)))
+    }
+
+    /// The outage, if it is none to be waited through.
+    fn unavailable(&self, endpoint: &Arc<str>, patience: Patience) -> Option<NoPlace> {
+        let downtime = self.downtime.as_ref()?;
+        let final_word = patience == Patience::FailFast || downtime.is_permanent();
+        final_word.then(|| NoPlace::Unavailable(downtime.report(now(), endpoint)))
+    }
+
+    /// Calls that wait for a connection.
+    pub(crate) fn waiting(&self) -> usize {
+        self.ledger.waiting() + self.resuming
+    }
+
+    /// If nothing is ready any more, an outage begins, or it becomes known why it did.
+    pub(crate) fn went_down(&mut self, why: Began, wake: &mut Vec<Waker>) {
+        if self.ledger.is_ready() {
+            return;
+        }
+        match &mut self.downtime {
+            Some(downtime) => downtime.because(why),
+            None => {
+                self.downtime = Some(Downtime::new(now(), why));
+                // Who is not to wait through an outage must hear of it.
+                self.ledger.wake_all(wake);
+            }
+        }
+    }
+
+    /// The slot has made room, or could not.
+    pub(crate) fn grown(&mut self, slot: usize) {
+        if self.growing == Some(slot) {
+            self.growing = None;
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.life {
+            Life::Running if self.ledger.is_ready() => State::Ready,
+            Life::Running if self.instance.is_none() => State::Connecting,
+            Life::Running => State::Down,
+            Life::Closing => State::Closing,
+            Life::Closed => State::Closed,
+        }
+    }
+
+    /// `None` if the connection died since the place was given.
+    pub(crate) fn taken(&self, place: Place) -> Option<Taken> {
+        if !self.ledger.is_current(place) {
+            return None;
+        }
+        let Line { connection, number, server } = self.lines[place.slot].clone()?;
+        Some(Taken { place, connection, number, server })
+    }
+
+    pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
+        self.downtime.as_ref().map(|downtime| downtime.report(now(), endpoint))
+    }
+}

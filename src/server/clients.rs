@@ -1,0 +1,341 @@
+//! A server's clients, each over all of its connections: the fence between an old connection and the one that takes its
+//! place, and the reply cache, shared by the connections of one client.
+//!
+//! ```text
+//!           HELLO                       last connection ends             age
+//! (unknown) ─────► known, connected ────────────────────────► known ───────────► (unknown)
+//!                        ▲                 HELLO                │
+//!                        └──────────────────────────────────────┘
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now;
+use crate::connection::{Connection, Tell};
+use crate::error::call::ErrorReply;
+use crate::policy::ReplyCache;
+use crate::proto::greeting::{ClientId, Hello};
+use crate::proto::replies::{Replies, Response, Room, Seen, Swept};
+use crate::proto::serving::Serving;
+
+/// Answers that have left the cache are dropped when there are so many, or when it is looked through.
+const DROP_AT_ONCE: usize = 32;
+
+const REPLY_LOST: &str =
+    "the call ran; its reply was lost with the connection, and was too long to be kept";
+const EVICTED: &str = "the call was sent again, and it is not known any more whether it ran";
+
+/// All clients of a server.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    policy: ReplyCache,
+    room: Room,
+    /// Clients without a connection that are remembered.
+    most_gone: usize,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    table: HashMap<ClientId, Arc<Client>>,
+    /// Clients whose last connections have ended, the first first. Some have come back since.
+    gone: VecDeque<(ClientId, Instant)>,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    replies: Replies,
+    /// By the server's own numbers.
+    connections: HashMap<u64, Link>,
+    /// What tells the handlers of remembered calls that nobody waits any more.
+    running: HashMap<u64, CancellationToken>,
+    swept: Swept,
+    /// Since when it has had no connection.
+    left: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Link {
+    /// The client's own number for it.
+    number: u64,
+    connection: Connection<Serving>,
+    /// Another connection has taken this one's place.
+    fenced: CancellationToken,
+}
+
+/// One connection among those of its client.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    clients: Arc<Clients>,
+    id: ClientId,
+    client: Arc<Client>,
+    /// The server's number of the connection.
+    number: u64,
+    fenced: CancellationToken,
+}
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Run(CancellationToken),
+    Respond(Response),
+    /// It is run or answered elsewhere, or is none of ours.
+    Nothing,
+}
+
+impl Clients {
+    pub(crate) fn new(policy: ReplyCache, most_gone: usize) -> Self {
+        let (room, known) = (Room::new(policy.total_bytes), Mutex::default());
+        Self { policy, room, most_gone, known }
+    }
+
+    pub(crate) fn remembers(&self) -> bool {
+        self.policy.is_on()
+    }
+
+    /// Takes a connection in. The one that it replaces is not served any more when this returns. The caller says when it
+    /// [ends](Membership::leave).
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        hello: &Hello,
+        number: u64,
+        connection: &Connection<Serving>,
+    ) -> Arc<Membership> {
+        let client = self.client(hello);
+        let fenced = CancellationToken::new();
+        let link = Link {
+            number: hello.connection,
+            connection: connection.clone(),
+            fenced: fenced.clone(),
+        };
+        let mut memory = client.lock();
+        let is_replaced = |link: &Link| link.number == hello.replaces;
+        let connections = std::mem::take(&mut memory.connections);
+        let (replaced, mut rest): (HashMap<_, _>, HashMap<_, _>) =
+            connections.into_iter().partition(|(_, link)| is_replaced(link));
+        rest.insert(number, link);
+        memory.connections = rest;
+        drop(memory);
+        for old in replaced.into_values() {
+            old.connection.with(|serving| (serving.fence(), Tell::Nobody));
+            old.fenced.cancel();
+        }
+        let (clients, id) = (self.clone(), hello.client);
+        Arc::new(Membership { clients, id, client, number, fenced })
+    }
+
+    /// Forgets what is too old, again and again.
+    pub(crate) async fn sweep(&self) {
+        let often = (self.policy.age / 8).clamp(Duration::from_millis(5), Duration::from_secs(5));
+        loop {
+            tokio::time::sleep(often).await;
+            self.expire(now());
+        }
+    }
+
+    fn client(&self, hello: &Hello) -> Arc<Client> {
+        let mut known = self.lock();
+        let new = || Arc::new(Client::new(self.policy, hello.next_id));
+        let client = known.table.entry(hello.client).or_insert_with(new);
+        // Here, where it cannot be forgotten meanwhile.
+        client.lock().left = None;
+        client.clone()
+    }
+
+    fn expire(&self, now: Instant) {
+        let clients: Vec<_> = self.lock().table.values().cloned().collect();
+        for client in clients {
+            let mut memory = client.lock();
+            let Memory { replies, swept, .. } = &mut *memory;
+            replies.expire(now, &self.room, swept);
+            let swept = std::mem::take(swept);
+            drop(memory);
+            drop(swept);
+        }
+        let (age, most) = (self.policy.age, self.most_gone);
+        let mut known = self.lock();
+        let mut forgotten = Vec::new();
+        while known
+            .gone
+            .front()
+            .is_some_and(|(_, left)| now.saturating_duration_since(*left) >= age)
+            || known.gone.len() > most
+        {
+            forgotten.extend(known.forget_first());
+        }
+        drop(known);
+        forgotten.iter().for_each(|client| client.forget(&self.room));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Forgets the client that has been gone for longest, unless it has come back.
+    fn forget_first(&mut self) -> Option<Arc<Client>> {
+        let (id, left) = self.gone.pop_front()?;
+        let is_gone = self.table.get(&id)?.lock().left == Some(left);
+        if is_gone { self.table.remove(&id) } else { None }
+    }
+}
+
+impl Client {
+    fn new(policy: ReplyCache, next_id: u64) -> Self {
+        let memory = Memory {
+            replies: Replies::new(policy, next_id),
+            connections: HashMap::new(),
+            running: HashMap::new(),
+            swept: Swept::default(),
+            left: None,
+        };
+        Self { memory: Mutex::new(memory) }
+    }
+
+    /// Nobody will come for the answers any more.
+    fn forget(&self, room: &Room) {
+        let mut memory = self.lock();
+        let Memory { replies, swept, .. } = &mut *memory;
+        replies.clear(room, swept);
+        let (swept, running) = (std::mem::take(swept), std::mem::take(&mut memory.running));
+        drop(memory);
+        drop(swept);
+        running.into_values().for_each(|task| task.cancel());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Membership {
+    /// Returns when another connection has taken this one's place.
+    pub(crate) async fn fenced(&self) {
+        self.fenced.cancelled().await;
+    }
+
+    /// What a request is, of a client that has settled all calls below `oldest`.
+    pub(crate) fn begin(&self, id: u64, oldest: u64) -> Verdict {
+        let mut memory = self.client.lock();
+        if !memory.connections.contains_key(&self.number) {
+            // Fenced.
+            return Verdict::Nothing;
+        }
+        let Memory { replies, swept, running, .. } = &mut *memory;
+        let seen = replies.begin(self.number, id, oldest, &self.clients.room, swept);
+        let verdict = match seen {
+            Seen::New => {
+                let task = CancellationToken::new();
+                running.insert(id, task.clone());
+                Verdict::Run(task)
+            }
+            Seen::Joined => Verdict::Nothing,
+            Seen::Answered(response) => Verdict::Respond(response),
+            Seen::Lost => error(ErrorReply::REPLY_LOST, REPLY_LOST),
+            Seen::Evicted => error(ErrorReply::EVICTED, EVICTED),
+        };
+        let rubbish = memory.rubbish();
+        drop(memory);
+        rubbish.into_iter().for_each(Rubbish::dispose);
+        verdict
+    }
+
+    /// A call that was begun is answered: keeps the answer, and returns the other connections that wait for it.
+    pub(crate) fn settle(
+        &self,
+        now: Instant,
+        id: u64,
+        response: &Response,
+    ) -> Vec<Connection<Serving>> {
+        let mut memory = self.client.lock();
+        let Memory { replies, swept, running, connections, .. } = &mut *memory;
+        let task = running.remove(&id);
+        let joined = replies.settle(now, id, response, &self.clients.room, swept);
+        let connection = |number| connections.get(&number).map(|link| link.connection.clone());
+        let joined = joined.into_iter().filter_map(connection).collect();
+        let rubbish = memory.rubbish();
+        drop(memory);
+        drop(task);
+        rubbish.into_iter().for_each(Rubbish::dispose);
+        joined
+    }
+
+    /// The caller has gone.
+    pub(crate) fn cancel(&self, id: u64) {
+        let task = self.client.lock().running.remove(&id);
+        if let Some(task) = task {
+            task.cancel();
+        }
+    }
+
+    /// A call that was begun and has not been run need not be, unless another connection waits for it. True if it was
+    /// taken back: should it come again, it is new.
+    pub(crate) fn withdraw(&self, id: u64) -> bool {
+        let mut memory = self.client.lock();
+        if !memory.replies.withdraw(id) {
+            return false;
+        }
+        let task = memory.running.remove(&id);
+        drop(memory);
+        drop(task);
+        true
+    }
+
+    /// The connection has ended.
+    pub(crate) fn leave(&self) {
+        let now = now();
+        let mut memory = self.client.lock();
+        let link = memory.connections.remove(&self.number);
+        memory.replies.leave(self.number);
+        let is_last = link.is_some() && memory.connections.is_empty();
+        if is_last {
+            memory.left = Some(now);
+        }
+        drop(memory);
+        drop(link);
+        if is_last {
+            self.clients.lock().gone.push_back((self.id, now));
+        }
+    }
+}
+
+/// What has to happen outside the lock.
+struct Rubbish {
+    swept: Swept,
+    abandoned: Vec<CancellationToken>,
+}
+
+impl Rubbish {
+    fn dispose(self) {
+        let Self { swept, abandoned } = self;
+        abandoned.iter().for_each(CancellationToken::cancel);
+        drop(swept);
+    }
+}
+
+impl Memory {
+    /// What is to be disposed of, when it is worth it.
+    fn rubbish(&mut self) -> Option<Rubbish> {
+        if self.swept.responses.len() < DROP_AT_ONCE && self.swept.abandoned.is_empty() {
+            return None;
+        }
+        let swept = std::mem::take(&mut self.swept);
+        let abandoned = swept.abandoned.iter().filter_map(|id| self.running.remove(id)).collect();
+        Some(Rubbish { swept, abandoned })
+    }
+}
+
+fn error(code: u32, text: &'static str) -> Verdict {
+    Verdict::Respond(Response::Error(ErrorReply::new(code, text)))
+}

@@ -1,0 +1,262 @@
+//! Where one connection's requests are handed to handlers, and their answers taken.
+//!
+//! ```text
+//! Event ─► is it new? ─► a turn among the handlers ─► Handler ─► kept for its twins ─► this connection, and theirs
+//!             └ no: the answer that is kept, or nothing, because it runs
+//! ```
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use tokio::sync::{AcquireError, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug, warn};
+
+use crate::clock::now;
+use crate::connection::{Connection, Tell};
+use crate::error::call::{ErrorReply, Refusal};
+use crate::proto::replies::Response;
+use crate::proto::serving::{Event, Remember, Serving};
+use crate::server::call::{Call, Handler, Pusher};
+use crate::server::clients::{Membership, Verdict};
+use crate::server::shared::Shared;
+
+#[derive(Debug)]
+pub(crate) struct Desk<H> {
+    pub(crate) shared: Arc<Shared<H>>,
+    pub(crate) connection: Connection<Serving>,
+    pub(crate) membership: Arc<Membership>,
+    peer: SocketAddr,
+    number: u64,
+    /// Handlers of calls that are not remembered: they are told when the connection ends.
+    running: Mutex<HashMap<u64, CancellationToken>>,
+    /// The connection has ended.
+    ended: CancellationToken,
+}
+
+/// A desk that is closed when this is dropped: handlers may still hold it.
+pub(crate) struct OpenDesk<H: Handler>(Arc<Desk<H>>);
+
+impl<H: Handler> OpenDesk<H> {
+    pub(crate) fn new(desk: Desk<H>) -> Self {
+        Self(Arc::new(desk))
+    }
+}
+
+impl<H: Handler> Deref for OpenDesk<H> {
+    type Target = Arc<Desk<H>>;
+
+    fn deref(&self) -> &Arc<Desk<H>> {
+        &self.0
+    }
+}
+
+impl<H: Handler> Drop for OpenDesk<H> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A request on its way to a handler.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    id: u64,
+    memory: Memory,
+}
+
+/// What the wait for a turn came to.
+#[derive(Debug)]
+enum Turn<'a> {
+    Run(SemaphorePermit<'a>),
+    /// The caller has gone, or its time is up.
+    Late,
+    /// Its connection has ended. Should it come again, it is new.
+    Withdrawn,
+}
+
+/// Whether its answer is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Forgotten,
+    Remembered,
+}
+
+impl<H: Handler> Desk<H> {
+    pub(crate) fn happened(self: &Arc<Self>, event: Event) {
+        match event {
+            Event::Request { id, body, deadline, remember } => {
+                self.begin(id, body, deadline, remember);
+            }
+            Event::Notification { body } => {
+                let call = self.call(body, None, CancellationToken::new());
+                let desk = self.clone();
+                self.start(async move { desk.take(call).await });
+            }
+            Event::Cancelled { id } => match self.take_running(id) {
+                Some(task) => task.cancel(),
+                None => self.membership.cancel(id),
+            },
+            // The client may come back for the answer of a call that is remembered.
+            Event::Orphaned { id } => {
+                if let Some(task) = self.take_running(id) {
+                    task.cancel();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn new(
+        shared: Arc<Shared<H>>,
+        connection: Connection<Serving>,
+        membership: Arc<Membership>,
+        peer: SocketAddr,
+        number: u64,
+    ) -> Self {
+        let (running, ended) = (Mutex::default(), CancellationToken::new());
+        Self { shared, connection, membership, peer, number, running, ended }
+    }
+
+    /// The connection has ended.
+    fn close(&self) {
+        self.membership.leave();
+        self.ended.cancel();
+        let running = std::mem::take(&mut *self.running());
+        running.into_values().for_each(|task| task.cancel());
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        id: u64,
+        body: Bytes,
+        deadline: Option<Instant>,
+        remember: Remember,
+    ) {
+        let (memory, cancelled) = match remember {
+            Remember::Yes { oldest } if self.shared.clients.remembers() => {
+                match self.membership.begin(id, oldest) {
+                    Verdict::Run(cancelled) => (Memory::Remembered, cancelled),
+                    Verdict::Nothing => return debug!(id, "sent again, and not run again"),
+                    Verdict::Respond(response) => return self.respond(id, &response),
+                }
+            }
+            _ => {
+                let cancelled = CancellationToken::new();
+                self.running().insert(id, cancelled.clone());
+                (Memory::Forgotten, cancelled)
+            }
+        };
+        let call = self.call(body, deadline, cancelled);
+        let desk = self.clone();
+        self.start(async move { desk.answer(Task { id, memory }, call).await });
+    }
+
+    fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let killed = self.shared.killed.clone();
+        let span = tracing::Span::current();
+        let task = async move {
+            killed.run_until_cancelled(task).await;
+        };
+        self.shared.tasks.spawn(task.instrument(span));
+    }
+
+    fn call(&self, body: Bytes, deadline: Option<Instant>, cancelled: CancellationToken) -> Call {
+        let pusher = Pusher(self.connection.clone());
+        Call { body, peer: self.peer, connection: self.number, deadline, cancelled, pusher }
+    }
+
+    async fn answer(&self, task: Task, call: Call) {
+        let _permit = match self.turn(task, &call).await {
+            Turn::Run(permit) if !call.is_cancelled() => permit,
+            Turn::Run(_) | Turn::Late => {
+                // Nothing is sent to a caller that has gone.
+                let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
+                return self.settle(task, &Response::Refused(refusal));
+            }
+            Turn::Withdrawn => return,
+        };
+        let handler = async { self.shared.handler.call(call).await };
+        let response = match AssertUnwindSafe(handler).catch_unwind().await {
+            Ok(Ok(body)) => Response::Reply(body),
+            Ok(Err(error)) => Response::Error(error),
+            Err(_panic) => {
+                warn!(id = task.id, "a handler panicked");
+                let (code, text) = (ErrorReply::HANDLER_PANICKED, "the handler panicked");
+                Response::Error(ErrorReply::new(code, text))
+            }
+        };
+        self.settle(task, &response);
+    }
+
+    /// Waits for a turn among the handlers. Who has gone must not stay in the line: a client could fill it with calls that
+    /// it cancels.
+    async fn turn(&self, task: Task, call: &Call) -> Turn<'_> {
+        // The semaphore is never closed.
+        let run = |permit: Result<_, AcquireError>| permit.map_or(Turn::Late, Turn::Run);
+        let mut permit = pin!(self.shared.handlers.acquire());
+        tokio::select! {
+            biased;
+            permit = &mut permit => return run(permit),
+            () = call.cancelled() => return Turn::Late,
+            () = self.ended.cancelled() => {}
+        }
+        if task.memory == Memory::Remembered && self.membership.withdraw(task.id) {
+            return Turn::Withdrawn;
+        }
+        tokio::select! {
+            biased;
+            permit = permit => run(permit),
+            () = call.cancelled() => Turn::Late,
+        }
+    }
+
+    async fn take(&self, notification: Call) {
+        let length = notification.body.len();
+        let _turn = self.shared.handlers.acquire().await;
+        let handler = async { self.shared.handler.notified(notification).await };
+        if AssertUnwindSafe(handler).catch_unwind().await.is_err() {
+            warn!("a handler panicked over a notification");
+        }
+        self.connection.with(|serving| (serving.notification_done(length), Tell::Owner));
+    }
+
+    /// Keeps the answer, if it may be asked for again, and sends it to everybody who waits for it.
+    fn settle(&self, task: Task, response: &Response) {
+        let Task { id, memory } = task;
+        let joined = match memory {
+            Memory::Remembered => self.membership.settle(now(), id, response),
+            Memory::Forgotten => {
+                drop(self.take_running(id));
+                Vec::new()
+            }
+        };
+        self.respond(id, response);
+        for connection in joined {
+            respond(&connection, id, response);
+        }
+    }
+
+    fn respond(&self, id: u64, response: &Response) {
+        respond(&self.connection, id, response);
+    }
+
+    fn take_running(&self, id: u64) -> Option<CancellationToken> {
+        self.running().remove(&id)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn respond(connection: &Connection<Serving>, id: u64, response: &Response) {
+    let now = now();
+    connection.with(|serving| (serving.respond(now, id, response), Tell::Owner));
+}

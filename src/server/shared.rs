@@ -1,0 +1,30 @@
+//! What all connections of a server share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::instance::InstanceId;
+use crate::server::clients::Clients;
+use crate::server::settings::ServerBuilder;
+
+#[derive(Debug)]
+pub(crate) struct Shared<H> {
+    pub(crate) settings: ServerBuilder,
+    pub(crate) instance: InstanceId,
+    pub(crate) handler: H,
+    pub(crate) clients: Arc<Clients>,
+    /// Bounds the handlers at work.
+    pub(crate) handlers: Semaphore,
+    /// The server shuts down: connections finish what they have.
+    pub(crate) draining: CancellationToken,
+    /// The time for that is over.
+    pub(crate) killed: CancellationToken,
+    /// Handlers at work.
+    pub(crate) tasks: TaskTracker,
+    /// Calls that were cut off when the time for draining was over.
+    pub(crate) cut_off: AtomicUsize,
+}
