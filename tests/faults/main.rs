@@ -14,6 +14,7 @@ mod death;
 mod mistaken;
 mod network;
 mod reconnecting;
+mod resuming;
 mod retrying;
 mod silence;
 mod turned_away;

@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::scripted::{
-    BUSY, Frame, HELLO, PING, REFUSED, REJECT, REQUEST, frame, pong, reply, welcome,
+    BUSY, ERROR, Frame, HELLO, PING, REFUSED, REJECT, REQUEST, frame, pong, reply, u64_at, welcome,
+    welcome_remembering,
 };
 
 /// How long a peer waits for what must come. Also bounds tests whose clock is paused.
@@ -35,6 +36,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         peer.hello().await;
         peer.say(welcome(instance, 16 << 20, 10_000)).await;
         peer
+    }
+
+    /// Says `WELCOME` as a server process that keeps replies. Also returns the number of the connection, and of that which
+    /// it replaces.
+    pub(crate) async fn greet_remembering(stream: S, instance: u8) -> (Self, u64, u64) {
+        let mut peer = Self::new(stream);
+        let hello = peer.frame().await.expect("HELLO");
+        assert_eq!(hello.kind, HELLO);
+        peer.say(welcome_remembering(instance)).await;
+        (peer, u64_at(&hello.rest, 28), u64_at(&hello.rest, 36))
     }
 
     /// Reads `HELLO`, and says nothing.
@@ -128,6 +139,10 @@ pub(crate) fn busy(retry_after_ms: u32, text: &str) -> Vec<u8> {
 
 pub(crate) fn reject(code: u32, text: &str) -> Vec<u8> {
     frame(REJECT, &[&code.to_be_bytes(), text.as_bytes()])
+}
+
+pub(crate) fn error(id: u64, code: u32, text: &str) -> Vec<u8> {
+    frame(ERROR, &[&id.to_be_bytes(), &code.to_be_bytes(), text.as_bytes()])
 }
 
 /// `REFUSED` without a time.

@@ -158,6 +158,13 @@ pub(crate) fn welcome(instance: u8, max_message: u32, max_in_flight: u32) -> Vec
     frame(WELCOME, &[&1u16.to_be_bytes(), &[instance; 16], &limits, &[0; 4 + 4 + 4 + 8 + 4]])
 }
 
+/// `WELCOME` of a server that keeps 1,024 replies.
+pub(crate) fn welcome_remembering(instance: u8) -> Vec<u8> {
+    let limits = [MAX_MESSAGE.to_be_bytes(), 1000u32.to_be_bytes(), [0; 4], [0; 4]].concat();
+    let cache = [&1024u32.to_be_bytes()[..], &(8u64 << 20).to_be_bytes(), &60_000u32.to_be_bytes()];
+    frame(WELCOME, &[&1u16.to_be_bytes(), &[instance; 16], &limits, &cache.concat()])
+}
+
 /// A whole `REQUEST`; `remaining_ms` 0: no deadline.
 pub(crate) fn request(id: u64, remaining_ms: u32, body: &[u8]) -> Vec<u8> {
     let oldest = 1u64.to_be_bytes();
