@@ -25,9 +25,10 @@ use crate::handshake::greet;
 use crate::limits::{Limits, Timeouts};
 use crate::policy::{Heartbeat, Reconnect};
 use crate::proto::client::{self, Bounds, Client};
+use crate::proto::course::{ServerMemory, ServerProcess};
 use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis};
-use crate::roster::{Line, ServerMemory, ServerProcess};
+use crate::roster::Line;
 use crate::switchboard::Switchboard;
 
 /// A user's error in a hook.

@@ -14,7 +14,9 @@ use crate::event::State;
 use crate::limits::Limits;
 use crate::policy::Retry;
 use crate::proto::client::Client;
+use crate::proto::course::ServerProcess;
 use crate::proto::ledger::{Ledger, Place};
+use crate::proto::resume::{self, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 
@@ -106,18 +108,10 @@ pub(crate) struct Line {
     pub(crate) server: ServerProcess,
 }
 
-/// The process at the other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ServerProcess {
-    pub(crate) instance: InstanceId,
-    pub(crate) memory: ServerMemory,
-}
-
-/// Whether a server knows a call again that is sent to it twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ServerMemory {
-    ReplyCache,
-    None,
+impl Line {
+    fn seen_at(&self, slot: usize) -> resume::Line {
+        resume::Line { slot, connection: self.number, instance: self.server.instance }
+    }
 }
 
 /// How a call ended.
@@ -125,16 +119,6 @@ pub(crate) enum ServerMemory {
 pub(crate) enum End {
     Failed,
     Succeeded,
-}
-
-/// A call that may have run on a server process that would know it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Resume {
-    pub(crate) instance: InstanceId,
-    /// The slot whose connection died. The next one there tells which process answers now.
-    pub(crate) slot: usize,
-    /// The connection that died.
-    pub(crate) connection: u64,
 }
 
 /// Where a call can go that may have run.
@@ -189,26 +173,25 @@ impl Roster {
         if let Some(unavailable) = self.unavailable(endpoint, patience) {
             return Err(unavailable);
         }
-        let (mut known, mut other) = (false, None);
-        for slot in 0..self.lines.len() {
-            let Some(line) = &self.lines[slot] else {
-                continue;
-            };
-            let (number, instance) = (line.number, line.server.instance);
-            if instance != resume.instance {
-                // A slot that is not kept alive does not come back while another one is ready.
-                let comes_back = resume.slot < self.warm;
-                if slot == resume.slot && number > resume.connection || !comes_back {
-                    other = Some(instance);
-                }
-                continue;
-            }
-            known = true;
-            if let Some(taken) = self.ledger.place_on(slot).and_then(|place| self.taken(place)) {
-                return Ok(Resumed::Taken(taken));
-            }
+        let lines = self.lines.iter().enumerate();
+        let lines = lines.filter_map(|(slot, line)| line.as_ref().map(|line| line.seen_at(slot)));
+        match resume.way(self.warm, lines) {
+            Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
+            Way::Wait => Ok(Resumed::Wait),
+            Way::Known => Ok(self.take_on(resume.instance).map_or(Resumed::Wait, Resumed::Taken)),
         }
-        Ok(other.filter(|_| !known).map_or(Resumed::Wait, Resumed::Replaced))
+    }
+
+    /// A place on a connection to this very process, if one has room.
+    fn take_on(&mut self, instance: InstanceId) -> Option<Taken> {
+        let leads_there = |line: &Option<Line>| {
+            line.as_ref().is_some_and(|line| line.server.instance == instance)
+        };
+        let slots = 0..self.lines.len();
+        let place = slots
+            .filter(|slot| leads_there(&self.lines[*slot]))
+            .find_map(|slot| self.ledger.place_on(slot))?;
+        self.taken(place)
     }
 
     pub(crate) fn try_place(

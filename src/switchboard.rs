@@ -18,10 +18,9 @@ use crate::fan_out::FanOut;
 use crate::limits::Limits;
 use crate::policy::Retry;
 use crate::proto::ledger::{Place, Ticket};
-use crate::proto::retry::Budget;
-use crate::roster::{
-    End, Life, Line, NoPlace, Patience, Resume, Resumed, Roster, Taken, Wanted, Wish,
-};
+use crate::proto::resume::Resume;
+use crate::proto::retry::{Budget, Elsewhere};
+use crate::roster::{End, Life, Line, NoPlace, Patience, Resumed, Roster, Taken, Wanted, Wish};
 
 pub(crate) struct Switchboard {
     core: Mutex<Roster>,
@@ -250,8 +249,11 @@ impl Switchboard {
     }
 
     /// Whether a connection other than that of slot `at` could take a call now.
-    pub(crate) fn has_room_beside(&self, at: Option<usize>) -> bool {
-        self.lock().ledger.has_room_beside(at)
+    pub(crate) fn elsewhere(&self, at: Option<usize>) -> Elsewhere {
+        match self.lock().ledger.has_room_beside(at) {
+            true => Elsewhere::Room,
+            false => Elsewhere::NoRoom,
+        }
     }
 
     /// Decides with the budget at hand.

@@ -22,69 +22,37 @@ use crate::issued::{Held, Issued};
 use crate::placing::Placing;
 use crate::proto::calls::Answer;
 use crate::proto::client::{Kind, NotTaken, Start};
-use crate::roster::{NoPlace, Patience, Resume, Resumed, ServerMemory, ServerProcess, Taken, Wish};
+use crate::proto::course::{Attempt, Course, Failed, Form};
+use crate::proto::resume::Resume;
+use crate::roster::{NoPlace, Patience, Resumed, Taken, Wish};
 use crate::switchboard::Switchboard;
-
-/// An attempt that failed.
-pub(crate) type Failed = (Outcome, CallCause);
-
-/// Whether an answer is awaited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    Request,
-    Notification,
-}
 
 /// A call under way. Whatever it holds is given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     board: &'a Arc<Switchboard>,
-    form: Form,
-    repeatable: bool,
     patience: Patience,
     deadline: Instant,
     limit: Duration,
+    course: Course,
     issued: Option<Issued<'a>>,
-    /// Where the last attempt was made.
-    last: Option<Last>,
-    /// The death of the connection on which it may have run.
-    may_have_run: Option<Arc<Loss>>,
     attempts: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Last {
-    slot: usize,
-    connection: u64,
-    server: ServerProcess,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn new(
         board: &'a Arc<Switchboard>,
         form: Form,
-        repeatable: bool,
         patience: Patience,
         deadline: Instant,
         limit: Duration,
     ) -> Self {
-        let (issued, last, may_have_run) = (None, None, None);
-        Self {
-            board,
-            form,
-            repeatable,
-            patience,
-            deadline,
-            limit,
-            issued,
-            last,
-            may_have_run,
-            attempts: 0,
-        }
+        let course = Course::new(form);
+        Self { board, patience, deadline, limit, course, issued: None, attempts: 0 }
     }
 
-    pub(crate) fn form(&self) -> Form {
-        self.form
+    pub(crate) fn course(&self) -> &Course {
+        &self.course
     }
 
     /// How often it was handed to a connection.
@@ -94,16 +62,7 @@ impl<'a> Call<'a> {
 
     /// The slot of the last attempt.
     pub(crate) fn slot(&self) -> Option<usize> {
-        self.last.map(|last| last.slot)
-    }
-
-    /// Whether the server of the last attempt would know the call again.
-    pub(crate) fn last_server(&self) -> Option<ServerMemory> {
-        self.last.map(|last| last.server.memory)
-    }
-
-    pub(crate) fn may_have_run(&self) -> bool {
-        self.may_have_run.is_some()
+        self.course.last().map(|last| last.slot)
     }
 
     /// One attempt on one connection.
@@ -113,7 +72,7 @@ impl<'a> Call<'a> {
             return Err((Outcome::NotSent, CallCause::TooLong { length, limit }));
         }
         loop {
-            let Taken { place, connection, number, server } = match self.resume_on() {
+            let Taken { place, connection, number, server } = match self.course.resume() {
                 Some((resume, loss)) => self.resume(resume, loss).await?,
                 None => self.find_place(length).await?,
             };
@@ -123,9 +82,9 @@ impl<'a> Call<'a> {
             match Exchange::new(&connection, start).await {
                 Ok(answer) => {
                     self.attempts += 1;
-                    self.last = Some(Last { slot: place.slot, connection: number, server });
                     drop(held);
-                    return self.settled(failure(answer, self.limit));
+                    let attempt = Attempt { slot: place.slot, connection: number, server };
+                    return self.settled(attempt, failure(answer, self.limit));
                 }
                 Err(NotTaken::Gone(_)) => self.board.distrust(place),
                 Err(not_taken) => {
@@ -136,27 +95,31 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn settled(&mut self, result: Result<Answer, Failed>) -> Result<Answer, Failed> {
+    fn settled(
+        &mut self,
+        attempt: Attempt,
+        result: Result<Answer, Failed>,
+    ) -> Result<Answer, Failed> {
         match &result {
             Ok(_) => {
                 if let Some(issued) = self.issued.take() {
                     issued.succeed();
                 }
             }
-            Err((Outcome::Indeterminate, CallCause::Lost(loss))) => {
-                self.may_have_run = Some(loss.clone());
+            Err(failed) => {
+                self.course.failed(attempt, failed);
+                self.renew_id();
             }
-            Err(_) => self.renew_id(),
         }
         result
     }
 
     fn kind(&self) -> Kind {
-        match self.form {
+        let resent = self.course.may_have_run();
+        match self.course.form() {
             Form::Notification => Kind::Notification,
-            Form::Request => {
-                Kind::Request { repeatable: self.repeatable, resent: self.may_have_run() }
-            }
+            Form::Once => Kind::Request { repeatable: false, resent },
+            Form::Repeatable => Kind::Request { repeatable: true, resent },
         }
     }
 
@@ -165,25 +128,14 @@ impl<'a> Call<'a> {
         (issued.id, issued.oldest)
     }
 
-    /// What has not run under its id gets another one: an id stands for a call that may run, once.
     fn renew_id(&mut self) {
-        if !self.may_have_run() {
+        if !self.course.may_have_run() {
             self.issued = None;
         }
     }
 
-    /// Where the call has to go because it may have run.
-    fn resume_on(&self) -> Option<(Resume, Arc<Loss>)> {
-        let (Some(last), Some(loss), false) = (self.last, &self.may_have_run, self.repeatable)
-        else {
-            return None;
-        };
-        let Last { slot, connection, server } = last;
-        Some((Resume { instance: server.instance, slot, connection }, loss.clone()))
-    }
-
     /// Waits for a connection to the server process on which it may have run.
-    async fn resume(&self, resume: Resume, loss: Arc<Loss>) -> Result<Taken, Failed> {
+    async fn resume(&self, resume: Resume, loss: &Arc<Loss>) -> Result<Taken, Failed> {
         let _resuming = self.board.resuming();
         loop {
             let mut changed = pin!(self.board.changed.notified());
@@ -192,12 +144,12 @@ impl<'a> Call<'a> {
             match self.board.resume(resume, self.patience) {
                 Ok(Resumed::Taken(taken)) => return Ok(taken),
                 Ok(Resumed::Replaced(current)) => {
-                    let previous = resume.instance;
+                    let (previous, loss) = (resume.instance, loss.clone());
                     let cause = CallCause::Replaced { loss, previous, current };
                     return Err((Outcome::Indeterminate, cause));
                 }
                 Ok(Resumed::Wait) if self.patience == Patience::FailFast => {
-                    return Err((Outcome::Indeterminate, CallCause::Lost(loss)));
+                    return Err((Outcome::Indeterminate, CallCause::Lost(loss.clone())));
                 }
                 Ok(Resumed::Wait) => {}
                 Err(no_place) => return Err((Outcome::Indeterminate, no_place.into())),

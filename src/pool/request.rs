@@ -6,13 +6,14 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use crate::clock::now;
-use crate::error::call::{CallCause, CallError, Outcome, Refusal, Stopped};
+use crate::error::call::{CallError, Stopped};
 use crate::policy::Retry;
-use crate::pool::attempt::{Call, Failed, Form};
+use crate::pool::attempt::Call;
 use crate::pool::shared::Shared;
 use crate::proto::calls::Answer;
-use crate::proto::retry::{Attempts, Failure, Next, Repeat};
-use crate::roster::{Patience, ServerMemory};
+use crate::proto::course::{Failed, Form};
+use crate::proto::retry::{Attempts, Failure, Next, classify};
+use crate::roster::Patience;
 
 /// A request that has not been sent yet. Made by [`Pool::request`](crate::Pool::request).
 #[derive(Debug)]
@@ -70,7 +71,11 @@ impl<'a> Request<'a> {
     /// Dropping the future cancels the call: a request that has not left never leaves; otherwise the server is told
     /// that nobody waits any more.
     pub async fn send(self) -> Result<Bytes, CallError> {
-        match self.run(Form::Request).await? {
+        let form = match self.idempotent || self.retry.idempotent {
+            true => Form::Repeatable,
+            false => Form::Once,
+        };
+        match self.run(form).await? {
             Answer::Reply(reply) => Ok(reply),
             // A request is settled by a reply or by a failure.
             _ => Ok(Bytes::new()),
@@ -92,15 +97,15 @@ impl<'a> Request<'a> {
         let started = now();
         let deadline = started + self.limit;
         let board = &self.pool.board;
-        let mut call =
-            Call::new(board, form, self.repeatable(), self.patience, deadline, self.limit);
+        let mut call = Call::new(board, form, self.patience, deadline, self.limit);
         let mut attempts = Attempts::new(self.retry.clone());
         let (stopped, failed) = loop {
             let failed = match call.attempt(&self.body).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            let class = self.classify(&failed, &call);
+            let elsewhere = board.elsewhere(call.slot());
+            let class = classify(&failed, call.course().repeat(), elsewhere);
             if !self.is_wanted(class, &failed, &call, started) {
                 break (Stopped::Declined, failed);
             }
@@ -115,41 +120,6 @@ impl<'a> Request<'a> {
             }
         };
         Err(self.error(failed, stopped, &call, started))
-    }
-
-    fn repeatable(&self) -> bool {
-        self.idempotent || self.retry.idempotent
-    }
-
-    /// What a failed attempt means for the next one.
-    fn classify(&self, (outcome, cause): &Failed, call: &Call<'_>) -> Failure {
-        match (outcome, cause) {
-            (_, CallCause::TimedOut { .. }) => Failure::Expired,
-            (_, CallCause::Replaced { .. }) => Failure::Replaced,
-            (Outcome::NotSent, CallCause::Lost(_) | CallCause::SentAway(_)) => Failure::NotSent,
-            // The next connection, whichever it is, is another one.
-            (Outcome::Refused, CallCause::SentAway(goodbye)) => {
-                Failure::Refused { retry_after: goodbye.retry_after, elsewhere: true }
-            }
-            (Outcome::Refused, CallCause::Refused(refusal)) => match refusal.code {
-                Refusal::EXPIRED | Refusal::UNKNOWN | Refusal::TOO_LONG => Failure::Final,
-                _ => {
-                    let elsewhere = self.pool.board.has_room_beside(call.slot());
-                    Failure::Refused { retry_after: refusal.retry_after, elsewhere }
-                }
-            },
-            // It was closed on purpose: nobody makes another one.
-            (Outcome::Indeterminate, CallCause::Lost(loss)) if loss.is_intended() => Failure::Final,
-            (Outcome::Indeterminate, CallCause::Lost(_)) => {
-                Failure::Indeterminate(match call.last_server() {
-                    _ if call.form() == Form::Notification => Repeat::Harmful,
-                    _ if self.repeatable() => Repeat::Harmless,
-                    Some(ServerMemory::ReplyCache) => Repeat::Deduplicated,
-                    _ => Repeat::Harmful,
-                })
-            }
-            _ => Failure::Final,
-        }
     }
 
     /// Whether the policy's own predicate lets it be tried again.
@@ -175,11 +145,7 @@ impl<'a> Request<'a> {
         call: &Call<'_>,
         started: Instant,
     ) -> CallError {
-        // An earlier attempt may have run, whatever became of the last.
-        let outcome = match outcome {
-            Outcome::NotSent | Outcome::Refused if call.may_have_run() => Outcome::Indeterminate,
-            _ => outcome,
-        };
+        let outcome = call.course().outcome(outcome);
         let elapsed = now().saturating_duration_since(started);
         let endpoint = self.pool.board.endpoint().clone();
         CallError::new((outcome, cause), stopped, call.attempts(), elapsed, endpoint)

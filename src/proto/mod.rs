@@ -7,6 +7,7 @@
 pub(crate) mod assembly;
 pub(crate) mod calls;
 pub(crate) mod client;
+pub(crate) mod course;
 pub(crate) mod frame;
 pub(crate) mod greeting;
 pub(crate) mod head;
@@ -18,6 +19,7 @@ pub(crate) mod native;
 pub(crate) mod outgoing;
 pub(crate) mod reconnect;
 pub(crate) mod replies;
+pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod sequence;
 pub(crate) mod serving;

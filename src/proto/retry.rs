@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::error::call::Stopped;
+use crate::error::call::{CallCause, Outcome, Refusal, Stopped};
 use crate::policy;
 use crate::proto::reconnect::Exponential;
 
@@ -66,11 +66,7 @@ pub(crate) enum Failure {
     /// The last byte never left.
     NotSent,
     /// The server did not run it and may do so later or elsewhere.
-    Refused {
-        retry_after: Option<Duration>,
-        /// Another connection could take it now.
-        elsewhere: bool,
-    },
+    Refused { retry_after: Option<Duration>, elsewhere: Elsewhere },
     /// It may have run.
     Indeterminate(Repeat),
     /// It may have run, and the server process that would know was replaced.
@@ -79,6 +75,38 @@ pub(crate) enum Failure {
     Expired,
     /// Another attempt cannot change it.
     Final,
+}
+
+/// Whether another connection could take a refused call now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    Room,
+    NoRoom,
+}
+
+/// What a failed attempt says about trying again.
+pub(crate) fn classify(
+    (outcome, cause): &(Outcome, CallCause),
+    repeat: Repeat,
+    elsewhere: Elsewhere,
+) -> Failure {
+    match (outcome, cause) {
+        (_, CallCause::TimedOut { .. }) => Failure::Expired,
+        (_, CallCause::Replaced { .. }) => Failure::Replaced,
+        (Outcome::NotSent, CallCause::Lost(_) | CallCause::SentAway(_)) => Failure::NotSent,
+        // The next connection, whichever it is, is another one.
+        (Outcome::Refused, CallCause::SentAway(goodbye)) => {
+            Failure::Refused { retry_after: goodbye.retry_after, elsewhere: Elsewhere::Room }
+        }
+        (Outcome::Refused, CallCause::Refused(refusal)) => match refusal.code {
+            Refusal::EXPIRED | Refusal::UNKNOWN | Refusal::TOO_LONG => Failure::Final,
+            _ => Failure::Refused { retry_after: refusal.retry_after, elsewhere },
+        },
+        // It was closed on purpose: nobody makes another one.
+        (Outcome::Indeterminate, CallCause::Lost(loss)) if loss.is_intended() => Failure::Final,
+        (Outcome::Indeterminate, CallCause::Lost(_)) => Failure::Indeterminate(repeat),
+        _ => Failure::Final,
+    }
 }
 
 /// What sending a call again would do that may have run.
@@ -167,7 +195,7 @@ impl Attempts {
 
     /// Nothing before the first retry, if that may be made at once, then full jitter under a growing cap.
     fn delay(&mut self, now: Instant, failure: Failure, seed: u64) -> Duration {
-        let at_once = !matches!(failure, Failure::Refused { elsewhere: false, .. });
+        let at_once = !matches!(failure, Failure::Refused { elsewhere: Elsewhere::NoRoom, .. });
         let first = self.delays.is_none();
         let policy = &self.policy;
         let (growth, rng) = self.delays.get_or_insert_with(|| {
@@ -184,7 +212,7 @@ mod tests {
     use super::*;
 
     const INDETERMINATE: Failure = Failure::Indeterminate(Repeat::Harmless);
-    const REFUSED: Failure = Failure::Refused { retry_after: None, elsewhere: true };
+    const REFUSED: Failure = Failure::Refused { retry_after: None, elsewhere: Elsewhere::Room };
 
     struct Call {
         now: Instant,
@@ -247,7 +275,7 @@ mod tests {
     #[test]
     fn a_refusal_by_the_only_connection_is_not_answered_at_once() {
         let mut call = call(policy::Retry::default());
-        let refused = Failure::Refused { retry_after: None, elsewhere: false };
+        let refused = Failure::Refused { retry_after: None, elsewhere: Elsewhere::NoRoom };
         let Next::Again { after } = call.fails(refused) else { panic!("it is tried again") };
         assert!(after > Duration::ZERO && after <= Duration::from_millis(20));
     }
@@ -257,12 +285,12 @@ mod tests {
         let mut call = call(policy::Retry::default());
         let second = Some(Duration::from_secs(1));
         assert_eq!(
-            call.fails(Failure::Refused { retry_after: second, elsewhere: true }),
+            call.fails(Failure::Refused { retry_after: second, elsewhere: Elsewhere::Room }),
             Next::Again { after: Duration::from_secs(1) }
         );
         let hour = Some(Duration::from_secs(3600));
         assert_eq!(
-            call.fails(Failure::Refused { retry_after: hour, elsewhere: true }),
+            call.fails(Failure::Refused { retry_after: hour, elsewhere: Elsewhere::Room }),
             Next::Stop(Stopped::Deadline)
         );
     }

@@ -1,0 +1,113 @@
+//! What a call has been through: whether it may have run, and what follows for its id, its next connection, and its outcome
+//! in the end.
+//!
+//! ```text
+//!   fresh ── did not run ──► fresh, with a new id, anywhere
+//!     │ lost after it had left
+//!     ▼
+//!   may have run ── whatever comes ──► may have run, with the same id; unless running it twice is
+//!                                      harmless, only on the process that would know it
+//! ```
+
+use std::sync::Arc;
+
+use crate::error::call::{CallCause, Outcome};
+use crate::error::instance::InstanceId;
+use crate::error::loss::Loss;
+use crate::proto::resume::Resume;
+use crate::proto::retry::Repeat;
+
+/// An attempt that failed.
+pub(crate) type Failed = (Outcome, CallCause);
+
+/// The process at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerProcess {
+    pub(crate) instance: InstanceId,
+    pub(crate) memory: ServerMemory,
+}
+
+/// Whether a server knows a call again that is sent to it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerMemory {
+    ReplyCache,
+    None,
+}
+
+/// What a call is, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Running it twice may do harm.
+    Once,
+    /// Running it twice is harmless.
+    Repeatable,
+    /// Nothing answers it.
+    Notification,
+}
+
+/// Where an attempt was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) slot: usize,
+    pub(crate) connection: u64,
+    pub(crate) server: ServerProcess,
+}
+
+/// One call's course over its attempts.
+#[derive(Debug)]
+pub(crate) struct Course {
+    form: Form,
+    last: Option<Attempt>,
+    may_have_run: Option<Arc<Loss>>,
+}
+
+impl Course {
+    pub(crate) fn new(form: Form) -> Self {
+        Self { form, last: None, may_have_run: None }
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        self.form
+    }
+
+    pub(crate) fn last(&self) -> Option<Attempt> {
+        self.last
+    }
+
+    /// An attempt was made and failed.
+    pub(crate) fn failed(&mut self, attempt: Attempt, failed: &Failed) {
+        self.last = Some(attempt);
+        if let (Outcome::Indeterminate, CallCause::Lost(loss)) = failed {
+            self.may_have_run = Some(loss.clone());
+        }
+    }
+
+    /// Whether it keeps its id: an id stands for one call that runs, so what did not run gets another one.
+    pub(crate) fn may_have_run(&self) -> bool {
+        self.may_have_run.is_some()
+    }
+
+    /// Where it must go, and how the connection died on which it may have run. `None`: anywhere.
+    pub(crate) fn resume(&self) -> Option<(Resume, &Arc<Loss>)> {
+        let loss = self.may_have_run.as_ref().filter(|_| self.form == Form::Once)?;
+        let Attempt { slot, connection, server } = self.last?;
+        Some((Resume { instance: server.instance, slot, connection }, loss))
+    }
+
+    /// What sending it again would do.
+    pub(crate) fn repeat(&self) -> Repeat {
+        match (self.form, self.last.map(|last| last.server.memory)) {
+            (Form::Repeatable, _) => Repeat::Harmless,
+            (Form::Once, Some(ServerMemory::ReplyCache)) => Repeat::Deduplicated,
+            _ => Repeat::Harmful,
+        }
+    }
+
+    /// The call's outcome, if that of the last attempt is this: an earlier one may have run.
+    pub(crate) fn outcome(&self, last: Outcome) -> Outcome {
+        match last {
+            Outcome::NotSent | Outcome::Refused if self.may_have_run() => Outcome::Indeterminate,
+            _ => last,
+        }
+    }
+}
