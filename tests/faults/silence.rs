@@ -27,7 +27,9 @@ const BOUND: Duration = ms(1100);
 
 async fn server() -> (Process, String) {
     let listen = format!("{}:0", own_loopback());
-    let mut process = Process::start(&[], "server", &[("LISTEN", &listen)]);
+    // More than any test here has in flight when the server is frozen.
+    let settings = [("LISTEN", &*listen), ("REMEMBERED", "10000")];
+    let mut process = Process::start(&[], "server", &settings);
     let (_, address) = process.says("listening on ").await;
     (process, address)
 }

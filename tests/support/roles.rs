@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use steadfast::{
-    Call, ConnectCause, Event, Heartbeat, LossCause, Pool, Reconnect, Server, Timeouts,
+    Call, ConnectCause, Event, Heartbeat, LossCause, Pool, Reconnect, ReplyCache, Server, Timeouts,
 };
 use tokio::sync::mpsc;
 
@@ -38,10 +38,14 @@ fn heartbeat() -> Heartbeat {
     Heartbeat::every(every).give_up_after(time("GIVE_UP").unwrap_or(every * 2))
 }
 
-/// An echo at `LISTEN`.
+/// An echo at `LISTEN`. It keeps the replies of `REMEMBERED` calls, if that is set.
 async fn serve() {
     let address = setting("LISTEN").expect("LISTEN");
-    let server = Server::builder().heartbeat(heartbeat()).bind(&address).await;
+    let mut cache = ReplyCache::default();
+    if let Some(calls) = setting("REMEMBERED") {
+        cache = cache.calls(calls.parse().expect("a number"));
+    }
+    let server = Server::builder().heartbeat(heartbeat()).reply_cache(cache).bind(&address).await;
     let server = server.expect("an address that is free");
     say(&format!("listening on {}", server.local_addr().expect("an address")));
     server.serve(|call: Call| async move { Ok(call.into_body()) }).await.expect("not shut down");
