@@ -3,5 +3,7 @@
 pub(crate) mod attempt;
 pub(crate) mod builder;
 pub(crate) mod handle;
+#[cfg(test)]
+mod model;
 pub(crate) mod request;
 pub(crate) mod shared;

@@ -68,6 +68,11 @@ impl Room {
     }
 
     #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used() == 0
+    }
+
+    #[cfg(test)]
     fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -202,6 +207,11 @@ impl Replies {
     /// Forgets the client.
     pub(crate) fn clear(&mut self, room: &Room, swept: &mut Swept) {
         self.forget_below(u64::MAX, room, swept);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.calls.is_empty() && (self.kept, self.kept_bytes, self.running) == (0, 0, 0)
     }
 
     fn keep(&mut self, now: Instant, id: u64, answer: &Response, cost: usize) {

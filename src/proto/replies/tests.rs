@@ -57,9 +57,7 @@ impl Server {
     }
 
     fn is_empty(&self) -> bool {
-        self.replies.calls.is_empty()
-            && (self.replies.kept, self.replies.kept_bytes, self.replies.running) == (0, 0, 0)
-            && self.room.used() == 0
+        self.replies.is_empty() && self.room.is_empty()
     }
 }
 
