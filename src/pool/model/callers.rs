@@ -136,6 +136,7 @@ impl Callers {
     pub(super) fn connect(
         &mut self,
         now: Instant,
+        weather: &Weather,
         rng: &mut Rng,
         server: &mut Server,
         lines: &mut BTreeMap<u64, Line>,
@@ -150,7 +151,7 @@ impl Callers {
                 slot.replaces = if line.lost.is_some() { number } else { 0 };
                 slot.ready = None;
             }
-            if rng.u32(..4) > 0 {
+            if rng.u32(..weather.reconnect) > 0 {
                 continue;
             }
             self.connections += 1;

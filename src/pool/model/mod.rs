@@ -35,6 +35,8 @@ struct Weather {
     slots: usize,
     /// The time of a call, in milliseconds.
     patience: u64,
+    /// A slot without a connection gets one after about so many steps.
+    reconnect: u32,
     /// Weights of the steps that are no plain work.
     cancel: u32,
     cut: u32,
@@ -52,15 +54,16 @@ impl Weather {
         };
         let retry = Retry::attempts(rng.u32(1..5));
         let (slots, patience) = (rng.usize(1..4), rng.u64(100..3000));
-        Self { cache, retry, slots, patience, cancel: 3, cut: 10, restart: 2, drain: 2 }
+        let reconnect = rng.u32(1..40);
+        Self { cache, retry, slots, patience, reconnect, cancel: 3, cut: 10, restart: 2, drain: 2 }
     }
 
     /// Lines that are cut, and nothing else.
     fn cuts(rng: &mut Rng) -> Self {
         let retry = Retry::attempts(100).budget(1.0).floor(1000.0);
         let cache = ReplyCache::default();
-        let slots = rng.usize(1..4);
-        Self { cache, retry, slots, patience: 3_600_000, cancel: 0, cut: 12, restart: 0, drain: 0 }
+        let (slots, patience, reconnect) = (rng.usize(1..4), 3_600_000, rng.u32(1..40));
+        Self { cache, retry, slots, patience, reconnect, cancel: 0, cut: 8, restart: 0, drain: 0 }
     }
 }
 
@@ -124,7 +127,8 @@ impl World {
 
     /// What happens by itself after each step.
     fn settle(&mut self) {
-        self.callers.connect(self.now, &mut self.rng, &mut self.server, &mut self.lines);
+        let Self { now, rng, server, lines, weather, .. } = self;
+        self.callers.connect(*now, weather, rng, server, lines);
         self.callers.go_on(self.now, &mut self.rng, &mut self.lines);
     }
 
