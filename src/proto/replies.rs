@@ -86,6 +86,8 @@ pub(crate) struct Replies {
     floor: u64,
     calls: BTreeMap<u64, State>,
     running: usize,
+    /// Calls that run although the client has settled them, and the connections beside the first that are owed an answer.
+    abandoned: BTreeMap<u64, Vec<u64>>,
     /// Kept answers in the order in which they came; some of them have gone since.
     order: VecDeque<(u64, Instant)>,
     kept: usize,
@@ -104,8 +106,16 @@ enum State {
 impl Replies {
     /// A client that was not known before, and that has used all ids below `next_id`.
     pub(crate) fn new(policy: policy::ReplyCache, next_id: u64) -> Self {
-        let (calls, order) = (BTreeMap::new(), VecDeque::new());
-        Self { policy, floor: next_id, calls, running: 0, order, kept: 0, kept_bytes: 0 }
+        Self {
+            policy,
+            floor: next_id,
+            calls: BTreeMap::new(),
+            running: 0,
+            abandoned: BTreeMap::new(),
+            order: VecDeque::new(),
+            kept: 0,
+            kept_bytes: 0,
+        }
     }
 
     /// A request has come. What is not needed any more is moved to `spent`, the ids of calls that still run though their
@@ -146,7 +156,7 @@ impl Replies {
         swept: &mut Swept,
     ) -> Vec<u64> {
         let Some(state) = self.calls.get_mut(&id) else {
-            return Vec::new();
+            return self.abandoned.remove(&id).unwrap_or_default();
         };
         let State::Running(joined) = state else {
             return Vec::new();
@@ -185,10 +195,12 @@ impl Replies {
 
     /// A connection has ended: nothing is sent there any more.
     pub(crate) fn leave(&mut self, connection: u64) {
-        for state in self.calls.values_mut() {
-            if let State::Running(joined) = state {
-                joined.retain(|waits| *waits != connection);
-            }
+        let running = self.calls.values_mut().filter_map(|state| match state {
+            State::Running(joined) => Some(joined),
+            _ => None,
+        });
+        for joined in running.chain(self.abandoned.values_mut()) {
+            joined.retain(|waits| *waits != connection);
         }
     }
 
@@ -207,6 +219,7 @@ impl Replies {
     /// Forgets the client.
     pub(crate) fn clear(&mut self, room: &Room, swept: &mut Swept) {
         self.forget_below(u64::MAX, room, swept);
+        self.abandoned.clear();
     }
 
     #[cfg(test)]
@@ -231,8 +244,9 @@ impl Replies {
         while let Some(first) = self.calls.first_entry().filter(|first| *first.key() < oldest) {
             let (id, state) = first.remove_entry();
             match state {
-                State::Running(_) => {
+                State::Running(joined) => {
                     self.running -= 1;
+                    self.abandoned.insert(id, joined);
                     swept.abandoned.push(id);
                 }
                 State::Kept(response) => self.drop_kept(response, room, swept),

@@ -107,6 +107,17 @@ fn what_the_client_has_settled_is_forgotten_and_never_new_again() {
 }
 
 #[test]
+fn a_connection_that_joined_a_call_is_answered_also_when_the_client_has_settled_it() {
+    let mut server = server(policy(), 1);
+    assert_eq!(server.asks_on(1, 1, 1), Seen::New);
+    assert_eq!(server.asks_on(2, 1, 1), Seen::Joined);
+    assert_eq!(server.asks_on(2, 2, 2), Seen::New);
+    assert_eq!(server.swept.abandoned, [1]);
+    assert_eq!(server.settles(1, &reply(1)), [2]);
+    assert_eq!(server.asks(1, 2), Seen::Evicted);
+}
+
+#[test]
 fn ids_from_before_the_client_was_known_are_never_new() {
     let mut server = server(policy(), 100);
     assert_eq!(server.asks(99, 1), Seen::Evicted);
