@@ -24,13 +24,21 @@ use crate::dialer::{Dialer, Ready, Running, Settings};
 use crate::error::connect::{Began, ConnectCause, ConnectError, Phase};
 use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
-use crate::proto::reconnect::Plan;
+use crate::proto::reconnect::{Callers, Plan};
 use crate::roster::Wanted;
 use crate::switchboard::Switchboard;
 
+/// When a connection is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upkeep {
+    /// Also while nobody needs it.
+    Always,
+    /// Only when those that are ready have no room.
+    OnDemand,
+}
+
 pub(crate) struct Channel {
-    /// Kept alive also while nobody needs it. Others are made only when those that are ready have no room.
-    warm: bool,
+    upkeep: Upkeep,
     dialer: Dialer,
     board: Arc<Switchboard>,
     plan: Plan,
@@ -42,14 +50,14 @@ pub(crate) struct Channel {
 impl Channel {
     pub(crate) fn new(
         slot: usize,
-        warm: bool,
+        upkeep: Upkeep,
         settings: Arc<Settings>,
         board: Arc<Switchboard>,
         seed: u64,
     ) -> Self {
         let plan = Plan::new(now(), settings.reconnect, seed);
         let dialer = Dialer { slot, settings, board: board.clone(), replaces: 0 };
-        Self { warm, dialer, board, plan, attempts: 0, draining: FuturesUnordered::new() }
+        Self { upkeep, dialer, board, plan, attempts: 0, draining: FuturesUnordered::new() }
     }
 
     /// Runs until the pool is closed. Dropping the future ends the connection at once.
@@ -67,17 +75,17 @@ impl Channel {
 
     /// Waits until the plan says so, or waiting calls bring the attempt forward. False when the pool is being closed.
     async fn wait_to_dial(&mut self) -> bool {
-        let Self { warm, dialer, board, plan, draining, .. } = self;
+        let Self { upkeep, dialer, board, plan, draining, .. } = self;
         let closing = &dialer.settings.closing;
         loop {
             let mut demand = pin!(board.demand.notified());
             // From here on no ring is missed.
             demand.as_mut().enable();
             let wanted = board.wanted(dialer.slot);
-            let at = match (*warm, wanted) {
-                (true, _) => plan.dial_at(wanted == Wanted::Connection),
-                (false, Wanted::MoreRoom) => plan.dial_at(false),
-                (false, _) => None,
+            let at = match (*upkeep, wanted) {
+                (Upkeep::Always, Wanted::Connection) => plan.dial_at(Callers::Waiting),
+                (Upkeep::Always, _) | (_, Wanted::MoreRoom) => plan.dial_at(Callers::None),
+                (Upkeep::OnDemand, _) => None,
             };
             if at.is_some_and(|at| at <= now()) {
                 return !closing.is_cancelled();
@@ -103,7 +111,7 @@ impl Channel {
         }
         let now = now();
         self.plan.failed(now, error.phase, error.retry_after());
-        let next_in = self.plan.dial_at(false).map_or(Duration::ZERO, |at| at - now);
+        let next_in = self.plan.dial_at(Callers::None).map_or(Duration::ZERO, |at| at - now);
         debug!(slot = self.dialer.slot, attempt = self.attempts, %error, ?next_in, "attempt failed");
         let error = Arc::new(error);
         // First the ledger, then the news: who hears it may ask.

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Upkeep};
 use crate::connect::{Connect, Tcp};
 use crate::conversation::Conversation;
 use crate::dialer::{BoxError, Hook, Settings};
@@ -226,7 +226,8 @@ impl Builder {
         let killed = CancellationToken::new();
         for slot in 0..max {
             let seed = rng.u64(..);
-            let channel = Channel::new(slot, slot < min, settings.clone(), board.clone(), seed);
+            let upkeep = if slot < min { Upkeep::Always } else { Upkeep::OnDemand };
+            let channel = Channel::new(slot, upkeep, settings.clone(), board.clone(), seed);
             let (killed, end) = (killed.clone(), end.clone());
             tasks.spawn(async move {
                 killed.run_until_cancelled(channel.run()).await;

@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::error::violation::Violation;
-use crate::proto::head::{Head, MAX_UNFINISHED};
+use crate::proto::head::{Head, MAX_UNFINISHED, Position};
 
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
@@ -47,17 +47,23 @@ impl Assembly {
     }
 
     /// Takes the next part of the message `id`.
-    pub(crate) fn add(&mut self, id: u64, last: bool, part: &Bytes) -> Result<Chunk, Violation> {
+    pub(crate) fn add(
+        &mut self,
+        id: u64,
+        position: Position,
+        part: &Bytes,
+    ) -> Result<Chunk, Violation> {
         let Some(at) = self.position(id) else {
             return Ok(Chunk::Stray);
         };
         let message = &mut self.unfinished[at];
         let came = message.bytes.len() + part.len();
-        if part.is_empty() || came > message.total || last != (came == message.total) {
+        let expected = if came == message.total { Position::Last } else { Position::Inner };
+        if part.is_empty() || came > message.total || position != expected {
             return Err(wrong_total(message.total, came));
         }
         message.bytes.extend_from_slice(part);
-        if !last {
+        if position == Position::Inner {
             return Ok(Chunk::Taken);
         }
         let Unfinished { head, bytes, .. } = self.unfinished.swap_remove(at);
@@ -103,9 +109,9 @@ mod tests {
     fn parts_add_up_to_the_message() {
         let mut assembly = Assembly::default();
         assembly.begin(HEAD, 6, &Bytes::from_static(b"ab")).unwrap();
-        assert_eq!(assembly.add(1, false, &Bytes::from_static(b"cd")), Ok(Chunk::Taken));
+        assert_eq!(assembly.add(1, Position::Inner, &Bytes::from_static(b"cd")), Ok(Chunk::Taken));
         let whole = Chunk::Completed(HEAD, Bytes::from_static(b"abcdef"));
-        assert_eq!(assembly.add(1, true, &Bytes::from_static(b"ef")), Ok(whole));
+        assert_eq!(assembly.add(1, Position::Last, &Bytes::from_static(b"ef")), Ok(whole));
         assert!(!assembly.contains(1));
     }
 
@@ -119,10 +125,10 @@ mod tests {
         };
         assert_eq!(Assembly::default().begin(HEAD, 2, &part(2)), Err(wrong(2, 2)));
         assert_eq!(Assembly::default().begin(HEAD, 2, &part(0)), Err(wrong(2, 0)));
-        assert_eq!(begun().add(1, false, &part(5)), Err(wrong(6, 7)));
-        assert_eq!(begun().add(1, true, &part(3)), Err(wrong(6, 5)));
-        assert_eq!(begun().add(1, false, &part(4)), Err(wrong(6, 6)));
-        assert_eq!(begun().add(1, false, &part(0)), Err(wrong(6, 2)));
+        assert_eq!(begun().add(1, Position::Inner, &part(5)), Err(wrong(6, 7)));
+        assert_eq!(begun().add(1, Position::Last, &part(3)), Err(wrong(6, 5)));
+        assert_eq!(begun().add(1, Position::Inner, &part(4)), Err(wrong(6, 6)));
+        assert_eq!(begun().add(1, Position::Inner, &part(0)), Err(wrong(6, 2)));
     }
 
     #[test]

@@ -85,9 +85,20 @@ impl Head {
     }
 }
 
+/// Where a `CHUNK` stands in its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// Others come behind it.
+    Inner,
+    Last,
+}
+
 /// Writes what comes before the bytes of a `CHUNK`.
-pub(crate) fn put_chunk_head(id: u64, last: bool, part: usize, out: &mut BytesMut) {
+pub(crate) fn put_chunk_head(id: u64, position: Position, part: usize, out: &mut BytesMut) {
     put_kind(10 + part, kind::CHUNK, out);
-    out.put_u8(if last { LAST } else { 0 });
+    out.put_u8(match position {
+        Position::Inner => 0,
+        Position::Last => LAST,
+    });
     out.put_u64(id);
 }

@@ -81,11 +81,15 @@ impl Line {
                 Frame::Message { head, total: Some(total), part } => {
                     return Ok(Some(Inbound::Begun { head, total, part }));
                 }
-                Frame::Chunk { id, last, part } => match self.assembly.add(id, last, &part)? {
-                    Chunk::Taken => {}
-                    Chunk::Stray => return Ok(Some(Inbound::StrayChunk { id })),
-                    Chunk::Completed(head, body) => return Ok(Some(Inbound::Message(head, body))),
-                },
+                Frame::Chunk { id, position, part } => {
+                    match self.assembly.add(id, position, &part)? {
+                        Chunk::Taken => {}
+                        Chunk::Stray => return Ok(Some(Inbound::StrayChunk { id })),
+                        Chunk::Completed(head, body) => {
+                            return Ok(Some(Inbound::Message(head, body)));
+                        }
+                    }
+                }
                 Frame::Ping { nonce } => self.pong(nonce),
                 Frame::Pong { .. } | Frame::Unknown { .. } => {}
                 frame => return Ok(Some(Inbound::Frame(frame))),

@@ -11,7 +11,9 @@ use crate::error::violation::Violation;
 use crate::proto::greeting::{
     Hello, Welcome, decode_hello, decode_welcome, encode_hello, encode_welcome,
 };
-use crate::proto::head::{Head, LAST, MORE, REPEATABLE, RESENT, RequestHead, put_chunk_head};
+use crate::proto::head::{
+    Head, LAST, MORE, Position, REPEATABLE, RESENT, RequestHead, put_chunk_head,
+};
 use crate::proto::kind::{self, put_kind};
 
 pub(crate) const VERSION: u16 = 1;
@@ -48,7 +50,7 @@ pub(crate) enum Frame {
     },
     Chunk {
         id: u64,
-        last: bool,
+        position: Position,
         part: Bytes,
     },
     Error {
@@ -136,7 +138,8 @@ impl Frame {
             kind::CHUNK => {
                 need("CHUNK", 9, &payload)?;
                 let last = payload.get_u8() & LAST != 0;
-                Self::Chunk { id: payload.get_u64(), last, part: payload }
+                let position = if last { Position::Last } else { Position::Inner };
+                Self::Chunk { id: payload.get_u64(), position, part: payload }
             }
             kind::ERROR => {
                 need("ERROR", 12, &payload)?;
@@ -204,8 +207,8 @@ impl Frame {
                 head.put(*total, part.len(), out);
                 out.put_slice(part);
             }
-            Self::Chunk { id, last, part } => {
-                put_chunk_head(*id, *last, part.len(), out);
+            Self::Chunk { id, position, part } => {
+                put_chunk_head(*id, *position, part.len(), out);
                 out.put_slice(part);
             }
             Self::Error { id, code, text } => {

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::proto::head::{Head, MAX_PART, MAX_UNFINISHED, RequestHead, put_chunk_head};
+use crate::proto::head::{Head, MAX_PART, MAX_UNFINISHED, Position, RequestHead, put_chunk_head};
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
@@ -308,25 +308,31 @@ impl Outgoing {
         let id = long.head.id();
         let start = long.handed;
         let end = long.body.len().min(start + MAX_PART);
-        let last = end == long.body.len();
+        let position = match end == long.body.len() {
+            true => Position::Last,
+            false => Position::Inner,
+        };
         let mut head = BytesMut::new();
         match start {
             0 => {
-                let total = (!last).then_some(long.body.len() as u32);
+                let total = (position == Position::Inner).then_some(long.body.len() as u32);
                 long.head.put(total, end, &mut head);
                 if matches!(long.head, Head::Request(_)) {
                     self.begun.push(id);
                 }
             }
-            _ => put_chunk_head(id, last, end - start, &mut head),
+            _ => put_chunk_head(id, position, end - start, &mut head),
         }
         self.queued_bytes -= end - start;
-        let what = if last { What::LastPart { id } } else { What::Part };
-        self.hand(what, [head.freeze(), long.body.slice(start..end)], out);
-        if !last {
-            long.handed = end;
-            let place = self.long.len().min(MAX_UNFINISHED - 1);
-            self.long.insert(place, long);
+        let pieces = [head.freeze(), long.body.slice(start..end)];
+        match position {
+            Position::Last => self.hand(What::LastPart { id }, pieces, out),
+            Position::Inner => {
+                self.hand(What::Part, pieces, out);
+                long.handed = end;
+                let place = self.long.len().min(MAX_UNFINISHED - 1);
+                self.long.insert(place, long);
+            }
         }
     }
 

@@ -58,6 +58,13 @@ struct Outage {
     flapping: bool,
 }
 
+/// Whether calls wait for this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callers {
+    None,
+    Waiting,
+}
+
 impl Plan {
     pub(crate) fn new(now: Instant, policy: policy::Reconnect, seed: u64) -> Self {
         Self {
@@ -69,10 +76,12 @@ impl Plan {
         }
     }
 
-    /// When to dial; `None` while an attempt or a connection is alive. `wanted` says that calls wait.
-    pub(crate) fn dial_at(&self, wanted: bool) -> Option<Instant> {
+    /// When to dial; `None` while an attempt or a connection is alive.
+    pub(crate) fn dial_at(&self, callers: Callers) -> Option<Instant> {
         match self.state {
-            State::Waiting { until, hurried: Some(hurried) } if wanted => Some(until.min(hurried)),
+            State::Waiting { until, hurried: Some(hurried) } if callers == Callers::Waiting => {
+                Some(until.min(hurried))
+            }
             State::Waiting { until, .. } => Some(until),
             State::Dialing | State::Up { .. } => None,
         }
@@ -208,9 +217,9 @@ mod tests {
     }
 
     /// Fails every attempt, as soon as it is allowed, for so long. Returns how many were made.
-    fn attempts_within(plan: &mut Plan, start: Instant, span: Duration, wanted: bool) -> u32 {
+    fn attempts_within(plan: &mut Plan, start: Instant, span: Duration, callers: Callers) -> u32 {
         let mut attempts = 0;
-        while let Some(at) = plan.dial_at(wanted).filter(|at| *at < start + span) {
+        while let Some(at) = plan.dial_at(callers).filter(|at| *at < start + span) {
             plan.dial();
             plan.failed(at, Phase::Connect, None);
             attempts += 1;
@@ -231,7 +240,7 @@ mod tests {
     #[test]
     fn the_first_attempt_is_made_at_once() {
         let start = Instant::now();
-        assert_eq!(plan(start).dial_at(false), Some(start));
+        assert_eq!(plan(start).dial_at(Callers::None), Some(start));
     }
 
     #[test]
@@ -239,7 +248,10 @@ mod tests {
         for seed in 0..1000 {
             let start = Instant::now();
             let mut plan = Plan::new(start, policy::Reconnect::default(), seed);
-            assert!(attempts_within(&mut plan, start, ms(2000), false) <= 10, "seed {seed}");
+            assert!(
+                attempts_within(&mut plan, start, ms(2000), Callers::None) <= 10,
+                "seed {seed}"
+            );
         }
     }
 
@@ -250,8 +262,8 @@ mod tests {
         let mut last = start;
         plan.dial();
         plan.failed(start, Phase::Connect, None);
-        while let Some(at) = plan.dial_at(true).filter(|at| *at < start + ms(60_000)) {
-            let backoff_alone = plan.dial_at(false).unwrap();
+        while let Some(at) = plan.dial_at(Callers::Waiting).filter(|at| *at < start + ms(60_000)) {
+            let backoff_alone = plan.dial_at(Callers::None).unwrap();
             let floor = HURRIED.max((last - start) / 8);
             assert!(at >= last + floor || at == backoff_alone);
             assert!(at <= last + floor + floor / 4);
@@ -269,11 +281,11 @@ mod tests {
             let mut plan = Plan::new(start, policy::Reconnect::exponential(hour, hour), 7);
             plan.dial();
             plan.failed(start, phase, None);
-            assert_eq!(plan.dial_at(true), plan.dial_at(false), "{phase}");
+            assert_eq!(plan.dial_at(Callers::Waiting), plan.dial_at(Callers::None), "{phase}");
             // When it is not there at all, it may be back soon.
             plan.dial();
             plan.failed(start, Phase::Connect, None);
-            assert!(plan.dial_at(true).unwrap() <= start + HURRIED * 5 / 4, "{phase}");
+            assert!(plan.dial_at(Callers::Waiting).unwrap() <= start + HURRIED * 5 / 4, "{phase}");
         }
     }
 
@@ -281,15 +293,15 @@ mod tests {
     fn after_a_stable_connection_the_backoff_starts_over() {
         let start = Instant::now();
         let mut plan = plan(start);
-        attempts_within(&mut plan, start, ms(60_000), false);
+        attempts_within(&mut plan, start, ms(60_000), Callers::None);
         plan.dial();
         plan.succeeded(start + ms(60_000));
-        assert_eq!(plan.dial_at(true), None);
+        assert_eq!(plan.dial_at(Callers::Waiting), None);
         plan.lost(start + ms(61_000), None);
-        assert!(plan.dial_at(false).unwrap() <= start + ms(61_000) + FIRST_JITTER);
+        assert!(plan.dial_at(Callers::None).unwrap() <= start + ms(61_000) + FIRST_JITTER);
         plan.dial();
         plan.failed(start + ms(61_010), Phase::Connect, None);
-        assert!(plan.dial_at(false).unwrap() <= start + ms(61_110));
+        assert!(plan.dial_at(Callers::None).unwrap() <= start + ms(61_110));
     }
 
     #[test]
@@ -297,11 +309,11 @@ mod tests {
         let start = Instant::now();
         let mut plan = plan(start);
         let mut dials = 0;
-        while let Some(at) = plan.dial_at(true).filter(|at| *at < start + ms(100_000)) {
+        while let Some(at) = plan.dial_at(Callers::Waiting).filter(|at| *at < start + ms(100_000)) {
             plan.dial();
             plan.succeeded(at);
             plan.lost(at, None);
-            assert_eq!(plan.dial_at(true), plan.dial_at(false));
+            assert_eq!(plan.dial_at(Callers::Waiting), plan.dial_at(Callers::None));
             dials += 1;
         }
         // At the cap of 5 s, full jitter makes an attempt every 2.5 s on average.
@@ -314,7 +326,7 @@ mod tests {
         let mut plan = plan(start);
         plan.dial();
         plan.failed(start, Phase::Connect, Some(ms(3000)));
-        let at = plan.dial_at(true).unwrap();
+        let at = plan.dial_at(Callers::Waiting).unwrap();
         assert!(at >= start + ms(3000) && at <= start + ms(3750));
     }
 
@@ -325,8 +337,8 @@ mod tests {
         let mut first_after: Vec<Duration> = (0..1000)
             .map(|seed| {
                 let mut plan = Plan::new(start, policy::Reconnect::default(), seed);
-                attempts_within(&mut plan, start, ms(30_000), true);
-                plan.dial_at(true).unwrap() - back
+                attempts_within(&mut plan, start, ms(30_000), Callers::Waiting);
+                plan.dial_at(Callers::Waiting).unwrap() - back
             })
             .collect();
         first_after.sort();

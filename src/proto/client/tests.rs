@@ -7,7 +7,7 @@ use std::task::Wake;
 
 use super::*;
 use crate::proto::frame::next_payload;
-use crate::proto::head::MAX_PART;
+use crate::proto::head::{MAX_PART, Position};
 
 mod going_away;
 
@@ -147,7 +147,7 @@ fn long_reply(id: u64, part: &'static str) -> Frame {
 }
 
 fn rest(id: u64, part: &'static str) -> Frame {
-    Frame::Chunk { id, last: true, part: part.into() }
+    Frame::Chunk { id, position: Position::Last, part: part.into() }
 }
 
 /// `(kind, id)` of frames that have an id.

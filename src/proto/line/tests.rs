@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use super::*;
-use crate::proto::head::MAX_PART;
+use crate::proto::head::{MAX_PART, Position};
 
 const EVERY: u64 = 5_000;
 const GIVE_UP: u64 = 10_000;
@@ -145,9 +145,14 @@ fn who_slept_does_not_judge() {
 #[test]
 fn a_long_message_comes_out_whole_and_its_stray_parts_are_named() {
     let mut desk = desk();
-    let part = |id, last, part: &'static str| Frame::Chunk { id, last, part: part.into() };
+    let part = |id, position, part: &'static str| Frame::Chunk { id, position, part: part.into() };
     desk.line.assembly.begin(reply(1), 6, &Bytes::from_static(b"ab")).unwrap();
-    let seen = desk.hear(0, &[part(1, false, "cd"), part(2, true, "x"), part(1, true, "ef")]);
+    let parts = [
+        part(1, Position::Inner, "cd"),
+        part(2, Position::Last, "x"),
+        part(1, Position::Last, "ef"),
+    ];
+    let seen = desk.hear(0, &parts);
     let [Inbound::StrayChunk { id: 2 }, Inbound::Message(head, body)] = &seen.unwrap()[..] else {
         panic!("a stray part and a message");
     };

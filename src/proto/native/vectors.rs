@@ -93,8 +93,9 @@ impl Fields<'_> {
                 Frame::Refused { id, code, retry_after: self.u32("retry_after_ms") }
             }
             "CHUNK" => {
-                let (id, last) = (self.u64("id"), self.has_flag("LAST"));
-                Frame::Chunk { id, last, part: self.bytes("data") }
+                let last = self.has_flag("LAST");
+                let position = if last { Position::Last } else { Position::Inner };
+                Frame::Chunk { id: self.u64("id"), position, part: self.bytes("data") }
             }
             "CANCEL" => Frame::Cancel { id: self.u64("id") },
             "PING" => Frame::Ping { nonce: self.u64("nonce") },

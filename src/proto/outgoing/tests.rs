@@ -110,7 +110,9 @@ fn at_most_sixteen_long_messages_are_unfinished_at_a_time() {
     for frame in drain(&mut outgoing) {
         match frame {
             Frame::Message { .. } => unfinished += 1,
-            Frame::Chunk { last, .. } => unfinished -= usize::from(last),
+            Frame::Chunk { position, .. } => {
+                unfinished -= usize::from(position == Position::Last);
+            }
             _ => {}
         }
         most = most.max(unfinished);

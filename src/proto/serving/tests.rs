@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::proto::frame::next_payload;
-use crate::proto::head::MAX_PART;
+use crate::proto::head::{MAX_PART, Position};
 
 const LIMIT: usize = 1_000_000;
 
@@ -90,7 +90,7 @@ fn begun(head: Head, total: usize) -> Frame {
 }
 
 fn rest(id: u64, part: &'static str) -> Frame {
-    Frame::Chunk { id, last: true, part: part.into() }
+    Frame::Chunk { id, position: Position::Last, part: part.into() }
 }
 
 fn notify(id: u64, body: &'static str) -> Frame {

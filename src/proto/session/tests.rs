@@ -15,7 +15,7 @@ use crate::error::call::{ErrorReply, Refusal};
 use crate::policy;
 use crate::proto::calls::Answer;
 use crate::proto::client::{self, Client, Kind, Start};
-use crate::proto::head::{Head, RequestHead};
+use crate::proto::head::{Head, Position, RequestHead};
 use crate::proto::native::{Frame, PUSH_BIT};
 use crate::proto::replies::Response;
 use crate::proto::serving::{self, Serving};

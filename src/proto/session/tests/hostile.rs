@@ -6,6 +6,7 @@ use super::*;
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let id = || prop_oneof![1u64..5, (PUSH_BIT..PUSH_BIT + 3), any::<u64>()];
     let part = || prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+    let position = prop::sample::select(vec![Position::Inner, Position::Last]);
     let head = prop_oneof![
         id().prop_map(|id| Head::Reply { id }),
         id().prop_map(|id| Head::Notify { id }),
@@ -19,7 +20,8 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let frame = prop_oneof![
         6 => (head, prop::option::of(0u32..40), part())
             .prop_map(|(head, total, part)| Frame::Message { head, total, part }),
-        6 => (id(), any::<bool>(), part()).prop_map(|(id, last, part)| Frame::Chunk { id, last, part }),
+        6 => (id(), position, part())
+            .prop_map(|(id, position, part)| Frame::Chunk { id, position, part }),
         1 => numbers.clone().prop_map(|(id, code, _)| Frame::Error { id, code, text: "x".into() }),
         1 => numbers.prop_map(|(id, code, retry_after)| Frame::Refused { id, code, retry_after }),
         1 => id().prop_map(|id| Frame::Cancel { id }),
