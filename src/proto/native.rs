@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 
 use crate::error::loss::GoAway;
 use crate::error::violation::Violation;
@@ -102,87 +102,26 @@ impl Frame {
     pub(crate) fn decode(mut payload: Bytes) -> Result<Self, Violation> {
         let length = payload.len();
         let kind = payload.get_u8();
-        let too_short = |name| Violation::TooShort { name, length };
-        let need = |name, least: usize, payload: &Bytes| {
-            if payload.len() < least { Err(too_short(name)) } else { Ok(()) }
-        };
-        Ok(match kind {
-            kind::REQUEST => {
-                need("REQUEST", 21, &payload)?;
-                let flags = payload.get_u8();
-                let head = Head::Request(RequestHead {
-                    id: payload.get_u64(),
-                    repeatable: flags & REPEATABLE != 0,
-                    resent: flags & RESENT != 0,
-                    remaining: payload.get_u32(),
-                    oldest: payload.get_u64(),
-                });
-                message(head, flags, payload).ok_or(too_short("REQUEST"))?
-            }
-            kind::REPLY | kind::NOTIFY | kind::PUSH => {
-                let name = match kind {
-                    kind::REPLY => "REPLY",
-                    kind::NOTIFY => "NOTIFY",
-                    _ => "PUSH",
-                };
-                need(name, 9, &payload)?;
-                let flags = payload.get_u8();
-                let id = payload.get_u64();
-                let head = match kind {
-                    kind::REPLY => Head::Reply { id },
-                    kind::NOTIFY => Head::Notify { id },
-                    _ => Head::Push { id },
-                };
-                message(head, flags, payload).ok_or(too_short(name))?
-            }
-            kind::CHUNK => {
-                need("CHUNK", 9, &payload)?;
-                let last = payload.get_u8() & LAST != 0;
-                let position = if last { Position::Last } else { Position::Inner };
-                Self::Chunk { id: payload.get_u64(), position, part: payload }
-            }
-            kind::ERROR => {
-                need("ERROR", 12, &payload)?;
-                let (id, code) = (payload.get_u64(), payload.get_u32());
-                Self::Error { id, code, text: text(&payload) }
-            }
-            kind::REFUSED => {
-                need("REFUSED", 16, &payload)?;
-                let (id, code) = (payload.get_u64(), payload.get_u32());
-                Self::Refused { id, code, retry_after: payload.get_u32() }
-            }
-            kind::CANCEL => {
-                need("CANCEL", 8, &payload)?;
-                Self::Cancel { id: payload.get_u64() }
-            }
-            kind::PING => {
-                need("PING", 8, &payload)?;
-                Self::Ping { nonce: payload.get_u64() }
-            }
-            kind::PONG => {
-                need("PONG", 8, &payload)?;
-                Self::Pong { nonce: payload.get_u64() }
-            }
-            kind::GOAWAY => {
-                need("GOAWAY", 16, &payload)?;
-                let (code, accepted) = (payload.get_u32(), payload.get_u64());
-                let retry_after = after(payload.get_u32());
-                Self::GoAway(GoAway { code, accepted, retry_after, text: text(&payload) })
-            }
-            kind::HELLO => Self::Hello(decode_hello(payload, length)?),
-            kind::WELCOME => Self::Welcome(decode_welcome(payload, length)?),
-            kind::BUSY => {
-                need("BUSY", 8, &payload)?;
-                let (code, retry_after) = (payload.get_u32(), payload.get_u32());
-                Self::Busy { code, retry_after, text: text(&payload) }
-            }
-            kind::REJECT => {
-                need("REJECT", 4, &payload)?;
-                Self::Reject { code: payload.get_u32(), text: text(&payload) }
-            }
-            kind::FIRST_IGNORED.. => Self::Unknown { kind },
-            _ => return Err(Violation::UnknownKind { kind }),
-        })
+        let too_short = |name| move |_| Violation::TooShort { name, length };
+        match kind {
+            kind::HELLO => decode_hello(payload, length).map(Self::Hello),
+            kind::WELCOME => decode_welcome(payload, length).map(Self::Welcome),
+            kind::BUSY => busy(payload).map_err(too_short("BUSY")),
+            kind::REJECT => reject(payload).map_err(too_short("REJECT")),
+            kind::REQUEST => request(payload).map_err(too_short("REQUEST")),
+            kind::REPLY => message(|id| Head::Reply { id }, payload).map_err(too_short("REPLY")),
+            kind::NOTIFY => message(|id| Head::Notify { id }, payload).map_err(too_short("NOTIFY")),
+            kind::PUSH => message(|id| Head::Push { id }, payload).map_err(too_short("PUSH")),
+            kind::CHUNK => chunk(payload).map_err(too_short("CHUNK")),
+            kind::ERROR => error(payload).map_err(too_short("ERROR")),
+            kind::REFUSED => refused(payload).map_err(too_short("REFUSED")),
+            kind::CANCEL => number(|id| Self::Cancel { id }, payload).map_err(too_short("CANCEL")),
+            kind::PING => number(|nonce| Self::Ping { nonce }, payload).map_err(too_short("PING")),
+            kind::PONG => number(|nonce| Self::Pong { nonce }, payload).map_err(too_short("PONG")),
+            kind::GOAWAY => go_away(payload).map_err(too_short("GOAWAY")),
+            kind::FIRST_IGNORED.. => Ok(Self::Unknown { kind }),
+            _ => Err(Violation::UnknownKind { kind }),
+        }
     }
 
     /// Writes the whole frame, its length prefix included. `Unknown` writes a frame without content.
@@ -245,15 +184,66 @@ fn put_number(kind: u8, number: u64, out: &mut BytesMut) {
     out.put_u64(number);
 }
 
-fn message(head: Head, flags: u8, mut rest: Bytes) -> Option<Frame> {
-    let total = if flags & MORE == 0 {
-        None
-    } else if rest.len() < 4 {
-        return None;
-    } else {
-        Some(rest.get_u32())
+// What comes behind the kind. An error says that it ends before its fixed fields do.
+
+fn busy(mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let (code, retry_after) = (rest.try_get_u32()?, rest.try_get_u32()?);
+    Ok(Frame::Busy { code, retry_after, text: text(&rest) })
+}
+
+fn reject(mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let code = rest.try_get_u32()?;
+    Ok(Frame::Reject { code, text: text(&rest) })
+}
+
+fn request(mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let flags = rest.try_get_u8()?;
+    let head = RequestHead {
+        id: rest.try_get_u64()?,
+        repeatable: flags & REPEATABLE != 0,
+        resent: flags & RESENT != 0,
+        remaining: rest.try_get_u32()?,
+        oldest: rest.try_get_u64()?,
     };
-    Some(Frame::Message { head, total, part: rest })
+    let total = total(flags, &mut rest)?;
+    Ok(Frame::Message { head: Head::Request(head), total, part: rest })
+}
+
+fn message(head: impl FnOnce(u64) -> Head, mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let (flags, id) = (rest.try_get_u8()?, rest.try_get_u64()?);
+    let total = total(flags, &mut rest)?;
+    Ok(Frame::Message { head: head(id), total, part: rest })
+}
+
+/// The length of a message that goes on in other frames.
+fn total(flags: u8, rest: &mut Bytes) -> Result<Option<u32>, TryGetError> {
+    if flags & MORE == 0 { Ok(None) } else { rest.try_get_u32().map(Some) }
+}
+
+fn chunk(mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let (flags, id) = (rest.try_get_u8()?, rest.try_get_u64()?);
+    let position = if flags & LAST == 0 { Position::Inner } else { Position::Last };
+    Ok(Frame::Chunk { id, position, part: rest })
+}
+
+fn error(mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let (id, code) = (rest.try_get_u64()?, rest.try_get_u32()?);
+    Ok(Frame::Error { id, code, text: text(&rest) })
+}
+
+fn refused(mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let (id, code) = (rest.try_get_u64()?, rest.try_get_u32()?);
+    Ok(Frame::Refused { id, code, retry_after: rest.try_get_u32()? })
+}
+
+fn number(frame: impl FnOnce(u64) -> Frame, mut rest: Bytes) -> Result<Frame, TryGetError> {
+    rest.try_get_u64().map(frame)
+}
+
+fn go_away(mut rest: Bytes) -> Result<Frame, TryGetError> {
+    let (code, accepted) = (rest.try_get_u32()?, rest.try_get_u64()?);
+    let retry_after = after(rest.try_get_u32()?);
+    Ok(Frame::GoAway(GoAway { code, accepted, retry_after, text: text(&rest) }))
 }
 
 /// What a peer wrote for people: bounded, and readable whatever the bytes are.
