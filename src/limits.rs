@@ -20,7 +20,8 @@ pub struct Limits {
 impl Limits {
     /// The longest body, in bytes, in either direction. 1 to 2^31, default 16 MiB.
     ///
-    /// A peer can make this side hold 16 messages of this size per connection while they come in.
+    /// Too little: longer requests fail, and a server that sends a longer reply or push loses its connection for that.
+    /// Too much: a peer can make this side hold 16 messages of this size per connection while they come in.
     #[must_use]
     pub fn message(self, bytes: usize) -> Self {
         Self { message: bytes, ..self }
@@ -36,6 +37,9 @@ impl Limits {
     }
 
     /// Calls that wait until a connection is ready or has room, over the whole pool. 0 to 1,000,000, default 16,384.
+    ///
+    /// Too little: calls fail in a restart of the server that they could have waited out. Too much: in a long outage
+    /// callers and their requests pile up, and the server that comes back is met by all of them.
     #[must_use]
     pub fn waiting(self, calls: usize) -> Self {
         Self { waiting: calls, ..self }
@@ -43,6 +47,9 @@ impl Limits {
 
     /// Bytes of bodies that have not been handed to the operating system: of the calls that wait, over the
     /// pool, and again of those on each connection. At least `message`, default 64 MiB.
+    ///
+    /// Too little: a burst of large requests is turned away though the line could take them. Too much: a server that
+    /// reads slowly fills this side's memory with requests that it will get too late.
     #[must_use]
     pub fn queued_bytes(self, bytes: usize) -> Self {
         Self { queued_bytes: bytes, ..self }
@@ -50,6 +57,9 @@ impl Limits {
 
     /// Items that each stream of events or pushes holds for a reader that is slow; what comes while it is full is
     /// counted and reported as missed. 1 to 1,000,000, default 1,024.
+    ///
+    /// Too little: a reader that is busy for a moment misses items. Too much: one that does not read at all holds so many
+    /// of them in memory, pushes with their bodies.
     #[must_use]
     pub fn subscription(self, items: usize) -> Self {
         Self { subscription: items, ..self }
@@ -57,6 +67,9 @@ impl Limits {
 
     /// Connection attempts under way at once, over the whole pool, from resolving to the end of the handshake.
     /// 1 to 1,000, default 4.
+    ///
+    /// Too few: the connections of a large pool come back one after the other, and each that hangs holds up the rest.
+    /// Too many: a server that has just started is met by so many handshakes at once.
     #[must_use]
     pub fn dials(self, dials: usize) -> Self {
         Self { dials, ..self }
@@ -96,6 +109,9 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// From the name to addresses. Default 5 s.
+    ///
+    /// Too little: a lost query, which the resolver repeats after 5 s unless configured otherwise (`resolv.conf(5)`),
+    /// fails the attempt. Too much: a dead resolver holds the attempt up, and with it the right to dial.
     #[must_use]
     pub fn resolve(self, limit: Duration) -> Self {
         Self { resolve: limit, ..self }
@@ -111,12 +127,18 @@ impl Timeouts {
     }
 
     /// From `HELLO` to `WELCOME`. Default 5 s.
+    ///
+    /// Too little: a busy server is given up just before it answers, and asked again. Too much: a process that is frozen,
+    /// for which the kernel goes on accepting, is found out late.
     #[must_use]
     pub fn handshake(self, limit: Duration) -> Self {
         Self { handshake: limit, ..self }
     }
 
     /// For the user's `on_connect`. Default 10 s.
+    ///
+    /// Too little: a log-in that takes longer never succeeds and is begun over and over. Too much: a hook that hangs
+    /// keeps its connection from the calls that wait for one.
     #[must_use]
     pub fn hook(self, limit: Duration) -> Self {
         Self { hook: limit, ..self }
@@ -152,6 +174,9 @@ pub struct SocketOptions {
 impl SocketOptions {
     /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`](crate::Heartbeat) so that one lost probe does not kill a
     /// connection; whole seconds, because that is what the kernel counts in.
+    ///
+    /// With it: a packet in each silent [`every`](crate::Heartbeat::every), beside the heartbeat's own. Without: while
+    /// this process is too busy to ping, nothing keeps a firewall from forgetting the connection.
     #[must_use]
     pub fn without_keepalive(self) -> Self {
         Self { keepalive: false, ..self }
@@ -159,6 +184,9 @@ impl SocketOptions {
 
     /// No `TCP_USER_TIMEOUT` (Linux). It is on by default with the heartbeat's bound. It also ends a connection whose
     /// peer acknowledges but keeps its window shut: switch it off if your peer may stop reading for longer.
+    ///
+    /// Without it, a peer that has vanished is given up by the heartbeat alone; the kernel itself would go on sending for
+    /// a quarter of an hour (`tcp_retries2` in `tcp(7)`).
     #[must_use]
     pub fn without_user_timeout(self) -> Self {
         Self { user_timeout: false, ..self }
@@ -182,7 +210,10 @@ impl SocketOptions {
         Self { send_buffer: Some(bytes), ..self }
     }
 
-    /// `SO_RCVBUF` in bytes, as [`send_buffer`](Self::send_buffer).
+    /// `SO_RCVBUF` in bytes, 1 to 2^30. The kernel tunes it by default; a fixed size switches that off.
+    ///
+    /// Too little: a distant peer may send no more than this in each round trip. Too much: so much waits in the kernel,
+    /// in each connection, when this side is slow to read.
     #[must_use]
     pub fn receive_buffer(self, bytes: u32) -> Self {
         Self { receive_buffer: Some(bytes), ..self }

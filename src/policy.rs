@@ -152,7 +152,7 @@ impl Retry {
         Self { attempts, ..Self::default() }
     }
 
-    /// Nothing is tried again except what never left.
+    /// Nothing is tried again except what never left. The same as one [attempt](Self::attempts).
     pub fn never() -> Self {
         Self::attempts(1)
     }
@@ -190,6 +190,9 @@ impl Retry {
 
     /// So many retries a second are always allowed, for pools with little traffic. 0.0 to 1000.0, default 1.0.
     /// Up to 10 s of it can be saved up.
+    ///
+    /// Too little: a pool with little traffic, which saves up nothing, shows its callers every blip. Too much: each client
+    /// of a server that is in trouble adds so many calls a second to it.
     #[must_use]
     pub fn floor(self, per_second: f64) -> Self {
         Self { floor: per_second, ..self }
@@ -197,6 +200,9 @@ impl Retry {
 
     /// Waits between the attempts of one call a random time, at most `initial` at first, doubling up to `cap`.
     /// The first retry is not delayed, unless the only connection refused the call. 1 ms to 1 min each, default 20 ms and 1 s.
+    ///
+    /// Too little: the attempts are spent before the server has recovered, and do their part to keep it from that.
+    /// Too much: the caller waits, or its deadline passes, though the server could answer again.
     #[must_use]
     pub fn backoff(self, initial: Duration, cap: Duration) -> Self {
         Self { initial, cap, ..self }

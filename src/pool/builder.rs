@@ -88,32 +88,36 @@ impl Builder {
         Self { connections: connections.into(), ..self }
     }
 
-    /// How a silent peer is found out. Default: ping after 5 s of silence, give up after 10 s more.
+    /// How a silent peer is found out. Default: ping after 5 s of silence, give up after 10 s more. [`Heartbeat`] says
+    /// what too little and too much do.
     pub fn heartbeat(self, heartbeat: Heartbeat) -> Self {
         Self { heartbeat, ..self }
     }
 
-    /// How fast a lost connection is dialed again.
+    /// How fast a lost connection is dialed again. Default: within 100 ms at first, within 5 s at last. [`Reconnect`] says
+    /// what too little and too much do.
     pub fn reconnect(self, reconnect: Reconnect) -> Self {
         Self { reconnect, ..self }
     }
 
-    /// When a call is tried again.
+    /// When a call is tried again. Default: 3 attempts, and a budget of a retry for every 10 successes and one a second.
+    /// [`Retry`] says what too little and too much do.
     pub fn retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 
-    /// Bounds on memory.
+    /// Bounds on memory. [`Limits`] has the defaults and says what too little and too much do.
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The time-outs of the phases of a connection attempt.
+    /// The time-outs of the phases of a connection attempt. [`Timeouts`] has the defaults and says what too little and too
+    /// much do.
     pub fn timeouts(self, timeouts: Timeouts) -> Self {
         Self { timeouts, ..self }
     }
 
-    /// Options of the TCP sockets.
+    /// Options of the TCP sockets. [`SocketOptions`] has the defaults and says what too little and too much do.
     pub fn socket(self, socket: SocketOptions) -> Self {
         Self { socket, ..self }
     }

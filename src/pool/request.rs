@@ -33,20 +33,21 @@ impl<'a> Request<'a> {
         Self { pool, body, limit, retry, idempotent: false, patience: Patience::Wait }
     }
 
-    /// Running it twice is harmless. Then it is tried again, within the [`Retry`] policy and its budget, also when it may
-    /// have run. A call that has to be safe although it is not harmless can carry a key of yours in its body, under which
-    /// the server remembers what it has done.
+    /// Running it twice is harmless; by default it is taken not to be. Then it is tried again, within the [`Retry`] policy
+    /// and its budget, also when it may have run. A call that has to be safe although it is not harmless can carry a key
+    /// of yours in its body, under which the server remembers what it has done.
     pub fn idempotent(self) -> Self {
         Self { idempotent: true, ..self }
     }
 
     /// The time for everything: waiting for a connection, sending, waiting for the reply, over all attempts.
-    /// Default: the pool's [`call_timeout`](crate::Builder::call_timeout). More than 24 h counts as 24 h.
+    /// Default: the pool's [`call_timeout`](crate::Builder::call_timeout), which says what too little and too much do.
+    /// More than 24 h counts as 24 h.
     pub fn timeout(self, limit: Duration) -> Self {
         Self { limit: limit.min(Duration::from_secs(24 * 3600)), ..self }
     }
 
-    /// Fails at once, with the outage as its cause, if no connection is ready, instead of waiting for one.
+    /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one.
     pub fn fail_fast(self) -> Self {
         Self { patience: Patience::FailFast, ..self }
     }

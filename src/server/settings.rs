@@ -37,12 +37,13 @@ pub enum BindError {
 }
 
 impl ServerBuilder {
-    /// How a silent client is found out. Default: ping after 5 s of silence, give up after 10 s more.
+    /// How a silent client is found out. Default: ping after 5 s of silence, give up after 10 s more. [`Heartbeat`] says
+    /// what too little and too much do.
     pub fn heartbeat(self, heartbeat: Heartbeat) -> Self {
         Self { heartbeat, ..self }
     }
 
-    /// Options of the TCP sockets.
+    /// Options of the TCP sockets. [`SocketOptions`] says what too little and too much do.
     pub fn socket(self, socket: SocketOptions) -> Self {
         Self { socket, ..self }
     }
@@ -56,6 +57,9 @@ impl ServerBuilder {
     }
 
     /// What a client that is turned away is told to wait before it comes again. 0 to 1 h, default 1 s.
+    ///
+    /// Too little: those that are turned away come again at once, and keep the server busy with turning them away.
+    /// Too much: places that have become free stay empty.
     pub fn busy_retry_after(self, wait: Duration) -> Self {
         Self { busy_retry_after: wait, ..self }
     }
@@ -70,18 +74,26 @@ impl ServerBuilder {
 
     /// Requests of one connection that are being worked on, also those that were cancelled meanwhile; those beyond are
     /// refused. With so many notifications at work nothing more is read. 1 to 1,000,000, default 16,384.
+    ///
+    /// Too little: the calls of a busy client wait on its side, or are refused, though the server has time for them.
+    /// Too much: one client can fill the line in which all wait for [`handlers`](Self::handlers).
     pub fn in_flight(self, requests: usize) -> Self {
         Self { in_flight: requests, ..self }
     }
 
-    /// The longest request, in bytes. 1 to 2^31, default 16 MiB. A client can make this side hold 16 of that size per
-    /// connection while they come in.
+    /// The longest request, in bytes. 1 to 2^31, default 16 MiB.
+    ///
+    /// Too little: longer requests are refused. Too much: a client can make this side hold 16 of that size per connection
+    /// while they come in.
     pub fn message(self, bytes: usize) -> Self {
         Self { message: bytes, ..self }
     }
 
     /// Bytes per connection of requests and notifications being worked on, and again of answers that wait to be sent. Above it nothing
     /// more is read from that connection until there is room. At least 1, default 64 MiB.
+    ///
+    /// Too little: a client with large requests is served one at a time. Too much: each connection can take twice that
+    /// much memory, and there may be as many as [`connections`](Self::connections) says.
     pub fn held_bytes(self, bytes: usize) -> Self {
         Self { held_bytes: bytes, ..self }
     }
@@ -96,6 +108,9 @@ impl ServerBuilder {
 
     /// Closes connections without calls after so long. A steadfast pool keeps its connections and dials again at once: this
     /// is for clients that do not. 10 ms to 24 h, default: never.
+    ///
+    /// Too little: clients that call now and then connect for every call. Too much: clients that were forgotten keep their
+    /// places among [`connections`](Self::connections).
     pub fn idle_limit(self, limit: Duration) -> Self {
         Self { idle_limit: Some(limit), ..self }
     }
