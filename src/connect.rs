@@ -1,6 +1,6 @@
 //! From a name to a connected socket: resolving, racing addresses, socket options.
 //!
-//! [`Connect`] is the seam: tests put pipes in here, and others may put TLS or Unix sockets.
+//! [`Connect`] is the seam: tests put pipes in here, and others may put Unix sockets, or TLS around [`Tcp`].
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -59,15 +59,63 @@ pub type Connecting<'a> =
 /// Makes transports. The pool calls it for every attempt and never twice at a time for the same slot.
 ///
 /// It has as long as [`Timeouts::resolve`] and [`Timeouts::connect`] allow together; a panic in it counts as a failed
-/// attempt.
+/// attempt. What puts a layer over TCP need not resolve and race addresses itself: it wraps [`Tcp`].
 pub trait Connect: Send + Sync + 'static {
-    /// Connects to the endpoint. Dropping the future gives the attempt up.
+    /// Connects to the endpoint.
+    ///
+    /// # Errors
+    /// [`NotConnected`] says how far it came and what stopped it; the pool tries again under its backoff.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up: it must leave nothing behind that goes on.
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a>;
 }
 
-/// TCP, with names resolved on every attempt.
+/// How a pool connects unless it is told otherwise: TCP, with the name resolved on every attempt, the addresses of both
+/// families raced (RFC 8305), and the socket's options set.
+///
+/// Whoever needs a layer above TCP gets it from [`Builder::wrap_tcp`](crate::Builder::wrap_tcp), with the pool's own
+/// [`Timeouts`], [`Heartbeat`] and [`SocketOptions`].
+///
+/// # Examples
+/// TLS over it. A proxy looks the same: it connects to the proxy's [`Endpoint`] and tells it the other.
+/// ```
+/// use steadfast::{Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase, Pool, Tcp};
+/// # use steadfast::Transport;
+/// # struct TlsConnector;
+/// # impl TlsConnector {
+/// #     async fn connect<T: Transport>(&self, _host: &str, stream: T) -> std::io::Result<T> { Ok(stream) }
+/// # }
+///
+/// struct Tls {
+///     tcp: Tcp,
+///     tls: TlsConnector,
+/// }
+///
+/// impl Connect for Tls {
+///     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+///         Box::pin(async move {
+///             let Connected { transport, address } = self.tcp.connect(endpoint).await?;
+///             match self.tls.connect(endpoint.host(), transport).await {
+///                 Ok(stream) => Ok(Connected { transport: Box::new(stream), address }),
+///                 Err(error) => {
+///                     let cause = ConnectCause::Os(error.into());
+///                     Err(NotConnected { phase: Phase::Connect, cause, address })
+///                 }
+///             }
+///         })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let tls = TlsConnector;
+/// let pool = Pool::builder("orders.intranet:7000").wrap_tcp(|tcp| Tls { tcp, tls }).build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tcp {
+pub struct Tcp {
     pub(crate) timeouts: Timeouts,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) options: SocketOptions,

@@ -68,7 +68,7 @@ mod timer;
 
 pub use bytes::Bytes;
 
-pub use crate::connect::{Connect, Connected, Connecting, NotConnected, Transport};
+pub use crate::connect::{Connect, Connected, Connecting, NotConnected, Tcp, Transport};
 pub use crate::conversation::Conversation;
 pub use crate::dialer::BoxError;
 pub use crate::endpoint::Endpoint;

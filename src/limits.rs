@@ -20,7 +20,7 @@ pub struct Limits {
 impl Limits {
     /// The longest body, in bytes, in either direction. 1 to 2^31, default 16 MiB.
     ///
-    /// Too little: longer requests fail, and a server that sends a longer reply or push loses its connection for that.
+    /// Too little: longer requests fail, and so do calls whose replies are longer, although they have run.
     /// Too much: a peer can make this side hold 16 messages of this size per connection while they come in.
     #[must_use]
     pub fn message(self, bytes: usize) -> Self {

@@ -26,6 +26,9 @@ use crate::pool::shared::Shared;
 use crate::proto::greeting::ClientId;
 use crate::switchboard::Switchboard;
 
+/// Makes the pool's connector, of its own TCP or not.
+type Connector = Box<dyn FnOnce(Tcp) -> Box<dyn Connect> + Send + Sync>;
+
 /// Settings of a [`Pool`] to be. Made by [`Pool::builder`].
 #[must_use = "nothing happens before `build`"]
 pub struct Builder {
@@ -39,7 +42,7 @@ pub struct Builder {
     socket: SocketOptions,
     call_timeout: Duration,
     hook: Option<Hook>,
-    connector: Option<Box<dyn Connect>>,
+    connector: Connector,
     events: FanOut<Event>,
     pushes: FanOut<Bytes>,
 }
@@ -73,7 +76,7 @@ impl Builder {
             socket: SocketOptions::default(),
             call_timeout: Duration::from_secs(10),
             hook: None,
-            connector: None,
+            connector: Box::new(|tcp| Box::new(tcp)),
             events: FanOut::new(),
             pushes: FanOut::new(),
         }
@@ -156,10 +159,23 @@ impl Builder {
         self
     }
 
-    /// Another way to make connections than TCP: pipes in tests, TLS, Unix sockets.
-    /// [`socket`](Self::socket) and the time-outs for resolving and connecting do not apply to it.
+    /// Another way to make connections than TCP: pipes in tests, Unix sockets. What puts a layer above TCP is made with
+    /// [`wrap_tcp`](Self::wrap_tcp).
+    ///
+    /// [`socket`](Self::socket) does not apply to it; [`Timeouts::resolve`] and [`Timeouts::connect`] together do.
     pub fn connector(mut self, connector: impl Connect) -> Self {
-        self.connector = Some(Box::new(connector));
+        self.connector = Box::new(|_| Box::new(connector));
+        self
+    }
+
+    /// A layer above TCP: TLS, a proxy. `wrap` is given the TCP that the pool would have used, with the
+    /// [`timeouts`](Self::timeouts), [`heartbeat`](Self::heartbeat) and [`socket`](Self::socket) options that the pool is
+    /// built with, whichever order they are set in. [`Tcp`] has an example.
+    pub fn wrap_tcp<C: Connect>(
+        mut self,
+        wrap: impl FnOnce(Tcp) -> C + Send + Sync + 'static,
+    ) -> Self {
+        self.connector = Box::new(|tcp| Box::new(wrap(tcp)));
         self
     }
 
@@ -214,7 +230,7 @@ impl Builder {
         let closing = CancellationToken::new();
         let settings = Arc::new(Settings {
             endpoint,
-            connector: self.connector.unwrap_or(Box::new(Tcp { timeouts, heartbeat, options })),
+            connector: (self.connector)(Tcp { timeouts, heartbeat, options }),
             client,
             heartbeat,
             reconnect: self.reconnect,

@@ -18,6 +18,7 @@ mod resuming;
 mod retrying;
 mod silence;
 mod turned_away;
+mod wrapping;
 
 /// Not a test: what [`support::process::Process`] starts.
 #[test]

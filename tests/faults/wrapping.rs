@@ -1,0 +1,94 @@
+//! A layer above the pool's own TCP, as TLS and proxies are.
+
+use std::net::SocketAddr;
+
+use steadfast::{
+    Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase, Pool,
+    SocketOptions, Tcp,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::news;
+use crate::support::peer::{Peer, accept, listen};
+use crate::support::scripted::{soon, until};
+
+/// What a client says before anything else, and the server's answer.
+const PASSWORD: &[u8; 9] = b"let me in";
+const YES: u8 = b'y';
+
+/// Says a password before anything else, and hears whether it was the right one.
+struct Doorman(Tcp);
+
+impl Connect for Doorman {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async move {
+            let Connected { mut transport, address } = self.0.connect(endpoint).await?;
+            let asked = async {
+                transport.write_all(PASSWORD).await?;
+                transport.read_u8().await
+            };
+            let cause = match asked.await {
+                Ok(YES) => return Ok(Connected { transport, address }),
+                Ok(_) => OsError::from(std::io::ErrorKind::PermissionDenied),
+                Err(error) => error.into(),
+            };
+            Err(NotConnected { phase: Phase::Connect, cause: ConnectCause::Os(cause), address })
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_layer_above_tcp_carries_calls_and_its_failure_names_its_address() {
+    let (listener, address) = listen().await;
+    let pool = Pool::builder(&address).wrap_tcp(Doorman).build().unwrap();
+    let mut events = pool.events();
+    let mut said = [0; PASSWORD.len()];
+
+    let mut refused = accept(&listener).await;
+    refused.read_exact(&mut said).await.unwrap();
+    refused.write_all(b"n").await.unwrap();
+    let (error, _) = news::dial_failed(&mut events).await;
+    let no = OsError::from(std::io::ErrorKind::PermissionDenied);
+    assert_eq!((error.phase, &error.cause), (Phase::Connect, &ConnectCause::Os(no)));
+    assert_eq!(error.address, Some(address.parse().unwrap()));
+
+    let mut admitted = accept(&listener).await;
+    admitted.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, PASSWORD);
+    admitted.write_all(&[YES]).await.unwrap();
+    tokio::spawn(async move { Peer::greet(admitted).await.echo().await });
+    assert_eq!(soon("a reply", pool.call("hello")).await.unwrap(), "hello");
+}
+
+/// Whichever of the settings and the layer comes first.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn the_tcp_below_a_layer_has_the_pools_socket_options() {
+    let without = SocketOptions::default().without_keepalive();
+    let (listener, address) = listen().await;
+    let builders = [
+        (Pool::builder(&address).wrap_tcp(|tcp| tcp), "02"),
+        (Pool::builder(&address).wrap_tcp(|tcp| tcp).socket(without), "00"),
+        (Pool::builder(&address).socket(without).wrap_tcp(|tcp| tcp), "00"),
+    ];
+    for (builder, timer) in builders {
+        let _pool = builder.build().unwrap();
+        let peer = Peer::greet(accept(&listener).await).await;
+        until("the timer", || timer_at_the_far_end_of(&peer.stream).as_deref() == Some(timer))
+            .await;
+    }
+}
+
+/// Which timer runs at the other end of this connection, see `proc_net_tcp` in the kernel's documentation: 02 is that of
+/// the keepalive, 00 none. (01, retransmission, while something has not been acknowledged.)
+fn timer_at_the_far_end_of(stream: &TcpStream) -> Option<String> {
+    let [local, remote] = [stream.peer_addr(), stream.local_addr()].map(|end| {
+        let SocketAddr::V4(end) = end.unwrap() else { panic!("an address of IPv4") };
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(end.ip().octets()), end.port())
+    });
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut rows = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row[1] == local && row[2] == remote)?;
+    row[5].split(':').next().map(str::to_owned)
+}
