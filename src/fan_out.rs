@@ -24,6 +24,9 @@ struct Reader<T> {
 
 /// A stream of items that begins when it is made. It ends when the pool is closed or dropped.
 ///
+/// Read it by [`next`](Self::next), or as a [`Stream`] with what `futures` has for those. Items that its reader is too
+/// slow for are [counted](Self::missed) and dropped.
+///
 /// # Cancel safety
 /// Dropping a future that waits for the next item loses nothing.
 #[derive(Debug)]

@@ -30,6 +30,24 @@ use crate::switchboard::Switchboard;
 type Connector = Box<dyn FnOnce(Tcp) -> Box<dyn Connect> + Send + Sync>;
 
 /// Settings of a [`Pool`] to be. Made by [`Pool::builder`].
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// use steadfast::{Heartbeat, Limits, Pool, Reconnect, Retry};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = Pool::builder("orders.intranet:7000")
+///     .connections(1..=4)
+///     .heartbeat(Heartbeat::every(Duration::from_secs(5)).give_up_after(Duration::from_secs(10)))
+///     .reconnect(Reconnect::exponential(Duration::from_millis(50), Duration::from_secs(5)))
+///     .retry(Retry::attempts(3).budget(0.10))
+///     .limits(Limits::default().message(1 << 20))
+///     .call_timeout(Duration::from_secs(2))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing happens before `build`"]
 pub struct Builder {
     endpoint: String,
@@ -181,11 +199,26 @@ impl Builder {
 
     /// What will happen to the connections, from the first attempt on. It holds as many items as the
     /// [`Limits::subscription`] that is set by now; ends at once if the builder is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use steadfast::{Event, Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut builder = Pool::builder("127.0.0.1:1");
+    /// let mut events = builder.events();
+    /// let _pool = builder.build()?;
+    /// assert!(matches!(events.next().await, Some(Event::Dialing { attempt: 1, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&mut self) -> Subscription<Event> {
         self.events.subscribe(self.limits.subscription.clamp(1, 1_000_000))
     }
 
     /// What servers will push, from the first connection on. As [`events`](Self::events) otherwise.
+    /// [`Pusher`](crate::Pusher) has an example.
     pub fn pushes(&mut self) -> Subscription<Bytes> {
         self.pushes.subscribe(self.limits.subscription.clamp(1, 1_000_000))
     }

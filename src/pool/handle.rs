@@ -18,6 +18,9 @@ use crate::pool::shared::Shared;
 ///
 /// Cheap to clone. It needs a tokio runtime with I/O and time enabled. Dropping the last clone ends every task
 /// and closes every connection at once; [`close`](Self::close) does so politely.
+///
+/// # Panics
+/// The futures that its methods return may panic when they are polled outside of a tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Pool(Arc<Shared>);
 
@@ -60,12 +63,52 @@ impl Pool {
 
     /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped; to miss
     /// none from the first connection on, ask [`Builder::pushes`](crate::Builder::pushes).
+    ///
+    /// # Examples
+    /// ```
+    /// use steadfast::Pool;
+    ///
+    /// /// Ends when the pool does.
+    /// async fn watch_prices(pool: &Pool) {
+    ///     let mut pushes = pool.pushes();
+    ///     while let Some(price) = pushes.next().await {
+    ///         println!("{}", String::from_utf8_lossy(&price));
+    ///     }
+    ///     if pushes.missed() > 0 {
+    ///         eprintln!("too slow for {} prices", pushes.missed());
+    ///     }
+    /// }
+    /// ```
     pub fn pushes(&self) -> Subscription<Bytes> {
         self.0.board.pushes.subscribe(self.0.board.subscription)
     }
 
     /// What happens to the connections, with causes, from now on. The pool dials as soon as it is built: to miss nothing,
     /// ask [`Builder::events`](crate::Builder::events).
+    ///
+    /// # Examples
+    /// ```
+    /// use steadfast::{Event, Pool};
+    ///
+    /// async fn report(pool: &Pool) {
+    ///     let mut events = pool.events();
+    ///     while let Some(event) = events.next().await {
+    ///         match event {
+    ///             Event::Ready { connection, took, .. } => {
+    ///                 println!("connection {connection} is ready after {took:?}");
+    ///             }
+    ///             Event::DialFailed { error, next_in, .. } => {
+    ///                 eprintln!("{error}; the next attempt in {next_in:?}");
+    ///             }
+    ///             Event::Lost { loss, .. } => eprintln!("{loss}"),
+    ///             Event::InstanceChanged { .. } => {
+    ///                 println!("another server process: subscribe again, forget what it knew");
+    ///             }
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn events(&self) -> Subscription<Event> {
         self.0.board.events.subscribe(self.0.board.subscription)
     }
@@ -76,6 +119,16 @@ impl Pool {
     }
 
     /// The state as it changes.
+    ///
+    /// # Examples
+    /// ```
+    /// use steadfast::{Pool, State};
+    ///
+    /// async fn until_it_is_down(pool: &Pool) {
+    ///     // An error would mean that the pool is gone, which this reference rules out.
+    ///     let _ = pool.watch().wait_for(|state| *state == State::Down).await;
+    /// }
+    /// ```
     pub fn watch(&self) -> watch::Receiver<State> {
         self.0.board.state()
     }
@@ -87,6 +140,17 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Dropping the future does nothing.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = steadfast::Pool::builder("orders.intranet:7000").build()?;
+    /// // A service that cannot work without the other says so when it starts, and why.
+    /// pool.ready(Duration::from_secs(10)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn ready(&self, limit: Duration) -> Result<(), ReadyError> {
         let board = &self.0.board;
         let mut events = self.events();

@@ -16,6 +16,22 @@ use crate::proto::retry::{Attempts, Failure, Next, classify};
 use crate::roster::Patience;
 
 /// A request that has not been sent yet. Made by [`Pool::request`](crate::Pool::request).
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use steadfast::{Outcome, Pool};
+///
+/// async fn order(pool: &Pool) {
+///     let request = pool.request("3 apples").timeout(Duration::from_millis(500)).fail_fast();
+///     match request.send().await.map_err(|error| (error.outcome(), error)) {
+///         Ok(receipt) => println!("ordered: {receipt:?}"),
+///         Err((Outcome::NotSent | Outcome::Refused, error)) => println!("not ordered: {error}"),
+///         Err((Outcome::Remote, error)) => println!("the shop says: {error}"),
+///         Err((Outcome::Indeterminate, error)) => println!("ask before ordering again: {error}"),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is sent before `send`"]
 pub struct Request<'a> {

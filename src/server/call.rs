@@ -17,13 +17,58 @@ use crate::proto::serving::{NotPushed, Serving};
 ///
 /// Handlers run concurrently, on their own tasks, in any order. A panic is answered with
 /// [`ErrorReply::HANDLER_PANICKED`] and hurts nobody else.
+///
+/// # Examples
+/// With something to remember, and notifications:
+/// ```no_run
+/// use std::collections::HashMap;
+/// use std::sync::{Mutex, PoisonError};
+/// use steadfast::{Bytes, Call, ErrorReply, Handler, Server};
+///
+/// #[derive(Default)]
+/// struct Prices(Mutex<HashMap<Bytes, Bytes>>);
+///
+/// impl Handler for Prices {
+///     /// Asked for `apples`, it answers with their price.
+///     async fn call(&self, call: Call) -> Result<Bytes, ErrorReply> {
+///         let prices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///         let price = prices.get(call.body()).cloned();
+///         price.ok_or_else(|| ErrorReply::new(404, "no such fruit"))
+///     }
+///
+///     /// Told `apples 1.20`, it remembers that. Nobody waits for an answer.
+///     async fn notified(&self, notification: Call) {
+///         let text = notification.body();
+///         if let Some(blank) = text.iter().position(|byte| *byte == b' ') {
+///             // Copied, because what was received shares its memory with its neighbours.
+///             let [fruit, price] = [&text[..blank], &text[blank + 1..]].map(Bytes::copy_from_slice);
+///             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(fruit, price);
+///         }
+///     }
+/// }
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// Server::bind("0.0.0.0:7000").await?.serve(Prices::default()).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one call. The future is not dropped when the caller goes away, so that work is not cut off half-way:
-    /// ask [`Call::is_cancelled`] or await [`Call::cancelled`]. It is dropped only when a graceful shutdown runs out of
-    /// time.
+    /// Answers one call.
+    ///
+    /// # Errors
+    /// An [`ErrorReply`] is an answer, too: the caller finds it in [`CallCause::Remote`](crate::CallCause::Remote), and
+    /// the call counts as one that ran.
+    ///
+    /// # Cancel safety
+    /// The future is not dropped when the caller goes away, so that work is not cut off half-way: ask
+    /// [`Call::is_cancelled`] or await [`Call::cancelled`]. It is dropped when a graceful shutdown runs out of time, and
+    /// when the future of [`Server::serve`](crate::Server::serve) is dropped.
     fn call(&self, call: Call) -> impl Future<Output = Result<Bytes, ErrorReply>> + Send;
 
     /// Takes a notification; does nothing unless overridden.
+    ///
+    /// # Cancel safety
+    /// As for [`call`](Self::call); the client does not wait, so it is never cancelled by going away.
     fn notified(&self, notification: Call) -> impl Future<Output = ()> + Send {
         async move { drop(notification) }
     }
@@ -120,6 +165,30 @@ impl Call {
 }
 
 /// Sends messages to one client that answer nothing. Cheap to clone.
+///
+/// # Examples
+/// ```
+/// use steadfast::{Call, Pool, Server};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::bind("127.0.0.1:0").await?;
+/// let address = server.local_addr()?.to_string();
+/// tokio::spawn(server.serve(|call: Call| async move {
+///     let pusher = call.pusher();
+///     // From anywhere, as long as the client's connection lives.
+///     tokio::spawn(async move { pusher.push("apples are 1.30 now") });
+///     Ok("subscribed".into())
+/// }));
+///
+/// let mut builder = Pool::builder(address);
+/// let mut pushes = builder.pushes();
+/// let pool = builder.build()?;
+/// assert_eq!(pool.call("subscribe to apples").await?, "subscribed");
+/// assert_eq!(pushes.next().await.unwrap(), "apples are 1.30 now");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Pusher(pub(crate) Connection<Serving>);
 

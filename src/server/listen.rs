@@ -56,6 +56,12 @@ impl Server {
     /// # Errors
     /// [`BindError::Os`] if the operating system refused the address.
     ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// After the future is dropped nothing listens.
+    ///
     /// # Examples
     /// ```no_run
     /// # use steadfast::{Call, Server};
@@ -93,6 +99,9 @@ impl Server {
     /// # Errors
     /// [`CloseError`] if a shutdown ran out of time: it says how many calls were cut off, in their handlers or with their
     /// replies on the way.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future ends the server at once: connections are closed, handlers dropped.
@@ -148,6 +157,12 @@ impl ServerBuilder {
     ///
     /// # Errors
     /// [`BindError`]: a setting is out of its range, or the operating system refused the address.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// After the future is dropped nothing listens.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
         self.check()?;
         let mut instance = [0; 16];
@@ -164,6 +179,31 @@ impl ServerHandle {
     /// Asks the server to stop: it accepts no connections and no new calls, tells clients to go elsewhere, finishes the
     /// calls that it has accepted, and closes with FIN. What is not finished after `limit` is cut off.
     /// [`Server::serve`] returns when that is done. Further calls change nothing.
+    ///
+    /// Too little: calls are cut off that would soon be answered, and their callers cannot know whether they ran. Too much:
+    /// whoever supervises this process loses patience and kills it (systemd after 90 s, Kubernetes after 30 s).
+    ///
+    /// # Examples
+    /// On SIGTERM, which is how a supervisor asks a process to end:
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use steadfast::{Call, Server};
+    /// use tokio::signal::unix::{SignalKind, signal};
+    ///
+    /// let server = Server::bind("0.0.0.0:7000").await?;
+    /// let (handle, mut terminated) = (server.handle(), signal(SignalKind::terminate())?);
+    /// tokio::spawn(async move {
+    ///     terminated.recv().await;
+    ///     handle.shutdown(Duration::from_secs(20));
+    /// });
+    /// if let Err(error) = server.serve(|call: Call| async move { Ok(call.into_body()) }).await {
+    ///     eprintln!("not everything was answered within 20 s: {error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shutdown(&self, limit: Duration) {
         self.shutdown.send_if_modified(|wanted| wanted.is_none() && wanted.insert(limit) == &limit);
     }

@@ -8,6 +8,17 @@ use crate::limits::SocketOptions;
 use crate::policy::{Heartbeat, ReplyCache, number, time};
 
 /// Settings of a [`Server`](crate::Server) to be. Made by [`Server::builder`](crate::Server::builder).
+///
+/// # Examples
+/// ```no_run
+/// # use steadfast::{Call, Server};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let server =
+///     Server::builder().connections(1000).handlers(64).message(1 << 20).bind("0.0.0.0:7000").await?;
+/// server.serve(|call: Call| async move { Ok(call.into_body()) }).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before `bind`"]
 pub struct ServerBuilder {
