@@ -216,7 +216,7 @@ async fn run_hook(
         loss = running => Err(ConnectCause::Lost(loss)),
         result = timeout(limit, AssertUnwindSafe(hook).catch_unwind()) => match result {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(HookError(error.into()))),
+            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(HookError::from(error))),
             Ok(Err(_panic)) => Err(ConnectCause::HookPanicked),
             Err(_elapsed) => Err(ConnectCause::TimedOut { limit }),
         },

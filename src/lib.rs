@@ -76,7 +76,9 @@ pub use crate::error::call::{
     CallCause, CallError, ErrorReply, Outcome, Overload, Refusal, Stage, Stopped,
 };
 pub use crate::error::config::{CloseError, ConfigError, EndpointError, ReadyError};
-pub use crate::error::connect::{Began, ConnectCause, ConnectError, HookError, Outage, Phase};
+pub use crate::error::connect::{
+    Began, ConnectCause, ConnectError, HookError, Outage, Permanent, Phase,
+};
 pub use crate::error::instance::InstanceId;
 pub use crate::error::loss::{GoAway, Loss, LossCause};
 pub use crate::error::os::OsError;

@@ -51,11 +51,16 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// Whether waiting cannot mend it: the server rejected this client, or what answers there is no such server.
+    /// Whether waiting cannot mend it: the server rejected this client, what answers there is no such server, or the
+    /// `on_connect` hook said so by a [`Permanent`] error.
     ///
     /// Calls fail at once with such a cause, while the pool goes on trying under its backoff.
     pub fn is_permanent(&self) -> bool {
-        matches!(self.cause, ConnectCause::Rejected { .. } | ConnectCause::Violation(_))
+        match &self.cause {
+            ConnectCause::Rejected { .. } | ConnectCause::Violation(_) => true,
+            ConnectCause::Hook(error) => error.is_permanent(),
+            _ => false,
+        }
     }
 
     /// The server's own wish for the time until the next attempt.
@@ -82,7 +87,7 @@ impl std::error::Error for ConnectError {
             ConnectCause::Os(error) => Some(error),
             ConnectCause::Violation(violation) => Some(violation),
             ConnectCause::Lost(loss) => Some(loss),
-            ConnectCause::Hook(error) => Some(&*error.0),
+            ConnectCause::Hook(error) => Some(&*error.error),
             _ => None,
         }
     }
@@ -157,18 +162,35 @@ impl fmt::Display for Text<'_> {
 
 /// The error that a user's hook returned. Two are equal when they are the same error object.
 #[derive(Debug, Clone)]
-pub struct HookError(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
+pub struct HookError {
+    error: Arc<dyn std::error::Error + Send + Sync>,
+    is_permanent: bool,
+}
 
 impl HookError {
-    /// The hook's own error, to be downcast.
+    /// The hook's own error, to be downcast. What was [`Permanent`] is without that around it.
     pub fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
-        &*self.0
+        &*self.error
+    }
+
+    /// Whether the hook returned it as [`Permanent`].
+    pub fn is_permanent(&self) -> bool {
+        self.is_permanent
+    }
+}
+
+impl From<Box<dyn std::error::Error + Send + Sync>> for HookError {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        match error.downcast::<Permanent>() {
+            Ok(permanent) => Self { error: permanent.0.into(), is_permanent: true },
+            Err(error) => Self { error: error.into(), is_permanent: false },
+        }
     }
 }
 
 impl PartialEq for HookError {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.error, &other.error)
     }
 }
 
@@ -176,7 +198,55 @@ impl Eq for HookError {}
 
 impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+/// Says that waiting cannot mend the error of an [`on_connect`](crate::Builder::on_connect) hook: a wrong password, a
+/// topic that does not exist.
+///
+/// Calls then fail at once and name it, instead of waiting until their deadlines. The pool goes on trying under its
+/// backoff, because somebody may put it right at the other end. Only an error that the hook returns as this very type
+/// counts, not one that has it among its sources.
+///
+/// # Examples
+/// ```no_run
+/// use steadfast::{BoxError, Outcome, Permanent, Pool};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = Pool::builder("orders.intranet:7000")
+///     .on_connect(|mut conversation| async move {
+///         let welcome = conversation.call("login alice").await;
+///         welcome.map(drop).map_err(|error| match error.outcome() {
+///             // The server's own answer is no.
+///             Outcome::Remote => Permanent::new(error).into(),
+///             _ => BoxError::from(error),
+///         })
+///     })
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Permanent(Box<dyn std::error::Error + Send + Sync>);
+
+impl Permanent {
+    /// Marks an error as one that waiting cannot mend.
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for Permanent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Permanent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // Its text is the error's own: go on below that.
+        self.0.source()
     }
 }
 

@@ -154,7 +154,8 @@ impl Builder {
     /// What is done with every new connection before calls may use it: log in, subscribe.
     ///
     /// An error, a panic or a time-out ([`Timeouts::hook`]) of it closes the connection and counts as a failed attempt
-    /// ([`Phase::Hook`](crate::Phase::Hook)).
+    /// ([`Phase::Hook`](crate::Phase::Hook)), while calls go on waiting; they fail at once if the error is
+    /// [`Permanent`](crate::Permanent), a wrong password for example.
     ///
     /// # Examples
     /// ```no_run

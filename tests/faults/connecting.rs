@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use steadfast::{
     Began, BoxError, CallCause, ConfigError, Connect, ConnectCause, ConnectError, Connecting,
-    Conversation, Endpoint, EndpointError, Outcome, Phase, Pool, ReadyError, Reconnect, Timeouts,
-    Violation,
+    Conversation, Endpoint, EndpointError, Outcome, Permanent, Phase, Pool, ReadyError, Reconnect,
+    Timeouts, Violation,
 };
 use tokio::net::TcpListener;
 
@@ -255,6 +255,55 @@ async fn a_hook_that_fails_panics_hangs_or_loses_its_connection_is_told_and_trie
     peer.say(reply(login.id, b"welcome")).await;
     tokio::spawn(peer.echo());
     assert_eq!(call.await.unwrap().unwrap(), "waits");
+}
+
+/// Calls need not wait until their deadlines for a password that stays wrong.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_calls_its_error_permanent_fails_waiting_calls_at_once_until_it_succeeds() {
+    let (connector, mut switch) = pipes(4096);
+    let attempts = AtomicU32::new(0);
+    let pool = Pool::builder("peer:1")
+        .connector(connector)
+        .on_connect(move |_| {
+            let result = match attempts.fetch_add(1, Ordering::Relaxed) {
+                0 => Err("the password store is locked".into()),
+                1 => Err(Permanent::new(std::io::Error::other("the password is wrong")).into()),
+                _ => Ok(()),
+            };
+            std::future::ready(result)
+        })
+        .build()
+        .unwrap();
+    let mut events = pool.events();
+    let call = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.request("waits").timeout(ms(600_000)).send().await }
+    });
+    // One that may mend by itself is waited for.
+    let _first = Peer::greet(switch.accept().await).await;
+    let (error, _) = news::dial_failed(&mut events).await;
+    assert!(!error.is_permanent(), "{error}");
+    assert_eq!(pool.status().waiting, 1);
+
+    let _second = Peer::greet(switch.accept().await).await;
+    let began = tokio::time::Instant::now();
+    let error = call.await.unwrap().unwrap_err();
+    let CallCause::Unavailable(outage) = error.cause() else { panic!("{error}") };
+    let last = outage.last.as_ref().expect("an attempt");
+    let ConnectCause::Hook(cause) = &last.cause else { panic!("{last}") };
+    assert!(last.is_permanent() && cause.is_permanent() && outage.is_permanent());
+    // As the hook made it.
+    assert!(cause.as_error().is::<std::io::Error>());
+    assert!(error.to_string().contains("failed after 0 ms: the password is wrong"), "{error}");
+    assert_eq!(pool.call("another").await.unwrap_err().outcome(), Outcome::NotSent);
+    assert!(pool.ready(ms(600_000)).await.is_err());
+    assert!(began.elapsed() < ms(1000), "{:?}", began.elapsed());
+
+    // Somebody has put it right.
+    let peer = Peer::greet(switch.accept().await).await;
+    news::ready(&mut events).await;
+    tokio::spawn(peer.echo());
+    assert_eq!(pool.call("at last").await.unwrap(), "at last");
 }
 
 #[tokio::test]
