@@ -1,12 +1,15 @@
 //! One attempt to connect: from a name, over the handshake and the user's hook, to a connection that calls can use.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::poll;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +21,8 @@ use crate::connection::Connection;
 use crate::conversation::Conversation;
 use crate::driver::{About, Driver};
 use crate::endpoint::Endpoint;
-use crate::error::connect::{ConnectCause, HookError, Phase};
+use crate::error::call::{CallCause, CallError};
+use crate::error::connect::{ConnectCause, Phase};
 use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::handshake::greet;
@@ -212,15 +216,27 @@ async fn run_hook(
 ) -> Result<(), ConnectCause> {
     // The hook's own code runs inside the future, so that a panic in it is caught, too.
     let hook = async { hook(conversation).await };
+    let mut hook = pin!(timeout(limit, AssertUnwindSafe(hook).catch_unwind()));
     tokio::select! {
-        loss = running => Err(ConnectCause::Lost(loss)),
-        result = timeout(limit, AssertUnwindSafe(hook).catch_unwind()) => match result {
+        biased;
+        loss = running => match poll!(hook) {
+            // The server said no and closed in one breath: its no says more than the loss.
+            Poll::Ready(Ok(Ok(Err(error)))) if !is_loss(&error) => Err(ConnectCause::Hook(error.into())),
+            _ => Err(ConnectCause::Lost(loss)),
+        },
+        result = &mut hook => match result {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(HookError::from(error))),
+            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(error.into())),
             Ok(Err(_panic)) => Err(ConnectCause::HookPanicked),
             Err(_elapsed) => Err(ConnectCause::TimedOut { limit }),
         },
     }
+}
+
+/// Whether a hook's error only repeats that the connection was lost.
+fn is_loss(error: &BoxError) -> bool {
+    let error = error.downcast_ref::<CallError>();
+    error.is_some_and(|error| matches!(error.cause(), CallCause::Lost(_)))
 }
 
 fn client_session(settings: &Settings, welcome: &Welcome) -> Client {

@@ -16,7 +16,7 @@ use crate::support::news::{self, ms, within};
 use crate::support::peer::{Peer, accept, dead_port, listen, own_loopback, reject};
 use crate::support::pipes::pipes;
 use crate::support::process::Process;
-use crate::support::scripted::reply;
+use crate::support::scripted::{ERROR, frame, reply};
 
 /// A pool over pipes. Its first attempts come quickly one after the other.
 fn pool(connector: impl Connect) -> Pool {
@@ -304,6 +304,39 @@ async fn a_hook_that_calls_its_error_permanent_fails_waiting_calls_at_once_until
     news::ready(&mut events).await;
     tokio::spawn(peer.echo());
     assert_eq!(pool.call("at last").await.unwrap(), "at last");
+}
+
+/// Many servers close after a failed log-in. What the hook has heard by then says more than the closing.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_no_and_closes_in_one_breath_is_understood_by_the_hook() {
+    for turn in 0..20 {
+        let (connector, mut switch) = pipes(4096);
+        let pool = Pool::builder("peer:1")
+            .connector(connector)
+            .on_connect(|mut conversation| async move {
+                conversation.call("log in").await.map(drop).map_err(|error| match error.outcome() {
+                    Outcome::Remote => Permanent::new(error).into(),
+                    _ => BoxError::from(error),
+                })
+            })
+            .build()
+            .unwrap();
+        let mut events = pool.events();
+        let mut peer = Peer::greet(switch.accept().await).await;
+        let login = peer.request().await.unwrap();
+        let (id, code) = (login.id.to_be_bytes(), 401u32.to_be_bytes());
+        peer.say(frame(ERROR, &[&id, &code, b"wrong password"])).await;
+        drop(peer);
+        let (error, _) = news::dial_failed(&mut events).await;
+        assert!(error.is_permanent(), "turn {turn}: {error}");
+
+        // An error that only repeats the loss is one.
+        let mut peer = Peer::greet(switch.accept().await).await;
+        peer.request().await.unwrap();
+        drop(peer);
+        let (error, _) = news::dial_failed(&mut events).await;
+        assert!(matches!(error.cause, ConnectCause::Lost(_)), "turn {turn}: {error}");
+    }
 }
 
 #[tokio::test]
