@@ -179,7 +179,8 @@ impl Pool {
     }
 
     /// Takes no new calls, lets those in flight finish, and closes every connection with FIN, not RST.
-    /// Calls that wait for a connection fail at once as not sent. After `limit` what is left is cut off.
+    /// Calls that wait for a connection, or for their next attempt, fail at once with
+    /// [`CallCause::Closed`](crate::CallCause::Closed). After `limit` what is left is cut off.
     ///
     /// # Errors
     /// [`CloseError`] says how many calls were cut off.

@@ -133,7 +133,10 @@ impl<'a> Request<'a> {
             match next {
                 Next::Stop(stopped) => break (stopped, failed),
                 Next::Again { after } if after.is_zero() => {}
-                Next::Again { after } => sleep(after).await,
+                Next::Again { after } => {
+                    // Cut short when the pool is closed: then the next attempt finds it so.
+                    let _ = self.pool.closing.run_until_cancelled(sleep(after)).await;
+                }
             }
         };
         Err(self.error(failed, stopped, &call, started))

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::support::news::{self, ms};
 use crate::support::peer::{Peer, refused};
 use crate::support::pipes::{Switch, pipes};
-use crate::support::scripted::{Frame, GOAWAY, PING, PONG, go_away, reply};
+use crate::support::scripted::{Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, reply, until};
 
 type Answer = Result<Bytes, CallError>;
 
@@ -289,4 +289,32 @@ async fn retries_end_at_the_one_deadline_of_the_call() {
     assert!((ms(1000)..=ms(3001)).contains(&elapsed), "{elapsed:?}");
     assert_eq!(error.outcome(), Outcome::Indeterminate, "{error}");
     assert!(error.attempts() > 1, "{error}");
+}
+
+/// Whatever the server or the backoff had wished, and whether or not an earlier attempt may have run.
+#[tokio::test(start_paused = true)]
+async fn closing_the_pool_ends_the_wait_between_two_attempts() {
+    for (kind, expected) in
+        [(Kind::Once, Outcome::NotSent), (Kind::Idempotent, Outcome::Indeterminate)]
+    {
+        let (pool, mut switch) = pool(1, Retry::default());
+        let call = call(&pool, kind, "hello");
+        if kind == Kind::Idempotent {
+            peer(&mut switch).await.request().await.unwrap();
+        }
+        let mut peer = peer(&mut switch).await;
+        let id = peer.request().await.unwrap().id.to_be_bytes();
+        let wait = 9000u32.to_be_bytes();
+        peer.say(frame(REFUSED, &[&id, &Refusal::OVERLOADED.to_be_bytes(), &wait])).await;
+        until("it waits", || pool.status().in_flight == 0).await;
+        let began = tokio::time::Instant::now();
+        let (closed, answer) = tokio::join!(pool.close(ms(5000)), async {
+            drop(peer);
+            (call.await.unwrap(), began.elapsed())
+        });
+        closed.unwrap();
+        let (error, elapsed) = (answer.0.unwrap_err(), answer.1);
+        assert_eq!((error.outcome(), error.cause()), (expected, &CallCause::Closed));
+        assert!(elapsed < ms(10), "{elapsed:?}");
+    }
 }
