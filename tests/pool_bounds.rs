@@ -237,6 +237,27 @@ async fn absurd_times_are_configuration_errors() {
     }
 }
 
+/// The mistake is found where it is made, and neither panics nor waits for a connection.
+#[tokio::test]
+async fn a_request_with_an_absurd_policy_of_its_own_fails_and_says_so() {
+    let _alone = ALONE.lock().await;
+    let pool = Pool::builder("127.0.0.1:1").call_timeout(LONG).build().unwrap();
+    for (retry, text) in [
+        (Retry::attempts(0), "retry attempts is 0, must be at least 1 and at most 100"),
+        (
+            Retry::attempts(3).budget(f64::NAN),
+            "retry budget is NaN, must be at least 0 and at most 1",
+        ),
+    ] {
+        let call = pool.request("x").retry(retry.clone()).send();
+        let error = soon("the error", call).await.unwrap_err();
+        assert!(matches!(error.cause(), CallCause::Config(_)), "{error}");
+        assert_eq!((error.outcome(), error.attempts()), (Outcome::NotSent, 0));
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(pool.request("x").retry(retry).notify().await.is_err());
+    }
+}
+
 /// As many as can wait do wait; one that had its place and lost it with the connection is not turned away for that.
 #[tokio::test]
 async fn a_place_that_dies_before_it_is_taken_costs_its_owner_nothing() {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::config::ConfigError;
 use crate::error::connect::Outage;
 use crate::error::instance::InstanceId;
 use crate::error::loss::{GoAway, Loss, OneLine, Rounded};
@@ -46,10 +47,10 @@ impl fmt::Display for Outcome {
 
 /// A failed call or notification: whether it ran ([`outcome`](Self::outcome)), why it failed
 /// ([`cause`](Self::cause)), and what was tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CallError(Box<Failure>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Failure {
     outcome: Outcome,
     cause: CallCause,
@@ -143,7 +144,7 @@ impl std::error::Error for CallError {
 }
 
 /// Why a call failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallCause {
     /// Its deadline passed.
@@ -199,6 +200,9 @@ pub enum CallCause {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The request's own [retry policy](crate::Request::retry) is out of its range. Nothing was queued.
+    #[error("{0}")]
+    Config(ConfigError),
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use crate::clock::now;
-use crate::error::call::{CallError, Stopped};
+use crate::error::call::{CallCause, CallError, Outcome, Stopped};
+use crate::error::config::ConfigError;
 use crate::policy::Retry;
 use crate::pool::attempt::Call;
 use crate::pool::shared::Shared;
@@ -41,12 +42,15 @@ pub struct Request<'a> {
     retry: Retry,
     idempotent: bool,
     patience: Patience,
+    /// What is wrong with its own policy.
+    misconfigured: Option<Box<ConfigError>>,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(pool: &'a Shared, body: Bytes) -> Self {
         let (limit, retry) = (pool.call_timeout, pool.retry.clone());
-        Self { pool, body, limit, retry, idempotent: false, patience: Patience::Wait }
+        let (idempotent, patience) = (false, Patience::Wait);
+        Self { pool, body, limit, retry, idempotent, patience, misconfigured: None }
     }
 
     /// Running it twice is harmless; by default it is taken not to be. Then it is tried again, within the [`Retry`] policy
@@ -68,15 +72,11 @@ impl<'a> Request<'a> {
         Self { patience: Patience::FailFast, ..self }
     }
 
-    /// Another retry policy than the pool's, for this request. Its budget stays the pool's.
-    ///
-    /// # Panics
-    /// If the policy is out of its documented range.
+    /// Another retry policy than the pool's, for this request. Its budget stays the pool's. A policy that is out of its
+    /// documented range makes [`send`](Self::send) fail, with [`CallCause::Config`] and nothing sent.
     pub fn retry(self, retry: Retry) -> Self {
-        if let Err(error) = retry.check() {
-            panic!("{error}");
-        }
-        Self { retry, ..self }
+        let misconfigured = retry.check().err().map(Box::new);
+        Self { retry, misconfigured, ..self }
     }
 
     /// Sends it and waits for the reply.
@@ -115,6 +115,10 @@ impl<'a> Request<'a> {
         let deadline = started + self.limit;
         let board = &self.pool.board;
         let mut call = Call::new(board, form, self.patience, deadline, self.limit);
+        if let Some(error) = &self.misconfigured {
+            let failed = (Outcome::NotSent, CallCause::Config((**error).clone()));
+            return Err(self.error(failed, Stopped::Final, &call, started));
+        }
         let mut attempts = Attempts::new(self.retry.clone());
         let (stopped, failed) = loop {
             let failed = match call.attempt(&self.body).await {
