@@ -15,12 +15,12 @@ use crate::switchboard::Switchboard;
 #[derive(Debug)]
 pub(crate) struct Placing<'a> {
     board: &'a Switchboard,
-    wish: Wish,
+    wish: Wish<'a>,
     ticket: Option<Ticket>,
 }
 
 impl<'a> Placing<'a> {
-    pub(crate) fn new(board: &'a Switchboard, wish: Wish) -> Self {
+    pub(crate) fn new(board: &'a Switchboard, wish: Wish<'a>) -> Self {
         Self { board, wish, ticket: None }
     }
 }

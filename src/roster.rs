@@ -49,11 +49,11 @@ pub(crate) enum Life {
 
 /// What a call asks of the switchboard.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
+pub(crate) struct Wish<'a> {
     pub(crate) bytes: usize,
     pub(crate) patience: Patience,
-    /// A slot that has just refused this call.
-    pub(crate) avoid: Option<usize>,
+    /// Slots that have just refused this call, or had no room for its bytes.
+    pub(crate) avoid: &'a [usize],
 }
 
 /// Whether a call waits while nothing is ready.
@@ -197,7 +197,7 @@ impl Roster {
     pub(crate) fn try_place(
         &mut self,
         endpoint: &Arc<str>,
-        wish: Wish,
+        wish: Wish<'_>,
     ) -> Result<Option<Taken>, NoPlace> {
         if self.life != Life::Running {
             return Err(NoPlace::Closed);
@@ -209,7 +209,11 @@ impl Roster {
     }
 
     /// Whether one who waits should go on.
-    pub(crate) fn why_wait(&self, endpoint: &Arc<str>, wish: Wish) -> Poll<Result<Taken, NoPlace>> {
+    pub(crate) fn why_wait(
+        &self,
+        endpoint: &Arc<str>,
+        wish: Wish<'_>,
+    ) -> Poll<Result<Taken, NoPlace>> {
         if self.life != Life::Running {
             return Poll::Ready(Err(NoPlace::Closed));
         }

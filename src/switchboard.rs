@@ -164,14 +164,14 @@ impl Switchboard {
     // What callers ask.
 
     /// A place at once, or the reason why not; `Ok(None)` if waiting may bring one.
-    pub(crate) fn try_place(&self, wish: Wish) -> Result<Option<Taken>, NoPlace> {
+    pub(crate) fn try_place(&self, wish: Wish<'_>) -> Result<Option<Taken>, NoPlace> {
         self.lock().try_place(&self.endpoint, wish)
     }
 
     /// A place, or a ticket for the line of those who wait for one.
     pub(crate) fn poll_place(
         &self,
-        wish: Wish,
+        wish: Wish<'_>,
         ticket: &mut Option<Ticket>,
         cx: &Context<'_>,
     ) -> Poll<Result<Taken, NoPlace>> {

@@ -274,8 +274,8 @@ pub enum Overload {
         /// The bound.
         limit: usize,
     },
-    /// The bodies of the calls that wait for a connection, or those that wait to be sent on the chosen one, have reached
-    /// [`Limits::queued_bytes`](crate::Limits::queued_bytes).
+    /// The bodies of the calls that wait for a connection, or those that wait to be sent on each one that could take the
+    /// call, have reached [`Limits::queued_bytes`](crate::Limits::queued_bytes).
     #[error(
         "overloaded: this request would exceed the limit of {limit} bytes that wait to be sent"
     )]

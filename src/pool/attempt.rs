@@ -23,7 +23,9 @@ use crate::placing::Placing;
 use crate::proto::calls::Answer;
 use crate::proto::client::{Kind, NotTaken, Start};
 use crate::proto::course::{Attempt, Course, Failed, Form};
+use crate::proto::ledger::Place;
 use crate::proto::resume::Resume;
+use crate::proto::retry::Elsewhere;
 use crate::roster::{NoPlace, Patience, Resumed, Taken, Wish};
 use crate::switchboard::Switchboard;
 
@@ -71,10 +73,12 @@ impl<'a> Call<'a> {
         if length > limit {
             return Err((Outcome::NotSent, CallCause::TooLong { length, limit }));
         }
+        let mut avoid = Vec::from_iter(self.slot());
+        let mut full = Vec::new();
         loop {
             let Taken { place, connection, number, server } = match self.course.resume() {
                 Some((resume, loss)) => self.resume(resume, loss).await?,
-                None => self.find_place(length).await?,
+                None => self.find_place(length, &avoid).await?,
             };
             let held = Held::new(self.board, place);
             let (id, oldest) = self.issue();
@@ -87,12 +91,23 @@ impl<'a> Call<'a> {
                     return self.settled(attempt, failure(answer, self.limit));
                 }
                 Err(NotTaken::Gone(_)) => self.board.distrust(place),
+                Err(NotTaken::Full { .. }) if self.may_go_elsewhere(place, &full) => {
+                    full.push(place.slot);
+                    avoid.push(place.slot);
+                }
                 Err(not_taken) => {
                     return Err((Outcome::NotSent, refused_here(not_taken, length)));
                 }
             }
             self.renew_id();
         }
+    }
+
+    /// Whether there is another connection that has not said yet that it has no room for the bytes.
+    fn may_go_elsewhere(&self, place: Place, full: &[usize]) -> bool {
+        self.course.resume().is_none()
+            && !full.contains(&place.slot)
+            && self.board.elsewhere(Some(place.slot)) == Elsewhere::Room
     }
 
     fn settled(
@@ -160,9 +175,9 @@ impl<'a> Call<'a> {
         }
     }
 
-    async fn find_place(&self, bytes: usize) -> Result<Taken, Failed> {
+    async fn find_place(&self, bytes: usize, avoid: &[usize]) -> Result<Taken, Failed> {
         let not_sent = |no_place: NoPlace| (Outcome::NotSent, CallCause::from(no_place));
-        let wish = Wish { bytes, patience: self.patience, avoid: self.slot() };
+        let wish = Wish { bytes, patience: self.patience, avoid };
         // Mostly there is one, and no timer is needed.
         if let Some(taken) = self.board.try_place(wish).map_err(not_sent)? {
             return Ok(taken);

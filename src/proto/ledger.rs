@@ -73,9 +73,9 @@ impl Ledger {
         }
     }
 
-    /// A place on the ready slot with the fewest calls in flight, not `avoid` if another has room.
-    /// `None` if nothing has room or others wait already.
-    pub(crate) fn place(&mut self, avoid: Option<usize>) -> Option<Place> {
+    /// A place on the ready slot with the fewest calls in flight. Those to be avoided are taken only if no other has room,
+    /// the first of them first. `None` if nothing has room or others wait already.
+    pub(crate) fn place(&mut self, avoid: &[usize]) -> Option<Place> {
         if self.waiting.is_empty() { self.take(avoid) } else { None }
     }
 
@@ -200,16 +200,18 @@ impl Ledger {
         self.elsewhere + self.slots.iter().map(|slot| slot.in_flight).sum::<usize>()
     }
 
-    fn take(&mut self, avoid: Option<usize>) -> Option<Place> {
+    fn take(&mut self, avoid: &[usize]) -> Option<Place> {
         let count = self.slots.len();
-        let (mut best, mut load) = (None, (true, usize::MAX));
+        let (mut best, mut load) = (None, (usize::MAX, usize::MAX));
         for step in 0..count {
             let at = (self.turn + step) % count;
             let slot = &self.slots[at];
-            let candidate = (avoid == Some(at), slot.in_flight);
+            let last_resort =
+                avoid.iter().position(|avoid| *avoid == at).map_or(0, |order| order + 1);
+            let candidate = (last_resort, slot.in_flight);
             if slot.in_flight < slot.capacity && candidate < load {
                 (best, load) = (Some(at), candidate);
-                if load == (false, 0) {
+                if load == (0, 0) {
                     break;
                 }
             }
@@ -222,7 +224,7 @@ impl Ledger {
 
     fn hand_over(&mut self, wake: &mut Vec<Waker>) {
         while !self.waiting.is_empty() {
-            let Some(place) = self.take(None) else {
+            let Some(place) = self.take(&[]) else {
                 return;
             };
             let Some((ticket, waiter)) = self.waiting.pop_first() else {
@@ -252,30 +254,31 @@ mod tests {
     #[test]
     fn the_least_loaded_slot_is_taken_and_equals_take_turns() {
         let mut ledger = ledger(&[2, 0, 9]);
-        let slots: Vec<_> = (0..7).map(|_| ledger.place(None).map(|place| place.slot)).collect();
+        let slots: Vec<_> = (0..7).map(|_| ledger.place(&[]).map(|place| place.slot)).collect();
         let expected = [0, 2, 0, 2, 2, 2, 2].map(Some);
         assert_eq!(slots, expected);
     }
 
     #[test]
-    fn the_slot_to_avoid_is_taken_only_when_there_is_no_other() {
-        let mut ledger = ledger(&[9, 1]);
-        assert_eq!(ledger.place(Some(0)).unwrap().slot, 1);
-        assert_eq!(ledger.place(Some(0)).unwrap().slot, 0);
+    fn the_slots_to_avoid_are_taken_in_order_and_only_when_there_is_no_other() {
+        let mut ledger = ledger(&[9, 1, 9]);
+        assert_eq!(ledger.place(&[0, 2]).unwrap().slot, 1);
+        assert_eq!(ledger.place(&[0, 2]).unwrap().slot, 0);
+        assert_eq!(ledger.place(&[2, 0]).unwrap().slot, 2);
     }
 
     #[test]
     fn waiters_are_served_first_in_first_out_and_before_newcomers() {
         let mut ledger = ledger(&[1]);
         let waker = Waker::noop();
-        let place = ledger.place(None).unwrap();
+        let place = ledger.place(&[]).unwrap();
         let first = ledger.wait(10, waker).unwrap();
         let second = ledger.wait(10, waker).unwrap();
-        assert_eq!(ledger.place(None), None);
+        assert_eq!(ledger.place(&[]), None);
         let mut wake = Vec::new();
         ledger.release(place, &mut wake);
         assert_eq!(wake.len(), 1);
-        assert_eq!(ledger.place(None), None);
+        assert_eq!(ledger.place(&[]), None);
         assert_eq!(ledger.claim(second, waker), None);
         let place = ledger.claim(first, waker).unwrap();
         ledger.release(place, &mut wake);
@@ -287,7 +290,7 @@ mod tests {
     fn who_leaves_passes_a_granted_place_on() {
         let mut ledger = ledger(&[1]);
         let waker = Waker::noop();
-        let place = ledger.place(None).unwrap();
+        let place = ledger.place(&[]).unwrap();
         let tickets: Vec<_> = (0..3).map(|_| ledger.wait(1, waker).unwrap()).collect();
         let mut wake = Vec::new();
         ledger.release(place, &mut wake);
@@ -313,7 +316,7 @@ mod tests {
     fn a_place_that_dies_before_it_is_claimed_leaves_its_owner_where_it_stood() {
         let mut ledger = ledger(&[1, 0]);
         let waker = Waker::noop();
-        let place = ledger.place(None).unwrap();
+        let place = ledger.place(&[]).unwrap();
         let first = ledger.wait(1, waker).unwrap();
         let second = ledger.wait(1, waker).unwrap();
         ledger.release(place, &mut Vec::new());
@@ -327,14 +330,14 @@ mod tests {
     #[test]
     fn a_place_on_an_earlier_connection_frees_nothing_on_the_next() {
         let mut ledger = ledger(&[1]);
-        let old = ledger.place(None).unwrap();
+        let old = ledger.place(&[]).unwrap();
         ledger.shut(0, &mut Vec::new());
-        assert_eq!(ledger.place(None), None);
+        assert_eq!(ledger.place(&[]), None);
         ledger.open(0, 1, &mut Vec::new());
-        let new = ledger.place(None).unwrap();
+        let new = ledger.place(&[]).unwrap();
         ledger.release(old, &mut Vec::new());
-        assert_eq!(ledger.place(None), None);
+        assert_eq!(ledger.place(&[]), None);
         ledger.release(new, &mut Vec::new());
-        assert!(ledger.place(None).is_some());
+        assert!(ledger.place(&[]).is_some());
     }
 }

@@ -1,7 +1,8 @@
 //! What is tried again and what is not, end to end, against servers that follow a script.
 
 use steadfast::{
-    Bytes, CallCause, CallError, Event, Outcome, Pool, Reconnect, Refusal, Retry, Stopped,
+    Bytes, CallCause, CallError, Event, Limits, Outcome, Overload, Pool, Reconnect, Refusal, Retry,
+    Stopped,
 };
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::task::JoinHandle;
@@ -9,7 +10,9 @@ use tokio::task::JoinHandle;
 use crate::support::news::{self, ms};
 use crate::support::peer::{Peer, refused};
 use crate::support::pipes::{Switch, pipes};
-use crate::support::scripted::{Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, reply, until};
+use crate::support::scripted::{
+    Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, reply, soon, until,
+};
 
 type Answer = Result<Bytes, CallError>;
 
@@ -317,4 +320,47 @@ async fn closing_the_pool_ends_the_wait_between_two_attempts() {
         assert_eq!((error.outcome(), error.cause()), (expected, &CallCause::Closed));
         assert!(elapsed < ms(10), "{elapsed:?}");
     }
+}
+
+/// The line of one connection is full of bytes that its peer does not take. That is no reason to fail while another has
+/// room, and one to fail at once when none has.
+#[tokio::test(start_paused = true)]
+async fn a_call_for_which_one_connection_is_too_full_goes_to_another() {
+    let (connector, mut switch) = pipes(100);
+    let limits = Limits::default().message(1 << 20).queued_bytes(1 << 20);
+    let pool = Pool::builder("peer:1").connector(connector).connections(2).limits(limits);
+    let pool = pool.build().unwrap();
+    let mut peers = [peer(&mut switch).await, peer(&mut switch).await];
+    until("both", || pool.status().ready == 2).await;
+    // Equals take turns, so the next call goes to the other one.
+    let probe = call(&pool, Kind::Once, "probe");
+    let [one, other] = &mut peers;
+    let (request, reads) = tokio::select! {
+        request = one.request() => (request.unwrap(), one),
+        request = other.request() => (request.unwrap(), other),
+    };
+    reads.say(reply(request.id, b"")).await;
+    probe.await.unwrap().unwrap();
+    let big = Bytes::from(vec![b'x'; 900_000]);
+    let mut calls = Vec::new();
+    for (body, in_flight) in [(&big, 1), (&"a".into(), 2), (&"b".into(), 3), (&"c".into(), 4)] {
+        calls.push(call(&pool, Kind::Once, body.clone()));
+        until("it is under way", || pool.status().in_flight == in_flight).await;
+    }
+    // The deaf one has fewer calls now.
+    calls.remove(2).abort();
+    until("it is given up", || pool.status().in_flight == 3).await;
+
+    let moved = call(&pool, Kind::Once, big.clone());
+    for body in ["a", "c"] {
+        assert_eq!(soon("it", reads.request()).await.unwrap().body, body);
+    }
+    let request = soon("the one that moved", reads.request()).await.unwrap();
+    assert_eq!(request.body.len(), 65_536);
+    let error = pool.call(big).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    let full = CallCause::Overloaded(Overload::Bytes { limit: 1 << 20 });
+    assert_eq!(error.cause(), &full);
+    reads.say(reply(request.id, b"moved")).await;
+    assert_eq!(moved.await.unwrap().unwrap(), "moved");
 }
