@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::connect::{Began, ConnectError, Outage};
+use crate::error::connect::ConnectError;
+use crate::error::outage::{Began, Outage};
 
 #[derive(Debug)]
 pub(crate) struct Downtime {

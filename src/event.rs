@@ -1,12 +1,15 @@
 //! What happens to a pool's connections, as values.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::connect::{ConnectError, Outage};
+use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
 use crate::error::loss::{GoAway, Loss};
+use crate::error::outage::Outage;
+use crate::error::text::Rounded;
 
 /// Something that happened to one of a pool's connections. `slot` counts the pool's places for connections from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +69,35 @@ pub enum Event {
     },
 }
 
+impl fmt::Display for Event {
+    /// One line for people, as for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dialing { slot, attempt } => {
+                write!(f, "slot {slot}: attempt {attempt} to connect begins")
+            }
+            Self::DialFailed { slot, error, next_in } => {
+                let next_in = Rounded(*next_in);
+                write!(f, "slot {slot}: {error}; the next attempt comes in {next_in} at the latest")
+            }
+            Self::Ready { slot, connection, address, instance, took } => {
+                write!(f, "slot {slot}: connection {connection} ")?;
+                if let Some(address) = address {
+                    write!(f, "to {address} ")?;
+                }
+                write!(f, "is ready after {}, server instance {instance}", Rounded(*took))
+            }
+            Self::InstanceChanged { previous, current } => {
+                write!(f, "the server process was replaced: instance {previous}, now {current}")
+            }
+            Self::GoingAway { slot, connection, goodbye } => {
+                write!(f, "slot {slot}: the server sends connection {connection} away: {goodbye}")
+            }
+            Self::Lost { slot, loss } => write!(f, "slot {slot}: {loss}"),
+        }
+    }
+}
+
 /// What a pool is doing, as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -80,6 +112,18 @@ pub enum State {
     Closing,
     /// The end.
     Closed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Ready => "ready",
+            Self::Down => "down",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        })
+    }
 }
 
 /// A snapshot of a pool.
@@ -98,4 +142,45 @@ pub struct Status {
     pub outage: Option<Outage>,
     /// The server process of the latest connection.
     pub instance: Option<InstanceId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::connect::{ConnectCause, Phase};
+
+    #[test]
+    fn an_event_is_one_line_for_people() {
+        let ms = Duration::from_millis;
+        let address = "10.0.0.1:7000".parse().ok();
+        let [before, now] = [1, 2].map(|byte| InstanceId([byte; 16]));
+        let failed = ConnectError {
+            phase: Phase::Connect,
+            cause: ConnectCause::TimedOut { limit: ms(300) },
+            endpoint: "orders:7000".into(),
+            address,
+            took: ms(301),
+        };
+        for (event, line) in [
+            (Event::Dialing { slot: 0, attempt: 3 }, "slot 0: attempt 3 to connect begins"),
+            (
+                Event::DialFailed { slot: 0, error: Arc::new(failed), next_in: ms(50) },
+                "slot 0: connecting to orders:7000 [10.0.0.1:7000] failed after 301 ms: no answer within this side's \
+                 limit of 300 ms; the next attempt comes in 50 ms at the latest",
+            ),
+            (
+                Event::Ready { slot: 1, connection: 7, address, instance: now, took: ms(4) },
+                "slot 1: connection 7 to 10.0.0.1:7000 is ready after 4 ms, server instance \
+                 02020202020202020202020202020202",
+            ),
+            (
+                Event::InstanceChanged { previous: before, current: now },
+                "the server process was replaced: instance 01010101010101010101010101010101, now \
+                 02020202020202020202020202020202",
+            ),
+        ] {
+            assert_eq!(event.to_string(), line);
+        }
+        assert_eq!(State::Down.to_string(), "down");
+    }
 }

@@ -109,7 +109,7 @@ pub(crate) fn failure(answer: Answer, limit: Duration) -> Result<Answer, (Outcom
             (outcome, CallCause::SentAway(goodbye))
         }
         Answer::Expired { sent, stage } => {
-            (unless(sent), CallCause::TimedOut { limit, stage, outage: None })
+            (unless(sent), CallCause::TimedOut { limit, stage, outage: None, full: None })
         }
         Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
     })

@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connect::Transport;
-use crate::error::connect::ConnectCause;
+use crate::error::connect::{Busy, ConnectCause, Rejection};
+use crate::error::opening::Opening;
 use crate::error::os::OsError;
 use crate::error::violation::Violation;
 use crate::proto::frame::next_payload;
@@ -22,22 +23,25 @@ pub(crate) async fn greet(
     // A server that turned us away may have closed already; its answer can be read all the same.
     let sent = send(transport, &Frame::Hello(hello)).await;
     let mut input = BytesMut::new();
-    let payload = match (receive(transport, &mut input).await, sent) {
-        (Ok(payload), _) => payload,
+    let First { payload, opening } = match (receive(transport, &mut input).await, sent) {
+        (Ok(first), _) => first,
         (Err(ConnectCause::ClosedByPeer), Err(error)) => return Err(ConnectCause::Os(error)),
         (Err(cause), _) => return Err(cause),
     };
-    match Frame::decode(payload).map_err(ConnectCause::Violation)? {
-        Frame::Welcome(welcome) if welcome.version == VERSION => Ok((welcome, input)),
-        Frame::Welcome(Welcome { version, .. }) => {
-            Err(ConnectCause::Violation(Violation::VersionNotOffered { version }))
+    let violation = match Frame::decode(payload) {
+        Ok(Frame::Welcome(welcome)) if welcome.version == VERSION => return Ok((welcome, input)),
+        Ok(Frame::Busy { code, retry_after, text }) => {
+            let retry_after = after(retry_after);
+            return Err(ConnectCause::Busy(Busy { code, retry_after, text }));
         }
-        Frame::Busy { code, retry_after, text } => {
-            Err(ConnectCause::Busy { code, retry_after: after(retry_after), text })
+        Ok(Frame::Reject { code, text }) => {
+            return Err(ConnectCause::Rejected(Rejection { code, text }));
         }
-        Frame::Reject { code, text } => Err(ConnectCause::Rejected { code, text }),
-        frame => Err(ConnectCause::Violation(Violation::Unexpected { name: frame.name() })),
-    }
+        Ok(Frame::Welcome(Welcome { version, .. })) => Violation::VersionNotOffered { version },
+        Ok(frame) => Violation::Unexpected { name: frame.name() },
+        Err(violation) => violation,
+    };
+    Err(ConnectCause::Violation { violation, opening })
 }
 
 /// Reads `HELLO`. Also returns what came behind it.
@@ -45,11 +49,13 @@ pub(crate) async fn await_hello(
     transport: &mut dyn Transport,
 ) -> Result<(Hello, BytesMut), ConnectCause> {
     let mut input = BytesMut::new();
-    let payload = receive(transport, &mut input).await?;
-    match Frame::decode(payload).map_err(ConnectCause::Violation)? {
-        Frame::Hello(hello) => Ok((hello, input)),
-        frame => Err(ConnectCause::Violation(Violation::Unexpected { name: frame.name() })),
-    }
+    let First { payload, opening } = receive(transport, &mut input).await?;
+    let violation = match Frame::decode(payload) {
+        Ok(Frame::Hello(hello)) => return Ok((hello, input)),
+        Ok(frame) => Violation::Unexpected { name: frame.name() },
+        Err(violation) => violation,
+    };
+    Err(ConnectCause::Violation { violation, opening })
 }
 
 /// Writes one frame.
@@ -59,13 +65,22 @@ pub(crate) async fn send(transport: &mut dyn Transport, frame: &Frame) -> Result
     Ok(transport.write_all(&out).await?)
 }
 
+/// The first frame, and how it began.
+struct First {
+    payload: Bytes,
+    opening: Opening,
+}
+
 async fn receive(
     transport: &mut dyn Transport,
     input: &mut BytesMut,
-) -> Result<Bytes, ConnectCause> {
+) -> Result<First, ConnectCause> {
     loop {
-        if let Some(payload) = next_payload(input).map_err(ConnectCause::Violation)? {
-            return Ok(payload);
+        let opening = Opening::of(input);
+        match next_payload(input) {
+            Ok(Some(payload)) => return Ok(First { payload, opening }),
+            Ok(None) => {}
+            Err(violation) => return Err(ConnectCause::Violation { violation, opening }),
         }
         input.reserve(READ);
         match transport.read_buf(input).await {

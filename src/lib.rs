@@ -73,15 +73,17 @@ pub use crate::conversation::Conversation;
 pub use crate::dialer::BoxError;
 pub use crate::endpoint::Endpoint;
 pub use crate::error::call::{
-    CallCause, CallError, ErrorReply, Outcome, Overload, Refusal, Stage, Stopped,
+    CallCause, CallError, ErrorReply, Full, Outcome, Overload, Refusal, Stage, Stopped,
 };
 pub use crate::error::config::{CloseError, ConfigError, EndpointError, ReadyError};
 pub use crate::error::connect::{
-    Began, ConnectCause, ConnectError, HookError, Outage, Permanent, Phase,
+    Busy, ConnectCause, ConnectError, HookError, Permanent, Phase, Rejection,
 };
 pub use crate::error::instance::InstanceId;
 pub use crate::error::loss::{GoAway, Loss, LossCause};
+pub use crate::error::opening::Opening;
 pub use crate::error::os::OsError;
+pub use crate::error::outage::{Began, Outage};
 pub use crate::error::violation::Violation;
 pub use crate::event::{Event, State, Status};
 pub use crate::fan_out::Subscription;

@@ -11,8 +11,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::now;
 use crate::connection::Tell;
-use crate::error::connect::{Began, ConnectError, Outage};
+use crate::error::call::Full;
+use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
+use crate::error::outage::{Began, Outage};
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
 use crate::limits::Limits;
@@ -263,6 +265,16 @@ impl Switchboard {
 
     pub(crate) fn outage(&self) -> Option<Arc<Outage>> {
         self.lock().outage(&self.endpoint)
+    }
+
+    /// Why there is no place: nothing is ready, or what is ready has no room.
+    pub(crate) fn scarcity(&self) -> (Option<Arc<Outage>>, Option<Full>) {
+        let core = self.lock();
+        let outage = core.outage(&self.endpoint);
+        let full = outage
+            .is_none()
+            .then(|| Full { in_flight: core.ledger.in_flight(), connections: core.ledger.ready() });
+        (outage, full)
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<State> {

@@ -178,7 +178,7 @@ async fn a_violation_in_the_handshake_is_the_cause_of_a_failed_dial_and_of_waiti
         })
         .await;
         assert_eq!(error.phase, Phase::Handshake, "{}", vector.name);
-        let ConnectCause::Violation(violation) = &error.cause else {
+        let ConnectCause::Violation { violation, .. } = &error.cause else {
             panic!("{} is no violation: {error}", vector.name);
         };
         assert_eq!(violation.to_string(), vector.text, "{}", vector.name);
@@ -206,8 +206,8 @@ async fn a_version_that_was_not_offered_is_refused() {
         }
     })
     .await;
-    let expected = Violation::VersionNotOffered { version: 9 };
-    assert_eq!(error.cause, ConnectCause::Violation(expected));
+    let ConnectCause::Violation { violation, .. } = &error.cause else { panic!("{error}") };
+    assert_eq!(*violation, Violation::VersionNotOffered { version: 9 });
 }
 
 #[tokio::test]

@@ -66,6 +66,32 @@ async fn a_pool_grows_for_calls_that_waited_before_the_first_connection() {
 }
 
 #[tokio::test]
+async fn a_call_that_times_out_behind_others_says_how_many_hold_the_places() {
+    let _alone = ALONE.lock().await;
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string())
+        .limits(Limits::default().in_flight(2))
+        .build()
+        .unwrap();
+    let mut stream = script.welcome().await;
+    let calls: Vec<_> = (0..2)
+        .map(|number: u8| {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.call(vec![number]).await })
+        })
+        .collect();
+    for _ in &calls {
+        expect(&mut stream, &[REQUEST]).await;
+    }
+    let error = pool.request("third").timeout(Duration::from_millis(50)).send().await.unwrap_err();
+    let CallCause::TimedOut { full: Some(full), outage: None, .. } = error.cause() else {
+        panic!("{error}");
+    };
+    assert_eq!((full.in_flight, full.connections), (2, 1));
+    assert!(error.to_string().contains("2 calls in flight on 1 connection"), "{error}");
+}
+
+#[tokio::test]
 async fn a_fail_fast_call_that_waits_for_room_fails_when_the_last_connection_is_lost() {
     let _alone = ALONE.lock().await;
     let script = Script::bind().await;

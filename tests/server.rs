@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use steadfast::{
-    Bytes, Call, CallCause, ConnectCause, ErrorReply, Event, Handler, Limits, Outcome, Pool,
-    PushError, Pusher, Reconnect, ReplyCache, Server, ServerBuilder,
+    BindError, Busy, Bytes, Call, CallCause, ConnectCause, ErrorReply, Event, Handler, Limits,
+    Outcome, Pool, PushError, Pusher, Reconnect, ReplyCache, Server, ServerBuilder,
 };
 use support::scripted::{
     BUSY, CHUNK, GOAWAY, REFUSED, REJECT, REPLY, REQUEST, cancel, connect, expect, expect_fin,
@@ -147,9 +147,8 @@ async fn a_client_too_many_is_told_when_to_come_again_and_gets_in_when_there_is_
     })
     .await;
     let refused = Instant::now();
-    assert!(
-        matches!(error.cause, ConnectCause::Busy { code: 1, retry_after: Some(after), .. } if after == wait)
-    );
+    let ConnectCause::Busy(busy) = &error.cause else { panic!("{error}") };
+    assert_eq!((busy.code, busy.retry_after), (Busy::TOO_MANY, Some(wait)));
     assert!(error.to_string().contains("too many connections"), "{error}");
     drop(first);
     assert_eq!(soon("an answer", call).await.unwrap().unwrap(), "patient");
@@ -414,4 +413,17 @@ async fn an_idle_connection_is_sent_away_and_no_call_is_hurt() {
         }
     }
     assert!(sent_away > 3, "{sent_away}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_have_its_address_says_which_and_why() {
+    let first = Server::bind("127.0.0.1:0").await.unwrap();
+    let taken = first.local_addr().unwrap();
+    let error = Server::bind(taken).await.unwrap_err();
+    let BindError::Os { address, error: cause } = &error else { panic!("{error}") };
+    assert_eq!((*address, cause.name()), (taken, Some("EADDRINUSE")));
+    assert!(error.to_string().contains(&taken.to_string()), "{error}");
+
+    let error = Server::bind("name.invalid:7000").await.unwrap_err();
+    assert!(matches!(error, BindError::Resolve(_)), "{error}");
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::config::ConfigError;
-use crate::error::connect::Outage;
 use crate::error::instance::InstanceId;
-use crate::error::loss::{GoAway, Loss, OneLine, Rounded};
+use crate::error::loss::{GoAway, Loss};
+use crate::error::outage::Outage;
+use crate::error::text::{Count, OneLine, Rounded, Wish};
 
 /// Whether a failed call ran. The question that a caller must answer before it tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,33 +111,37 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { outcome, cause, stopped, endpoint, .. } = &*self.0;
+        let Failure { outcome, cause, stopped, attempts, elapsed, endpoint } = &*self.0;
         match cause {
             // These name it themselves.
-            CallCause::Lost(_) | CallCause::Replaced { .. } | CallCause::Unavailable(_) => {}
+            CallCause::Lost(_)
+            | CallCause::Replaced { .. }
+            | CallCause::Unavailable(_)
+            | CallCause::TimedOut { outage: Some(_), .. } => {}
             _ => write!(f, "{endpoint}: ")?,
         }
         write!(f, "{cause}; {outcome}")?;
-        match stopped {
-            Stopped::BudgetSpent => f.write_str("; not tried again, the retry budget is spent"),
-            Stopped::AttemptsSpent if self.0.attempts > 1 => {
-                write!(f, "; given up after {} attempts", self.0.attempts)
-            }
-            _ => Ok(()),
+        match (stopped, cause) {
+            (Stopped::BudgetSpent, _) => write!(f, "; not tried again, {stopped}")?,
+            // Its own text says so.
+            (Stopped::Deadline, CallCause::TimedOut { .. }) => {}
+            (Stopped::Deadline, _) => write!(f, "; not tried again, {stopped}")?,
+            _ => {}
+        }
+        match attempts {
+            0 | 1 => Ok(()),
+            _ => write!(f, "; given up after {attempts} attempts in {}", Rounded(*elapsed)),
         }
     }
 }
 
 impl std::error::Error for CallError {
+    /// Below what the text has said: the operating system's error, where there is one.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The cause's own text is part of this one's: go on below it.
         match &self.0.cause {
-            CallCause::Lost(loss) | CallCause::Replaced { loss, .. } => {
-                std::error::Error::source(&**loss)
-            }
-            CallCause::Unavailable(outage) => std::error::Error::source(&**outage),
-            CallCause::TimedOut { outage: Some(outage), .. } => {
-                std::error::Error::source(&**outage)
+            CallCause::Lost(loss) | CallCause::Replaced { loss, .. } => loss.source(),
+            CallCause::Unavailable(outage) | CallCause::TimedOut { outage: Some(outage), .. } => {
+                outage.source()
             }
             _ => None,
         }
@@ -148,7 +153,7 @@ impl std::error::Error for CallError {
 #[non_exhaustive]
 pub enum CallCause {
     /// Its deadline passed.
-    #[error("no answer within {} while {stage}{}", Rounded(*.limit), After(.outage))]
+    #[error("{stage} within {}{}", Rounded(*.limit), Because(.outage, .full))]
     TimedOut {
         /// The call's time-out.
         limit: Duration,
@@ -156,6 +161,8 @@ pub enum CallCause {
         stage: Stage,
         /// Why nothing was ready, if that is what it waited for.
         outage: Option<Arc<Outage>>,
+        /// What held all the places, if there were connections, and it waited for a place on one.
+        full: Option<Full>,
     },
     /// The connection that carried it died.
     #[error("{0}")]
@@ -187,7 +194,7 @@ pub enum CallCause {
     #[error("{0}")]
     Refused(Refusal),
     /// The server went away, and said that it will not run this call.
-    #[error("the connection was ended by the server: {0}")]
+    #[error("the server sent the connection away: {0}")]
     SentAway(GoAway),
     /// The server ran it and answered with an error.
     #[error("{0}")]
@@ -208,15 +215,36 @@ pub enum CallCause {
     Closed,
 }
 
-/// `: ` and the outage, if there is one.
-struct After<'a>(&'a Option<Arc<Outage>>);
+/// `: ` and why there was no place, if that is known.
+struct Because<'a>(&'a Option<Arc<Outage>>, &'a Option<Full>);
 
-impl fmt::Display for After<'_> {
+impl fmt::Display for Because<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(outage) => write!(f, ": {outage}"),
-            None => Ok(()),
+        match self {
+            Self(Some(outage), _) => write!(f, ": {outage}"),
+            Self(None, Some(full)) => write!(f, ": {full}"),
+            Self(None, None) => Ok(()),
         }
+    }
+}
+
+/// All places of a pool were taken; see [`Connections`](crate::Connections) and [`Limits`](crate::Limits), and the
+/// server's own bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Full {
+    /// Calls that had a place.
+    pub in_flight: usize,
+    /// Connections that took calls.
+    pub connections: usize,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { in_flight, connections } = *self;
+        let (calls, connections) =
+            (Count(in_flight as u64, "call"), Count(connections as u64, "connection"));
+        write!(f, "all places were taken, {calls} in flight on {connections}")
     }
 }
 
@@ -235,9 +263,9 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Connection => "waiting for a connection",
-            Self::Sending => "waiting to be sent",
-            Self::Reply => "waiting for the reply",
+            Self::Connection => "no place on a connection",
+            Self::Sending => "sending it did not end",
+            Self::Reply => "no reply",
         })
     }
 }
@@ -264,12 +292,26 @@ pub enum Stopped {
     Deadline,
 }
 
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Final => "another attempt would not change it",
+            Self::NotIdempotent => "it was not marked idempotent",
+            Self::InstanceChanged => "the server process that would know it was replaced",
+            Self::Declined => "the policy's predicate said no",
+            Self::AttemptsSpent => "all attempts were used",
+            Self::BudgetSpent => "the retry budget is spent",
+            Self::Deadline => "its deadline left no time",
+        })
+    }
+}
+
 /// The bound that a call met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Overload {
     /// As many calls as [`Limits::waiting`](crate::Limits::waiting) allows wait for a connection.
-    #[error("overloaded: {limit} calls wait for a connection already")]
+    #[error("this side is overloaded: as many calls wait for a connection as may, {limit}")]
     Waiting {
         /// The bound.
         limit: usize,
@@ -277,7 +319,7 @@ pub enum Overload {
     /// The bodies of the calls that wait for a connection, or those that wait to be sent on each one that could take the
     /// call, have reached [`Limits::queued_bytes`](crate::Limits::queued_bytes).
     #[error(
-        "overloaded: this request would exceed the limit of {limit} bytes that wait to be sent"
+        "this side is overloaded: with this request more than {limit} bytes would wait to be sent"
     )]
     Bytes {
         /// The bound in bytes.
@@ -289,7 +331,7 @@ pub enum Overload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// 1 overloaded, 2 draining, 3 expired, 4 unknown, 5 too long.
+    /// One of the constants below; others mean that it was refused for a reason that this version does not know.
     pub code: u32,
     /// A lower bound on the time until the next attempt, if the server named one.
     pub retry_after: Option<Duration>,
@@ -310,14 +352,15 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code {
-            Self::OVERLOADED => f.write_str("the server is overloaded"),
-            Self::DRAINING => f.write_str("the server is shutting down"),
-            Self::EXPIRED => f.write_str("the deadline passed before the server began"),
-            Self::UNKNOWN => f.write_str("the server does not know such a request"),
-            Self::TOO_LONG => f.write_str("the request is longer than the server accepts"),
-            code => write!(f, "the server refused with code {code}"),
-        }
+        let text = match self.code {
+            Self::OVERLOADED => "the server is overloaded",
+            Self::DRAINING => "the server is shutting down",
+            Self::EXPIRED => "the deadline passed before the server began",
+            Self::UNKNOWN => "the server does not know such a request",
+            Self::TOO_LONG => "the request is longer than the server accepts",
+            _ => "the server said no",
+        };
+        write!(f, "{text}{} (REFUSED {})", Wish(self.retry_after), self.code)
     }
 }
 

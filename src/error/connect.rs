@@ -1,12 +1,15 @@
-//! Why no connection could be made: the phase, the cause, and how long it has been so.
+//! Why one attempt to make a connection failed: the phase, the cause, and how long it took.
 
+use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::loss::{At, GoAway, Loss, OneLine, Rounded};
+use crate::error::loss::Loss;
+use crate::error::opening::Opening;
 use crate::error::os::OsError;
+use crate::error::text::{At, OneLine, Rounded, Wish};
 use crate::error::violation::Violation;
 
 /// The steps from a name to a connection that calls can use. Each has its own time-out.
@@ -57,7 +60,7 @@ impl ConnectError {
     /// Calls fail at once with such a cause, while the pool goes on trying under its backoff.
     pub fn is_permanent(&self) -> bool {
         match &self.cause {
-            ConnectCause::Rejected { .. } | ConnectCause::Violation(_) => true,
+            ConnectCause::Rejected(_) | ConnectCause::Violation { .. } => true,
             ConnectCause::Hook(error) => error.is_permanent(),
             _ => false,
         }
@@ -66,28 +69,49 @@ impl ConnectError {
     /// The server's own wish for the time until the next attempt.
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.cause {
-            ConnectCause::Busy { retry_after, .. } => *retry_after,
+            ConnectCause::Busy(busy) => busy.retry_after,
             ConnectCause::Lost(loss) => loss.retry_after(),
             _ => None,
         }
     }
 }
 
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.phase)?;
-        At { endpoint: &self.endpoint, address: self.address }.fmt(f)?;
-        write!(f, " failed after {}: {}", Rounded(self.took), self.cause)
+impl ConnectError {
+    /// The text without the endpoint, if the address says as much: for lines that have named it.
+    pub(crate) fn briefly(&self) -> impl fmt::Display + '_ {
+        Briefly(self)
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, place: &dyn fmt::Display) -> fmt::Result {
+        write!(f, "{} {place} failed after {}: {}", self.phase, Rounded(self.took), self.cause)
     }
 }
 
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, &At { endpoint: &self.endpoint, address: self.address })
+    }
+}
+
+/// See [`ConnectError::briefly`].
+struct Briefly<'a>(&'a ConnectError);
+
+impl fmt::Display for Briefly<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.address {
+            Some(address) => self.0.write(f, address),
+            None => self.0.write(f, &self.0.endpoint),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    /// Below what the text has said: the operating system's error, or what the hook's error was made of.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.cause {
-            ConnectCause::Os(error) => Some(error),
-            ConnectCause::Violation(violation) => Some(violation),
-            ConnectCause::Lost(loss) => Some(loss),
-            ConnectCause::Hook(error) => Some(&*error.error),
+            ConnectCause::Os(error) => error.link(),
+            ConnectCause::Lost(loss) => loss.source(),
+            ConnectCause::Hook(error) => error.error.source(),
             _ => None,
         }
     }
@@ -98,7 +122,7 @@ impl std::error::Error for ConnectError {
 #[non_exhaustive]
 pub enum ConnectCause {
     /// The phase's own time-out ran out (this is not the operating system's `ETIMEDOUT`).
-    #[error("no answer within {}", Rounded(*.limit))]
+    #[error("no answer within this side's limit of {}", Rounded(*.limit))]
     TimedOut {
         /// The phase's time-out.
         limit: Duration,
@@ -107,33 +131,28 @@ pub enum ConnectCause {
     #[error("the name has no address")]
     NoAddress,
     /// The operating system reported an error.
-    #[error("{0}")]
+    #[error("{}", .0.meaning())]
     Os(OsError),
     /// The peer closed before the handshake was done. A server that is full, a proxy without a server
     /// behind it, and a server that crashed look alike.
-    #[error("the peer closed the connection before it answered")]
+    #[error("the peer closed the connection before it answered (FIN)")]
     ClosedByPeer,
     /// The server is too busy for another connection.
-    #[error("the server is busy: {} (code {code})", Text(.text))]
-    Busy {
-        /// 1 too many connections, 2 draining.
-        code: u32,
-        /// A lower bound on the time until the next attempt, if the server named one.
-        retry_after: Option<Duration>,
-        /// For people.
-        text: Arc<str>,
-    },
+    #[error("{0}")]
+    Busy(Busy),
     /// The server does not want this client. Waiting does not mend it.
-    #[error("the server rejected this client: {} (code {code})", Text(.text))]
-    Rejected {
-        /// 1 no common version, 2 not a steadfast `HELLO`, 3 not allowed.
-        code: u32,
-        /// For people.
-        text: Arc<str>,
-    },
+    #[error("{0}")]
+    Rejected(Rejection),
     /// What answers there does not speak the protocol. Waiting does not mend it.
-    #[error("what answers there does not speak the protocol: {0}")]
-    Violation(Violation),
+    #[error(
+        "what answers there does not speak the protocol: it began with {opening} ({violation})"
+    )]
+    Violation {
+        /// How it broke the protocol.
+        violation: Violation,
+        /// What it said first.
+        opening: Opening,
+    },
     /// The connection was lost while the hook ran.
     #[error("{0}")]
     Lost(Arc<Loss>),
@@ -151,6 +170,59 @@ pub enum ConnectCause {
     Closed,
 }
 
+/// The server's word that it has no room for another connection now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Busy {
+    /// [`TOO_MANY`](Self::TOO_MANY), [`DRAINING`](Self::DRAINING); others mean that waiting may help.
+    pub code: u32,
+    /// A lower bound on the time until the next attempt, if the server named one.
+    pub retry_after: Option<Duration>,
+    /// For people.
+    pub text: Arc<str>,
+}
+
+impl Busy {
+    /// It has as many connections as it will.
+    pub const TOO_MANY: u32 = 1;
+    /// It is shutting down.
+    pub const DRAINING: u32 = 2;
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, retry_after, text } = self;
+        write!(f, "the server is busy: {}{} (BUSY {code})", Text(text), Wish(*retry_after))
+    }
+}
+
+/// The server's word that it does not want this client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejection {
+    /// [`NO_COMMON_VERSION`](Self::NO_COMMON_VERSION), [`NOT_HELLO`](Self::NOT_HELLO), [`NOT_ALLOWED`](Self::NOT_ALLOWED);
+    /// others mean that waiting does not help.
+    pub code: u32,
+    /// For people.
+    pub text: Arc<str>,
+}
+
+impl Rejection {
+    /// It speaks none of the versions that the client speaks.
+    pub const NO_COMMON_VERSION: u32 = 1;
+    /// The client's first frame was no steadfast `HELLO`.
+    pub const NOT_HELLO: u32 = 2;
+    /// This client may not use it.
+    pub const NOT_ALLOWED: u32 = 3;
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, text } = self;
+        write!(f, "the server rejected this client: {} (REJECT {code})", Text(text))
+    }
+}
+
 /// Shows a peer's text, or says that there is none.
 struct Text<'a>(&'a str);
 
@@ -163,13 +235,14 @@ impl fmt::Display for Text<'_> {
 /// The error that a user's hook returned. Two are equal when they are the same error object.
 #[derive(Debug, Clone)]
 pub struct HookError {
-    error: Arc<dyn std::error::Error + Send + Sync>,
+    error: Arc<dyn Error + Send + Sync>,
     is_permanent: bool,
 }
 
 impl HookError {
-    /// The hook's own error, to be downcast. What was [`Permanent`] is without that around it.
-    pub fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+    /// The hook's own error, to be downcast; what was [`Permanent`] is without that around it. Its text is part of the
+    /// [`ConnectError`]'s, so the chain of errors goes on below it.
+    pub fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.error
     }
 
@@ -179,8 +252,8 @@ impl HookError {
     }
 }
 
-impl From<Box<dyn std::error::Error + Send + Sync>> for HookError {
-    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+impl From<Box<dyn Error + Send + Sync>> for HookError {
+    fn from(error: Box<dyn Error + Send + Sync>) -> Self {
         match error.downcast::<Permanent>() {
             Ok(permanent) => Self { error: permanent.0.into(), is_permanent: true },
             Err(error) => Self { error: error.into(), is_permanent: false },
@@ -228,11 +301,11 @@ impl fmt::Display for HookError {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Permanent(Box<dyn std::error::Error + Send + Sync>);
+pub struct Permanent(Box<dyn Error + Send + Sync>);
 
 impl Permanent {
     /// Marks an error as one that waiting cannot mend.
-    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(error.into())
     }
 }
@@ -243,71 +316,9 @@ impl fmt::Display for Permanent {
     }
 }
 
-impl std::error::Error for Permanent {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl Error for Permanent {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         // Its text is the error's own: go on below that.
         self.0.source()
-    }
-}
-
-/// Why nothing is ready, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outage {
-    /// The endpoint as it was configured, `host:port`.
-    pub endpoint: Arc<str>,
-    /// Since the last connection was lost, or since the pool was built.
-    pub lasted: Duration,
-    /// Attempts to connect that failed in that time.
-    pub attempts: u32,
-    /// The last of them.
-    pub last: Option<Arc<ConnectError>>,
-    /// How it began.
-    pub began: Began,
-}
-
-/// How an outage began.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Began {
-    /// There never was a connection.
-    NeverConnected,
-    /// The last connection takes no calls any more; why is not known yet.
-    Unknown,
-    /// The last connection died.
-    Lost(Arc<Loss>),
-    /// The server said that it goes away.
-    SentAway(GoAway),
-}
-
-impl Outage {
-    /// Whether waiting cannot mend it; see [`ConnectError::is_permanent`].
-    pub fn is_permanent(&self) -> bool {
-        self.last.as_ref().is_some_and(|last| last.is_permanent())
-    }
-}
-
-impl fmt::Display for Outage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, lasted, attempts, .. } = self;
-        write!(f, "no connection to {endpoint} for {}, {attempts} ", Rounded(*lasted))?;
-        f.write_str(if *attempts == 1 { "attempt failed" } else { "attempts failed" })?;
-        match (&self.last, &self.began) {
-            (Some(last), _) => write!(f, ", the last: {last}"),
-            (None, Began::Lost(loss)) => write!(f, ": {loss}"),
-            (None, Began::SentAway(goodbye)) => write!(f, ": the server went away: {goodbye}"),
-            (None, Began::NeverConnected) => f.write_str(", the first is under way"),
-            (None, Began::Unknown) => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Outage {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match (&self.last, &self.began) {
-            (Some(last), _) => std::error::Error::source(&**last),
-            (None, Began::Lost(loss)) => std::error::Error::source(&**loss),
-            (None, _) => None,
-        }
     }
 }

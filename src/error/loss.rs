@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::os::OsError;
+use crate::error::text::{At, OneLine, Rounded, Wish};
 use crate::error::violation::Violation;
 
 /// A connection's death: what killed it and what is known about its life.
@@ -69,37 +70,37 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("connection to ")?;
         At { endpoint: &self.endpoint, address: self.address }.fmt(f)?;
-        write!(f, " {}", self.cause)?;
-        match &self.cause {
-            LossCause::Silent { .. } | LossCause::Stalled { .. } | LossCause::ClosedHere => Ok(()),
-            _ => write!(f, ", after {} of silence", Rounded(self.silent_for)),
-        }
+        f.write_str(" ")?;
+        let silence = match &self.cause {
+            LossCause::Stalled { .. } | LossCause::ClosedHere => None,
+            _ => Some(self.silent_for),
+        };
+        self.cause.write(f, silence)
     }
 }
 
 impl std::error::Error for Loss {
+    /// The operating system's error, whose meaning the text has.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
-            LossCause::Os(error) => Some(error),
-            LossCause::Violation(violation) => Some(violation),
+            LossCause::Os(error) => error.link(),
             _ => None,
         }
     }
 }
 
 /// What killed a connection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+///
+/// `docs/when-connections-die.md` in the repository explains each of them: what usually lies behind, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LossCause {
     /// FIN. A polite close, SIGTERM and SIGKILL look alike on the wire; the next handshake tells whether the
     /// server process was replaced.
-    #[error("was closed by the peer")]
     ClosedByPeer,
     /// The operating system reported an error.
-    #[error("failed: {0}")]
     Os(OsError),
     /// Nothing arrived for the whole heartbeat bound: the peer is gone, frozen, or a device between forgot the flow.
-    #[error("was given up: nothing arrived for {}, also no answer to a ping (bound {})", Rounded(*.silent_for), Rounded(*.bound))]
     Silent {
         /// How long nothing had arrived.
         silent_for: Duration,
@@ -108,7 +109,6 @@ pub enum LossCause {
     },
     /// The operating system accepted not one byte for the whole heartbeat bound: the peer does not read, or nothing
     /// gets through to it.
-    #[error("was given up: not a byte could be sent for {} (bound {})", Rounded(*.stalled_for), Rounded(*.bound))]
     Stalled {
         /// How long sending had been stuck.
         stalled_for: Duration,
@@ -116,21 +116,83 @@ pub enum LossCause {
         bound: Duration,
     },
     /// The peer broke the protocol.
-    #[error("was closed because the peer broke the protocol: {0}")]
     Violation(Violation),
     /// The peer said goodbye, and why.
-    #[error("was ended by the peer: {0}")]
     SentAway(GoAway),
     /// This side closed it: the pool was closed or dropped, or the connection was drained.
-    #[error("was closed on this side")]
     ClosedHere,
+}
+
+impl LossCause {
+    /// What happened, after how long a silence, why, and the code.
+    fn write(&self, f: &mut fmt::Formatter<'_>, silence: Option<Duration>) -> fmt::Result {
+        let after = After(silence);
+        match self {
+            Self::ClosedByPeer => write!(f, "was closed by the peer{after} (FIN)"),
+            Self::Os(error) => {
+                let (fate, reason) = error.fate();
+                write!(f, "{fate}{after}")?;
+                if let Some(reason) = reason {
+                    write!(f, ": {reason}")?;
+                }
+                write!(f, "{}", error.codes())
+            }
+            Self::Silent { bound, .. } => {
+                let bound = Rounded(*bound);
+                write!(f, "was given up{after}: a ping was not answered either (bound {bound})")
+            }
+            Self::Stalled { stalled_for, bound } => write!(
+                f,
+                "was given up: not one byte could be sent for {}, the peer does not read or cannot be reached (bound {})",
+                Rounded(*stalled_for),
+                Rounded(*bound),
+            ),
+            Self::Violation(violation) => {
+                write!(
+                    f,
+                    "was closed on this side{after}: the peer broke the protocol: {violation}"
+                )
+            }
+            Self::SentAway(goodbye) => write!(f, "was ended by the peer{after}: {goodbye}"),
+            Self::ClosedHere => f.write_str("was closed on this side"),
+        }
+    }
+}
+
+impl fmt::Display for LossCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let silence = match self {
+            Self::Silent { silent_for, .. } => Some(*silent_for),
+            _ => None,
+        };
+        self.write(f, silence)
+    }
+}
+
+impl From<Violation> for LossCause {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+/// How long nothing had come, if that is known here.
+struct After(Option<Duration>);
+
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(silence) => write!(f, " after {} of silence", Rounded(silence)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The peer's goodbye.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GoAway {
-    /// 0 shutting down, 1 idle for too long, 2 protocol violation.
+    /// [`CLOSING`](Self::CLOSING), [`IDLE`](Self::IDLE), [`VIOLATION`](Self::VIOLATION); others mean the same as the
+    /// first.
     pub code: u32,
     /// How many of this connection's requests the peer serves to the end.
     pub accepted: u64,
@@ -140,83 +202,26 @@ pub struct GoAway {
     pub text: Arc<str>,
 }
 
+impl GoAway {
+    /// The peer will close: it shuts down, or has finished.
+    pub const CLOSING: u32 = 0;
+    /// There was no call for longer than the server's idle limit.
+    pub const IDLE: u32 = 1;
+    /// This side broke the protocol, says the peer; its text says how.
+    pub const VIOLATION: u32 = 2;
+}
+
 impl fmt::Display for GoAway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code {
-            0 => f.write_str("it shuts down")?,
-            1 => f.write_str("it was idle for too long")?,
-            2 => f.write_str("it says that this side broke the protocol")?,
-            code => write!(f, "code {code}")?,
+        f.write_str(match self.code {
+            Self::CLOSING => "it shuts down",
+            Self::IDLE => "there was no call for too long",
+            Self::VIOLATION => "it says that this side broke the protocol",
+            _ => "it goes away",
+        })?;
+        if !self.text.is_empty() {
+            write!(f, ", in its words: {}", OneLine(&self.text))?;
         }
-        if self.text.is_empty() { Ok(()) } else { write!(f, " ({})", OneLine(&self.text)) }
-    }
-}
-
-/// A duration for people: three digits are enough.
-#[derive(Clone, Copy)]
-pub(crate) struct Rounded(pub(crate) Duration);
-
-impl fmt::Display for Rounded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = (self.0.as_secs_f64() * 1000.0).round() as u64;
-        match millis {
-            60_000.. => write!(f, "{} min {} s", millis / 60_000, millis % 60_000 / 1000),
-            1000.. => write!(f, "{}.{} s", millis / 1000, millis % 1000 / 100),
-            _ => write!(f, "{millis} ms"),
-        }
-    }
-}
-
-/// An endpoint as it was configured, and the address behind it where that says more.
-pub(crate) struct At<'a> {
-    pub(crate) endpoint: &'a str,
-    pub(crate) address: Option<SocketAddr>,
-}
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.endpoint)?;
-        match self.address.map(|address| address.to_string()) {
-            Some(address) if address != self.endpoint => write!(f, " [{address}]"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A peer's text on one line: what would break it, or a terminal, is escaped.
-#[derive(Clone, Copy)]
-pub(crate) struct OneLine<'a>(pub(crate) &'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c.is_control() {
-            true => write!(f, "{}", c.escape_default()),
-            false => write!(f, "{c}"),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_rounded_to_what_a_person_needs() {
-        for (millis, text) in [
-            (0, "0 ms"),
-            (999, "999 ms"),
-            (1000, "1.0 s"),
-            (59_999, "59.9 s"),
-            (119_700, "1 min 59 s"),
-            (3_600_000, "60 min 0 s"),
-        ] {
-            assert_eq!(Rounded(Duration::from_millis(millis)).to_string(), text);
-        }
-        assert_eq!(Rounded(Duration::from_micros(999_600)).to_string(), "1.0 s");
-    }
-
-    #[test]
-    fn a_peers_text_stays_on_one_line() {
-        assert_eq!(OneLine("a\nb\u{1b}c ä").to_string(), "a\\nb\\u{1b}c ä");
+        write!(f, "{} (GOAWAY {})", Wish(self.retry_after), self.code)
     }
 }

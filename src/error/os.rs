@@ -1,16 +1,28 @@
-//! An operating system's error, under its Unix and its Winsock name. The one place that knows the numbers.
+//! An operating system's error, and what it means. The numbers are in [`known`]'s table.
 //!
-//! Raw numbers are matched before [`io::ErrorKind`], because some of them (`EMFILE`, `ENOPROTOOPT`)
-//! have no kind of their own.
+//! An [`OsError`] displays like the [`io::Error`] that it was made of, in the system's own words. What steadfast makes of
+//! it, with both names of the code, is its [`meaning`](OsError::meaning); that is what goes into our own lines.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// An error of the operating system: comparable, cheap to clone, and readable on every platform.
+use crate::error::os::known::{KNOWN, Known};
+
+mod known;
+
+/// An error of the operating system: comparable, cheap to clone, and explained on every platform.
 ///
-/// Its text has the plain words first and then both names of the code, for example
-/// `connection reset by the peer (ECONNRESET 104, WSAECONNRESET 10054)`.
+/// It displays in the system's own words (`Connection reset by peer (os error 104)`); [`meaning`](Self::meaning) has ours.
+/// In a chain of errors it is the last link: [`CallError`](crate::CallError) and the others lead to it by
+/// [`source`](Error::source), where it can be downcast.
+///
+/// # Names that cannot be resolved
+/// Elsewhere than on Windows the standard library hides the resolver's code (`EAI_NONAME`, `EAI_AGAIN`, ...) and keeps its
+/// text, so [`code`](Self::code) is `None`; the [`name`](Self::name) is told from the texts of the usual C libraries, and is
+/// `None` for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OsError {
     code: Option<i32>,
@@ -30,25 +42,75 @@ impl OsError {
         self.kind
     }
 
-    /// The Unix name of the error (`"ECONNRESET"`), on every platform, if it is one that sockets give.
+    /// The Unix name of the error (`"ECONNRESET"`), on every platform, if it is one that sockets or resolvers give.
     pub fn name(&self) -> Option<&'static str> {
         self.known().map(|known| known.unix)
     }
 
-    fn known(&self) -> Option<&'static Known> {
-        match self.code {
-            Some(code) => KNOWN.iter().find(|known| known.native_code() == code),
-            None => None,
+    /// What it means, and both names of the code:
+    /// `the peer reset the connection (ECONNRESET 104, WSAECONNRESET 10054)`.
+    pub fn meaning(&self) -> impl fmt::Display + '_ {
+        Meaning(self)
+    }
+
+    /// The meaning without the codes.
+    pub(crate) fn words(&self) -> Cow<'_, str> {
+        match (self.explained(), &self.text, self.code) {
+            (Some(known), ..) => known.words.into(),
+            (None, Some(text), _) => (&**text).into(),
+            (None, None, Some(code)) => {
+                let text = io::Error::from_raw_os_error(code).to_string();
+                text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text).to_owned().into()
+            }
+            (None, None, None) => self.kind.to_string().into(),
         }
-        .or_else(|| KNOWN.iter().find(|known| known.kind == Some(self.kind)))
+    }
+
+    /// The codes alone, with a blank before them; nothing if there are none.
+    pub(crate) fn codes(&self) -> Codes<'_> {
+        Codes(self)
+    }
+
+    /// What it does to a live connection (`was reset by the peer`), and the reason, where that does not say it.
+    pub(crate) fn fate(&self) -> (&'static str, Option<Cow<'_, str>>) {
+        match self.explained().and_then(|known| known.fate) {
+            Some((fate, "")) => (fate, None),
+            Some((fate, reason)) => (fate, Some(reason.into())),
+            None => ("failed", Some(self.words())),
+        }
+    }
+
+    /// Itself as the next link of a chain, below a text that has its meaning; nothing if that text has its own words.
+    pub(crate) fn link(&self) -> Option<&(dyn Error + 'static)> {
+        match (self.code, &self.text) {
+            (Some(_), _) => Some(self),
+            (None, Some(_)) => self.explained().map(|_| self as _),
+            (None, None) => None,
+        }
+    }
+
+    fn known(&self) -> Option<&'static Known> {
+        let with = |wanted: &dyn Fn(&Known) -> bool| KNOWN.iter().find(|known| wanted(known));
+        match (self.code, &self.text) {
+            (Some(code), _) => with(&|known| known.native_code() == Some(code)),
+            (None, Some(text)) => with(&|known| known.is_text(text)),
+            (None, None) => None,
+        }
+        .or_else(|| with(&|known| known.kind == Some(self.kind)))
+    }
+
+    /// The entry that says it better than its own text.
+    fn explained(&self) -> Option<&'static Known> {
+        self.known().filter(|known| self.text.as_ref().is_none_or(|text| known.is_text(text)))
     }
 }
 
 impl From<&io::Error> for OsError {
     fn from(error: &io::Error) -> Self {
         let code = error.raw_os_error();
-        let text = code.is_none().then(|| error.to_string().into());
-        Self { code, kind: error.kind(), text }
+        let (kind, text) = (error.kind(), error.to_string());
+        let says_more = code.is_none() && text != kind.to_string();
+        Self { code, kind, text: says_more.then(|| text.into()) }
     }
 }
 
@@ -64,186 +126,50 @@ impl From<io::ErrorKind> for OsError {
     }
 }
 
+impl From<&OsError> for io::Error {
+    /// With the same code, or else the same kind and text.
+    fn from(error: &OsError) -> Self {
+        match (error.code, &error.text) {
+            (Some(code), _) => Self::from_raw_os_error(code),
+            (None, Some(text)) => Self::new(error.kind, &**text),
+            (None, None) => error.kind.into(),
+        }
+    }
+}
+
 impl fmt::Display for OsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.known(), &self.text, self.code) {
-            (_, Some(text), _) => f.write_str(text),
-            (Some(known), None, _) => known.fmt(f),
-            (None, None, Some(code)) => io::Error::from_raw_os_error(code).fmt(f),
-            (None, None, None) => self.kind.fmt(f),
+        match (self.code, self.known()) {
+            // Its words are in our own line already, because there is nothing better.
+            (Some(code), None) => write!(f, "os error {code}"),
+            _ => io::Error::from(self).fmt(f),
         }
     }
 }
 
-impl std::error::Error for OsError {}
+impl Error for OsError {}
 
-/// One error under both of its names.
-#[derive(Debug)]
-struct Known {
-    words: &'static str,
-    unix: &'static str,
-    /// The number on Linux.
-    unix_code: i32,
-    winsock: &'static str,
-    winsock_code: i32,
-    /// `None` where the standard library lumps the code together with others.
-    kind: Option<io::ErrorKind>,
-}
+/// See [`OsError::meaning`].
+struct Meaning<'a>(&'a OsError);
 
-impl Known {
-    /// The number on this platform; -1 on those whose numbers this table does not list (there the kind decides).
-    fn native_code(&self) -> i32 {
-        if cfg!(any(target_os = "linux", target_os = "android")) {
-            self.unix_code
-        } else if cfg!(windows) {
-            self.winsock_code
-        } else {
-            -1
-        }
-    }
-}
-
-impl fmt::Display for Known {
+impl fmt::Display for Meaning<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { words, unix, unix_code, winsock, winsock_code, .. } = self;
-        write!(f, "{words} ({unix} {unix_code}, {winsock} {winsock_code})")
+        write!(f, "{}{}", self.0.words(), self.0.codes())
     }
 }
 
-const fn known(
-    words: &'static str,
-    unix: (&'static str, i32),
-    winsock: (&'static str, i32),
-    kind: Option<io::ErrorKind>,
-) -> Known {
-    Known {
-        words,
-        unix: unix.0,
-        unix_code: unix.1,
-        winsock: winsock.0,
-        winsock_code: winsock.1,
-        kind,
+/// See [`OsError::codes`].
+pub(crate) struct Codes<'a>(&'a OsError);
+
+impl fmt::Display for Codes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.known(), self.0.code) {
+            (Some(known), _) => write!(f, " ({known})"),
+            (None, Some(code)) => write!(f, " (code {code})"),
+            (None, None) => Ok(()),
+        }
     }
 }
-
-/// From `errno(3)` with the numbers of `asm-generic/errno.h`, and the Windows Sockets error codes.
-static KNOWN: [Known; 18] = {
-    use io::ErrorKind as Kind;
-    [
-        known(
-            "connection reset by the peer",
-            ("ECONNRESET", 104),
-            ("WSAECONNRESET", 10054),
-            Some(Kind::ConnectionReset),
-        ),
-        known(
-            "connection aborted on this host",
-            ("ECONNABORTED", 103),
-            ("WSAECONNABORTED", 10053),
-            Some(Kind::ConnectionAborted),
-        ),
-        known(
-            "the peer had closed before this was written",
-            ("EPIPE", 32),
-            ("WSAESHUTDOWN", 10058),
-            Some(Kind::BrokenPipe),
-        ),
-        known(
-            "the peer's host stopped answering",
-            ("ETIMEDOUT", 110),
-            ("WSAETIMEDOUT", 10060),
-            Some(Kind::TimedOut),
-        ),
-        known(
-            "connection refused, nothing listens there",
-            ("ECONNREFUSED", 111),
-            ("WSAECONNREFUSED", 10061),
-            Some(Kind::ConnectionRefused),
-        ),
-        known(
-            "no route to the host",
-            ("EHOSTUNREACH", 113),
-            ("WSAEHOSTUNREACH", 10065),
-            Some(Kind::HostUnreachable),
-        ),
-        known(
-            "the network is unreachable",
-            ("ENETUNREACH", 101),
-            ("WSAENETUNREACH", 10051),
-            Some(Kind::NetworkUnreachable),
-        ),
-        known(
-            "the network is down",
-            ("ENETDOWN", 100),
-            ("WSAENETDOWN", 10050),
-            Some(Kind::NetworkDown),
-        ),
-        known(
-            "no local port or address is free for this destination",
-            ("EADDRNOTAVAIL", 99),
-            ("WSAEADDRNOTAVAIL", 10049),
-            Some(Kind::AddrNotAvailable),
-        ),
-        known(
-            "the address is in use",
-            ("EADDRINUSE", 98),
-            ("WSAEADDRINUSE", 10048),
-            Some(Kind::AddrInUse),
-        ),
-        known("the host is down", ("EHOSTDOWN", 112), ("WSAEHOSTDOWN", 10064), None),
-        known(
-            "this process has no file descriptor left",
-            ("EMFILE", 24),
-            ("WSAEMFILE", 10024),
-            None,
-        ),
-        known(
-            "this machine has no file descriptor left",
-            ("ENFILE", 23),
-            ("WSAEMFILE", 10024),
-            None,
-        ),
-        known("no buffer space left", ("ENOBUFS", 105), ("WSAENOBUFS", 10055), None),
-        known("protocol not available", ("ENOPROTOOPT", 92), ("WSAENOPROTOOPT", 10042), None),
-        known("permission denied", ("EACCES", 13), ("WSAEACCES", 10013), None),
-        known("forbidden by a local firewall rule", ("EPERM", 1), ("WSAEACCES", 10013), None),
-        known(
-            "the socket is not connected",
-            ("ENOTCONN", 107),
-            ("WSAENOTCONN", 10057),
-            Some(Kind::NotConnected),
-        ),
-    ]
-};
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn codes_without_a_kind_are_known_by_number() {
-        let emfile = OsError::from(io::Error::from_raw_os_error(24));
-        assert_eq!(emfile.name(), Some("EMFILE"));
-        assert_eq!(
-            emfile.to_string(),
-            "this process has no file descriptor left (EMFILE 24, WSAEMFILE 10024)"
-        );
-    }
-
-    #[test]
-    fn a_kind_without_a_number_has_its_names_all_the_same() {
-        let reset = OsError::from(io::ErrorKind::ConnectionReset);
-        assert_eq!(
-            reset.to_string(),
-            "connection reset by the peer (ECONNRESET 104, WSAECONNRESET 10054)"
-        );
-    }
-
-    #[test]
-    fn a_text_without_a_number_is_kept() {
-        let error = OsError::from(io::Error::other("failed to lookup address information"));
-        assert_eq!(error.to_string(), "failed to lookup address information");
-        assert_eq!(error.code(), None);
-    }
-}
+mod tests;

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
-use crate::error::call::{CallCause, Outcome, Stage};
+use crate::error::call::{CallCause, Full, Outcome, Stage};
 use crate::error::loss::Loss;
+use crate::error::outage::Outage;
 use crate::exchange::{Exchange, failure, refused_here};
 use crate::issued::{Held, Issued};
 use crate::placing::Placing;
@@ -170,7 +171,7 @@ impl<'a> Call<'a> {
                 Err(no_place) => return Err((Outcome::Indeterminate, no_place.into())),
             }
             if timeout_at(self.deadline.into(), changed).await.is_err() {
-                return Err((Outcome::Indeterminate, self.timed_out()));
+                return Err((Outcome::Indeterminate, self.timed_out((self.board.outage(), None))));
             }
         }
     }
@@ -184,13 +185,12 @@ impl<'a> Call<'a> {
         }
         match timeout_at(self.deadline.into(), Placing::new(self.board, wish)).await {
             Ok(result) => result.map_err(not_sent),
-            Err(_) => Err((Outcome::NotSent, self.timed_out())),
+            Err(_) => Err((Outcome::NotSent, self.timed_out(self.board.scarcity()))),
         }
     }
 
     /// Its time is up while it waits for a connection.
-    fn timed_out(&self) -> CallCause {
-        let outage = self.board.outage();
-        CallCause::TimedOut { limit: self.limit, stage: Stage::Connection, outage }
+    fn timed_out(&self, (outage, full): (Option<Arc<Outage>>, Option<Full>)) -> CallCause {
+        CallCause::TimedOut { limit: self.limit, stage: Stage::Connection, outage, full }
     }
 }

@@ -426,11 +426,5 @@ impl Session for Client {
     }
 }
 
-impl From<Violation> for LossCause {
-    fn from(violation: Violation) -> Self {
-        Self::Violation(violation)
-    }
-}
-
 #[cfg(test)]
 mod tests;

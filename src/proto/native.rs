@@ -23,9 +23,11 @@ const MAX_TEXT: usize = 1024;
 
 /// Codes of `GOAWAY`.
 pub(crate) mod goodbye {
-    pub(crate) const CLOSING: u32 = 0;
-    pub(crate) const IDLE: u32 = 1;
-    pub(crate) const VIOLATION: u32 = 2;
+    use crate::error::loss::GoAway;
+
+    pub(crate) const CLOSING: u32 = GoAway::CLOSING;
+    pub(crate) const IDLE: u32 = GoAway::IDLE;
+    pub(crate) const VIOLATION: u32 = GoAway::VIOLATION;
 }
 
 /// One frame, taken apart.

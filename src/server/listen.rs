@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::connect::set_buffers;
 use crate::error::config::{CloseError, ConfigError};
+use crate::error::connect::Busy;
 use crate::error::instance::InstanceId;
 use crate::limits::SocketOptions;
 use crate::proto::native::{Frame, millis};
@@ -167,8 +168,7 @@ impl ServerBuilder {
         self.check()?;
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
-        let listener =
-            listen(address, &self.socket).await.map_err(|error| BindError::Os(error.into()))?;
+        let listener = listen(address, &self.socket).await?;
         let control = ServerHandle { shutdown: Arc::new(watch::Sender::new(None)) };
         let instance = InstanceId(instance);
         Ok(Server { settings: self, listener, instance, control })
@@ -213,12 +213,13 @@ impl ServerHandle {
 async fn listen(
     address: impl ToSocketAddrs,
     options: &SocketOptions,
-) -> std::io::Result<TcpListener> {
-    let mut failure = std::io::Error::new(std::io::ErrorKind::InvalidInput, "no address given");
-    for address in lookup_host(address).await? {
+) -> Result<TcpListener, BindError> {
+    let mut failure = BindError::NoAddress;
+    let addresses = lookup_host(address).await;
+    for address in addresses.map_err(|error| BindError::Resolve(error.into()))? {
         match listen_on(address, options) {
             Ok(listener) => return Ok(listener),
-            Err(error) => failure = error,
+            Err(error) => failure = BindError::Os { address, error: error.into() },
         }
     }
     Err(failure)
@@ -274,7 +275,7 @@ async fn accept<H: Handler>(
                 let text = "too many connections".into();
                 let killed = shared.killed.clone();
                 connections.spawn(async move {
-                    let answer = Frame::Busy { code: 1, retry_after, text };
+                    let answer = Frame::Busy { code: Busy::TOO_MANY, retry_after, text };
                     killed.run_until_cancelled(turn_away(stream, answer)).await;
                     drop(turn);
                 });

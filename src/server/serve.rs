@@ -15,7 +15,7 @@ use crate::clock::now;
 use crate::connect::{Transport, set_options};
 use crate::connection::{Connection, Tell};
 use crate::driver::{About, Driver};
-use crate::error::connect::ConnectCause;
+use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::instance::InstanceId;
 use crate::handshake::{await_hello, send};
 use crate::proto::greeting::{Hello, Welcome};
@@ -75,7 +75,7 @@ async fn greet<H: Handler>(
         // No "retry after": another server may listen there in this very moment.
         () = shared.draining.cancelled() => {
             let text = "the server is shutting down".into();
-            turn_away(stream, Frame::Busy { code: 2, retry_after: 0, text }).await;
+            turn_away(stream, Frame::Busy { code: Busy::DRAINING, retry_after: 0, text }).await;
             return None;
         }
         hello = timeout(limit, await_hello(&mut stream)) => hello,
@@ -84,8 +84,8 @@ async fn greet<H: Handler>(
         Ok(hello) => hello,
         Err(cause) => {
             warn!(%peer, %cause, "no handshake");
-            if let ConnectCause::Violation(violation) = cause {
-                reject(stream, 2, &violation.to_string()).await;
+            if let ConnectCause::Violation { violation, .. } = cause {
+                reject(stream, Rejection::NOT_HELLO, &violation.to_string()).await;
             }
             return None;
         }
@@ -93,7 +93,7 @@ async fn greet<H: Handler>(
     if !(hello.min_version..=hello.max_version).contains(&VERSION) {
         let (min, max) = (hello.min_version, hello.max_version);
         let text = format!("this server speaks version {VERSION}, the client {min} to {max}");
-        reject(stream, 1, &text).await;
+        reject(stream, Rejection::NO_COMMON_VERSION, &text).await;
         return None;
     }
     let connection = Connection::new(session(settings, &hello));

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use steadfast::{
     Began, BoxError, CallCause, ConfigError, Connect, ConnectCause, ConnectError, Connecting,
-    Conversation, Endpoint, EndpointError, Outcome, Permanent, Phase, Pool, ReadyError, Reconnect,
-    Timeouts, Violation,
+    Conversation, Endpoint, EndpointError, OsError, Outcome, Permanent, Phase, Pool, ReadyError,
+    Reconnect, Rejection, Timeouts, Violation,
 };
 use tokio::net::TcpListener;
 
@@ -60,7 +60,13 @@ async fn an_unresolvable_name_fails_in_its_phase_with_the_resolvers_words() {
     assert_eq!((error.phase, error.address), (Phase::Resolve, None));
     assert!(error.took < ms(4500), "{error}");
     match &error.cause {
-        ConnectCause::Os(cause) => assert!(cause.to_string().contains("lookup"), "{error}"),
+        ConnectCause::Os(cause) => {
+            assert!(cause.to_string().contains("lookup"), "{error}");
+            let name = cause.name().expect("one of the usual C libraries");
+            assert!(name.starts_with("EAI_") && error.to_string().contains(name), "{error}");
+            let below = error.source().and_then(|source| source.downcast_ref::<OsError>());
+            assert_eq!(below, Some(cause));
+        }
         // Where the resolver itself does not answer.
         cause => assert_eq!(*cause, ConnectCause::TimedOut { limit: ms(4000) }),
     }
@@ -114,7 +120,7 @@ async fn a_connector_that_hangs_or_panics_hurts_nobody_else() {
     let hung = pool(Hangs);
     let Err(ReadyError::Unavailable(outage)) = hung.ready(ms(5000)).await else { panic!() };
     assert_eq!((outage.attempts, outage.last.as_ref(), outage.lasted), (0, None, ms(5000)));
-    assert!(outage.to_string().ends_with("the first is under way"), "{outage}");
+    assert!(outage.to_string().ends_with("the first attempt is under way"), "{outage}");
     within(ms(100), "it can be closed", hung.close(ms(50))).await.unwrap();
 
     let error = first_failure(&pool(Panics)).await;
@@ -179,24 +185,32 @@ async fn answered_with(answer: Vec<u8>) -> ConnectCause {
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_speak_the_protocol_fails_waiting_calls_at_once() {
-    let cause =
-        answered_with(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".into()).await;
     let length = u64::from(u32::from_be_bytes(*b"HTTP"));
-    let expected = Violation::FrameTooLong { length, limit: 65_600 };
-    assert_eq!(cause, ConnectCause::Violation(expected));
-    assert!(cause.to_string().contains("does not speak the protocol"), "{cause}");
-
-    let cause = answered_with(vec![0; 64]).await;
-    assert_eq!(cause, ConnectCause::Violation(Violation::EmptyFrame));
-
-    let cause = answered_with(reply(1, b"nobody asked")).await;
-    assert_eq!(cause, ConnectCause::Violation(Violation::Unexpected { name: "REPLY" }));
+    for (answer, expected, told) in [
+        (
+            b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".to_vec(),
+            Violation::FrameTooLong { length, limit: 65_600 },
+            r#"it began with "HTTP/1.1 400 Bad", as HTTP does"#,
+        ),
+        (vec![0; 64], Violation::EmptyFrame, r#"it began with "\x00\x00\x00"#),
+        (
+            reply(1, b"nobody asked"),
+            Violation::Unexpected { name: "REPLY" },
+            r#"it began with "\x00\x00\x00\x16\x11\x00"#,
+        ),
+    ] {
+        let cause = answered_with(answer.clone()).await;
+        assert!(cause.to_string().contains(told), "{cause}");
+        let ConnectCause::Violation { violation, opening } = cause else { panic!("{cause}") };
+        assert_eq!((violation, opening.as_bytes()), (expected, &answer[..16]));
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_rejects_the_client_fails_waiting_calls_at_once() {
     let cause = answered_with(reject(3, "not on the list")).await;
-    assert_eq!(cause, ConnectCause::Rejected { code: 3, text: "not on the list".into() });
+    let ConnectCause::Rejected(rejection) = cause else { panic!("{cause}") };
+    assert_eq!((rejection.code, &*rejection.text), (Rejection::NOT_ALLOWED, "not on the list"));
 }
 
 /// What a hook does at its first, second ... attempt.
@@ -241,8 +255,9 @@ async fn a_hook_that_fails_panics_hangs_or_loses_its_connection_is_told_and_trie
         assert_eq!(error.phase, Phase::Hook);
         causes.push(error);
     }
-    let failed = causes[0].source().expect("the hook's own error");
-    assert_eq!(failed.to_string(), "the password is wrong");
+    let ConnectCause::Hook(failed) = &causes[0].cause else { panic!("{}", causes[0]) };
+    assert_eq!(failed.as_error().to_string(), "the password is wrong");
+    assert!(causes[0].to_string().ends_with(": the password is wrong"), "{}", causes[0]);
     assert_eq!(causes[1].cause, ConnectCause::HookPanicked);
     let limit = Duration::from_secs(10);
     assert_eq!(causes[2].cause, ConnectCause::TimedOut { limit });

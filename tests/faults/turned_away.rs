@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use steadfast::{
-    CallCause, CallError, Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected,
-    OsError, Outcome, Phase, Pool, Reconnect,
+    Busy, CallCause, CallError, Connect, ConnectCause, Connected, Connecting, Endpoint,
+    NotConnected, OsError, Outcome, Phase, Pool, Reconnect,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -205,12 +205,9 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
     let turned_away = tokio::time::Instant::now();
     let (error, next_in) = news::dial_failed(&mut events).await;
     assert!((ms(3000)..=ms(3750)).contains(&next_in), "{next_in:?}");
-    let expected = ConnectCause::Busy {
-        code: 1,
-        retry_after: Some(ms(3000)),
-        text: "too many connections".into(),
-    };
-    assert_eq!((error.phase, &error.cause), (Phase::Handshake, &expected));
+    let ConnectCause::Busy(busy) = &error.cause else { panic!("{error}") };
+    assert_eq!((busy.code, busy.retry_after), (Busy::TOO_MANY, Some(ms(3000))));
+    assert_eq!((error.phase, &*busy.text), (Phase::Handshake, "too many connections"));
     // Waiting may mend it: the call waits on, and does not bring the attempt forward.
     let stream = switch.accept().await;
     let waited = turned_away.elapsed();

@@ -172,8 +172,8 @@ impl Callers {
                 State::Waiting { until } if now >= call.deadline => {
                     let late = now - call.deadline.max(until);
                     let limit = Duration::ZERO;
-                    let cause =
-                        CallCause::TimedOut { limit, stage: Stage::Connection, outage: None };
+                    let stage = Stage::Connection;
+                    let cause = CallCause::TimedOut { limit, stage, outage: None, full: None };
                     let outcome = call.course.outcome(Outcome::NotSent);
                     self.end(call, End::Failed(outcome), Some(cause), late);
                 }

@@ -1,0 +1,84 @@
+//! Why nothing is ready, and for how long.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::connect::ConnectError;
+use crate::error::loss::{GoAway, Loss};
+use crate::error::text::{Count, Rounded};
+
+/// Why nothing is ready, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outage {
+    /// The endpoint as it was configured, `host:port`.
+    pub endpoint: Arc<str>,
+    /// Since the last connection was lost, or since the pool was built.
+    pub lasted: Duration,
+    /// Attempts to connect that failed in that time.
+    pub attempts: u32,
+    /// The last of them.
+    pub last: Option<Arc<ConnectError>>,
+    /// How it began.
+    pub began: Began,
+}
+
+/// How an outage began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Began {
+    /// There never was a connection.
+    NeverConnected,
+    /// The last connection takes no calls any more; why is not known yet.
+    Unknown,
+    /// The last connection died.
+    Lost(Arc<Loss>),
+    /// The server said that it goes away.
+    SentAway(GoAway),
+}
+
+impl Outage {
+    /// Whether waiting cannot mend it; see [`ConnectError::is_permanent`].
+    pub fn is_permanent(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.is_permanent())
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, lasted, attempts, last, began } = self;
+        let lasted = Rounded(*lasted);
+        match began {
+            Began::NeverConnected => write!(f, "no connection to {endpoint} yet, after {lasted}")?,
+            Began::Unknown => write!(f, "no connection to {endpoint} for {lasted}")?,
+            Began::Lost(loss) => write!(
+                f,
+                "no connection to {endpoint} for {lasted}, since the last one {}",
+                loss.cause
+            )?,
+            Began::SentAway(goodbye) => write!(
+                f,
+                "no connection to {endpoint} for {lasted}, since the server sent the last one away: {goodbye}"
+            )?,
+        }
+        match (last, began) {
+            (Some(last), _) => {
+                write!(f, "; {} failed, the last: {}", Count(*attempts, "attempt"), last.briefly())
+            }
+            (None, Began::NeverConnected) => f.write_str("; the first attempt is under way"),
+            (None, _) => f.write_str("; no attempt has ended yet"),
+        }
+    }
+}
+
+impl std::error::Error for Outage {
+    /// Below what the text has said: the operating system's error of the last attempt, or that of the loss.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match (&self.last, &self.began) {
+            (Some(last), _) => last.source(),
+            (None, Began::Lost(loss)) => loss.source(),
+            (None, _) => None,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What a person reads, of every kind of error, and what a chain of errors has below it.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::call::*;
+use crate::error::config::*;
+use crate::error::connect::*;
+use crate::error::instance::InstanceId;
+use crate::error::loss::*;
+use crate::error::opening::Opening;
+use crate::error::os::OsError;
+use crate::error::outage::*;
+use crate::error::violation::Violation;
+
+mod chains;
+mod lines;
+
+const ECONNRESET: i32 = 104;
+const ETIMEDOUT: i32 = 110;
+const ECONNREFUSED: i32 = 111;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn os(code: i32) -> OsError {
+    io::Error::from_raw_os_error(code).into()
+}
+
+fn violation() -> Violation {
+    Violation::UnknownKind { kind: 0x55 }
+}
+
+fn loss(cause: LossCause) -> Arc<Loss> {
+    Arc::new(Loss {
+        cause,
+        endpoint: "orders:7000".into(),
+        address: None,
+        connection: 3,
+        age: ms(60_000),
+        silent_for: ms(3200),
+        fin_seen: false,
+        bytes_in: 1,
+        bytes_out: 2,
+    })
+}
+
+fn connect(phase: Phase, cause: ConnectCause) -> Arc<ConnectError> {
+    Arc::new(ConnectError {
+        phase,
+        cause,
+        endpoint: "orders:7000".into(),
+        address: (phase != Phase::Resolve).then(|| ([10, 0, 0, 1], 7000).into()),
+        took: ms(4),
+    })
+}
+
+fn outage(began: Began, last: Option<Arc<ConnectError>>) -> Arc<Outage> {
+    let attempts = if last.is_some() { 5 } else { 0 };
+    Arc::new(Outage { endpoint: "orders:7000".into(), lasted: ms(12_345), attempts, last, began })
+}
+
+fn goodbye(code: u32, text: &str, retry_after: Option<Duration>) -> GoAway {
+    GoAway { code, accepted: 1, retry_after, text: text.into() }
+}
+
+fn call(outcome: Outcome, cause: CallCause, stopped: Stopped, attempts: u32) -> CallError {
+    CallError::new((outcome, cause), stopped, attempts, ms(1234), "orders:7000".into())
+}
+
+/// Fails once.
+fn failed(outcome: Outcome, cause: CallCause) -> CallError {
+    call(outcome, cause, Stopped::Final, 1)
+}
+
+/// A hook's error with one below it.
+#[derive(Debug, thiserror::Error)]
+#[error("logging in failed")]
+struct LogIn(#[source] io::Error);
+
+fn hook(error: impl Error + Send + Sync + 'static) -> ConnectCause {
+    ConnectCause::Hook(HookError::from(Box::<dyn Error + Send + Sync>::from(error)))
+}
+
+fn http() -> ConnectCause {
+    let violation = Violation::FrameTooLong { length: 0x4854_5450, limit: 65_600 };
+    let opening = Opening::of(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    ConnectCause::Violation { violation, opening }
+}
