@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
+use crate::autopsy::About;
 use crate::clock::now;
 use crate::connect::{Connect, Connected, NotConnected};
 use crate::connection::Connection;
 use crate::conversation::Conversation;
-use crate::driver::{About, Driver};
+use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::call::{CallCause, CallError};
 use crate::error::connect::{ConnectCause, Phase};
@@ -199,7 +200,10 @@ fn run(
                 info!(age = ?loss.age, "connection closed");
             } else {
                 warn!(age = ?loss.age, silent_for = ?loss.silent_for, fin_seen = loss.fin_seen,
-                    bytes_in = loss.bytes_in, bytes_out = loss.bytes_out, cause = %loss.cause, "connection lost");
+                    bytes_in = loss.bytes_in, frames_in = loss.frames_in, cut_off = loss.cut_off,
+                    bytes_out = loss.bytes_out, frames_out = loss.frames_out, reading = %loss.reading,
+                    writing = %loss.writing, tcp = loss.tcp.map(tracing::field::display), cause = %loss.cause,
+                    "connection lost");
             }
             loss
         }

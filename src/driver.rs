@@ -11,7 +11,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::io::poll_read_buf;
 
+use crate::autopsy::{About, Death, Ending, Meter};
 use crate::clock::now;
 use crate::connect::Transport;
 use crate::connection::{Connection, Tell};
@@ -39,14 +39,6 @@ const READ_LEAST: usize = 2 * 1024;
 const READ_MOST: usize = 64 * 1024;
 /// Pieces given to one write.
 const PIECES: usize = 32;
-
-/// What a loss reports about the connection itself.
-#[derive(Debug, Clone)]
-pub(crate) struct About {
-    pub(crate) endpoint: Arc<str>,
-    pub(crate) address: Option<SocketAddr>,
-    pub(crate) number: u64,
-}
 
 /// The owner of the socket.
 pub(crate) struct Driver<S: Session> {
@@ -109,14 +101,6 @@ enum Verdict {
     Finished,
 }
 
-#[derive(Debug)]
-struct Meter {
-    since: Instant,
-    heard: Instant,
-    bytes_in: u64,
-    bytes_out: u64,
-}
-
 impl<S: Session> Driver<S> {
     /// `input` holds what came behind the handshake.
     pub(crate) fn new(
@@ -125,8 +109,7 @@ impl<S: Session> Driver<S> {
         input: BytesMut,
         about: About,
     ) -> Self {
-        let now = now();
-        let bytes_in = input.len() as u64;
+        let meter = Meter::new(now(), &input);
         Self {
             connection,
             transport,
@@ -139,7 +122,7 @@ impl<S: Session> Driver<S> {
             timer: Timer::default(),
             phase: Phase::Open,
             about,
-            meter: Meter { since: now, heard: now, bytes_in, bytes_out: 0 },
+            meter,
             gathered: false,
         }
     }
@@ -227,8 +210,7 @@ impl<S: Session> Driver<S> {
                 } else if bytes < self.read_size / 8 {
                     self.read_size = (self.read_size / 2).max(READ_LEAST);
                 }
-                self.meter.heard = now;
-                self.meter.bytes_in += bytes as u64;
+                self.meter.came(now, &self.input[self.input.len() - bytes..]);
                 Read::Bytes
             }
             Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
@@ -299,8 +281,7 @@ impl<S: Session> Driver<S> {
                 Poll::Ready(Ok(bytes)) => {
                     progress = true;
                     self.accepted += bytes;
-                    self.meter.bytes_out += bytes as u64;
-                    advance(&mut self.output, bytes);
+                    advance(&mut self.output, bytes, |gone| self.meter.went(gone));
                 }
                 Poll::Ready(Err(error)) => {
                     self.write_failed(now, error.into());
@@ -358,7 +339,7 @@ impl<S: Session> Driver<S> {
             let output = &mut self.output;
             self.connection.with(|session| (session.transmit(now, output), Tell::Nobody));
         }
-        let loss = self.over(now, cause, false, event);
+        let loss = self.over(now, Death::merge(None, Ending::Verdict(cause)), event);
         self.phase = Phase::Parting { loss, until: now + linger, fin_sent };
     }
 
@@ -369,34 +350,22 @@ impl<S: Session> Driver<S> {
         ending: Ending,
         event: &mut impl FnMut(S::Event),
     ) -> Arc<Loss> {
-        let (cause, fin_seen) = match &self.phase {
+        let write = match &self.phase {
             Phase::Parting { loss, .. } => return loss.clone(),
-            Phase::Open => cause(None, ending),
-            Phase::WriteFailed { error, .. } => cause(Some(error), ending),
+            Phase::Open => None,
+            Phase::WriteFailed { error, .. } => Some(error),
         };
-        self.over(now, cause, fin_seen, event)
+        self.over(now, Death::merge(write, ending), event)
     }
 
     /// Settles everything that depends on the connection.
-    fn over(
-        &mut self,
-        now: Instant,
-        cause: LossCause,
-        fin_seen: bool,
-        event: &mut impl FnMut(S::Event),
-    ) -> Arc<Loss> {
-        let Meter { since, heard, bytes_in, bytes_out } = self.meter;
-        let loss = Arc::new(Loss {
-            cause,
-            endpoint: self.about.endpoint.clone(),
-            address: self.about.address,
-            connection: self.about.number,
-            age: now.saturating_duration_since(since),
-            silent_for: now.saturating_duration_since(heard),
-            fin_seen,
-            bytes_in,
-            bytes_out,
-        });
+    fn over(&mut self, now: Instant, death: Death, event: &mut impl FnMut(S::Event)) -> Arc<Loss> {
+        // While the socket is open. Who closes on purpose does not ask.
+        let tcp = match death.cause {
+            LossCause::ClosedHere => None,
+            _ => (*self.transport).tcp_info(),
+        };
+        let loss = Arc::new(death.report(now, &self.about, &self.meter, tcp));
         let (accepted, effects) = (std::mem::take(&mut self.accepted), &mut self.effects);
         self.connection.with(|session| {
             if accepted > 0 {
@@ -415,7 +384,8 @@ impl<S: Session> Drop for Driver<S> {
     /// Whoever still waits is told, even if the task is dropped half-way.
     fn drop(&mut self) {
         if !matches!(self.phase, Phase::Parting { .. }) {
-            self.over(now(), LossCause::ClosedHere, false, &mut |_| {});
+            let death = Death::merge(None, Ending::Verdict(LossCause::ClosedHere));
+            self.over(now(), death, &mut |_| {});
         }
     }
 }
@@ -426,68 +396,16 @@ impl<S: Session> std::fmt::Debug for Driver<S> {
     }
 }
 
-/// What ended a connection, as reading or the session saw it.
-#[derive(Debug)]
-enum Ending {
-    Eof,
-    Failed(OsError),
-    Verdict(LossCause),
-    /// Nothing more came after a failed write.
-    WaitedLongEnough,
-}
-
-/// Merges what writing and reading saw into one cause, and says whether a FIN came. The first real error wins; `EPIPE` is
-/// none, it only echoes that the peer had closed before (a reset would have been reported as such).
-fn cause(write: Option<&OsError>, ending: Ending) -> (LossCause, bool) {
-    let is_echo = |error: &OsError| error.kind() == std::io::ErrorKind::BrokenPipe;
-    match (write, ending) {
-        (Some(error), _) if !is_echo(error) => (LossCause::Os(error.clone()), false),
-        (_, Ending::Eof) => (LossCause::ClosedByPeer, true),
-        (_, Ending::Failed(error)) => (LossCause::Os(error), false),
-        (Some(error), _) => (LossCause::Os(error.clone()), false),
-        (None, Ending::Verdict(cause)) => (cause, false),
-        // There is nothing to wait for while writing works.
-        (None, Ending::WaitedLongEnough) => (LossCause::ClosedByPeer, false),
-    }
-}
-
-fn advance(output: &mut VecDeque<Bytes>, mut bytes: usize) {
+/// Takes off what was written.
+fn advance(output: &mut VecDeque<Bytes>, mut bytes: usize, mut gone: impl FnMut(&[u8])) {
     while let Some(first) = output.front_mut() {
         if bytes < first.len() {
+            gone(&first[..bytes]);
             first.advance(bytes);
             return;
         }
         bytes -= first.len();
+        gone(first);
         output.pop_front();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut};
-
-    use super::*;
-
-    #[test]
-    fn the_first_real_error_wins_and_an_echo_is_none() {
-        let os = |kind: std::io::ErrorKind| LossCause::Os(kind.into());
-        let failed = |kind: std::io::ErrorKind| Ending::Failed(kind.into());
-        let silent = || LossCause::Silent { silent_for: LINGER, bound: LINGER };
-        for (write, ending, expected) in [
-            (None, Ending::Eof, (LossCause::ClosedByPeer, true)),
-            (None, failed(ConnectionReset), (os(ConnectionReset), false)),
-            (None, Ending::Verdict(silent()), (silent(), false)),
-            // The kernel reports a pending error once; the end of file behind it means nothing.
-            (Some(ConnectionReset), Ending::Eof, (os(ConnectionReset), false)),
-            (Some(ConnectionReset), Ending::Verdict(silent()), (os(ConnectionReset), false)),
-            (Some(ConnectionReset), failed(TimedOut), (os(ConnectionReset), false)),
-            (Some(BrokenPipe), Ending::Eof, (LossCause::ClosedByPeer, true)),
-            (Some(BrokenPipe), failed(ConnectionReset), (os(ConnectionReset), false)),
-            (Some(BrokenPipe), Ending::Verdict(silent()), (os(BrokenPipe), false)),
-            (Some(BrokenPipe), Ending::WaitedLongEnough, (os(BrokenPipe), false)),
-        ] {
-            let write = write.map(OsError::from);
-            assert_eq!(cause(write.as_ref(), ending), expected);
-        }
     }
 }

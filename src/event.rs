@@ -93,7 +93,7 @@ impl fmt::Display for Event {
             Self::GoingAway { slot, connection, goodbye } => {
                 write!(f, "slot {slot}: the server sends connection {connection} away: {goodbye}")
             }
-            Self::Lost { slot, loss } => write!(f, "slot {slot}: {loss}"),
+            Self::Lost { slot, loss } => write!(f, "slot {slot}: {loss}; {}", loss.post_mortem()),
         }
     }
 }

@@ -41,6 +41,7 @@
 //! Both ends speak `Native`, version 1, which `docs/protocol.md` in the repository specifies byte by byte, so that a
 //! peer can be written in any language.
 
+mod autopsy;
 mod channel;
 mod clock;
 mod connect;
@@ -63,6 +64,8 @@ mod pool;
 mod proto;
 mod roster;
 mod server;
+#[cfg(target_os = "linux")]
+mod sock_diag;
 mod switchboard;
 mod timer;
 
@@ -80,10 +83,11 @@ pub use crate::error::connect::{
     Busy, ConnectCause, ConnectError, HookError, Permanent, Phase, Rejection,
 };
 pub use crate::error::instance::InstanceId;
-pub use crate::error::loss::{GoAway, Loss, LossCause};
+pub use crate::error::loss::{GoAway, Loss, LossCause, Met};
 pub use crate::error::opening::Opening;
 pub use crate::error::os::OsError;
 pub use crate::error::outage::{Began, Outage};
+pub use crate::error::tcp_info::{TcpFlow, TcpInfo, TcpState};
 pub use crate::error::violation::Violation;
 pub use crate::event::{Event, State, Status};
 pub use crate::fan_out::Subscription;

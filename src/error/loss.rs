@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::os::OsError;
-use crate::error::text::{At, OneLine, Rounded, Wish};
+use crate::error::tcp_info::TcpInfo;
+use crate::error::text::{At, Count, OneLine, Rounded, Wish};
 use crate::error::violation::Violation;
 
 /// A connection's death: what killed it and what is known about its life.
@@ -34,8 +35,44 @@ pub struct Loss {
     pub fin_seen: bool,
     /// Bytes that arrived, from the end of the handshake.
     pub bytes_in: u64,
-    /// Bytes that the operating system accepted for sending, from the end of the handshake.
+    /// Frames that arrived whole, from the end of the handshake.
+    pub frames_in: u64,
+    /// Whether what arrived last is a part of a frame, whose rest never came.
+    pub cut_off: bool,
+    /// Bytes that the operating system accepted for sending, from the end of the handshake. It may not have sent them.
     pub bytes_out: u64,
+    /// Frames of which the operating system accepted the last byte, from the end of the handshake.
+    pub frames_out: u64,
+    /// What reading met at the end.
+    pub reading: Met,
+    /// What writing met at the end.
+    pub writing: Met,
+    /// What TCP itself knew, before the socket was closed. `None` if this side closed the connection, where the
+    /// transport is not a plain [`TcpStream`](tokio::net::TcpStream), elsewhere than on Linux, and where the kernel does not
+    /// tell (no `sock_diag(7)` in this sandbox).
+    pub tcp: Option<TcpInfo>,
+}
+
+/// What one direction of a connection met at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Met {
+    /// Nothing yet: it worked, as far as it was tried.
+    Nothing,
+    /// The peer's FIN. After an error of the other direction it means nothing, because the kernel reports an error once.
+    EndOfFile,
+    /// An error of the operating system.
+    Error(OsError),
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::EndOfFile => f.write_str("end of file"),
+            Self::Error(error) => error.meaning().fmt(f),
+        }
+    }
 }
 
 impl Loss {
@@ -55,6 +92,33 @@ impl Loss {
             ),
             _ => false,
         }
+    }
+
+    /// For tests of what does not look at the rest.
+    #[cfg(test)]
+    pub(crate) fn example(cause: LossCause) -> Self {
+        Self {
+            cause,
+            endpoint: "here:1".into(),
+            address: None,
+            connection: 1,
+            age: Duration::ZERO,
+            silent_for: Duration::ZERO,
+            fin_seen: false,
+            bytes_in: 0,
+            frames_in: 0,
+            cut_off: false,
+            bytes_out: 0,
+            frames_out: 0,
+            reading: Met::Nothing,
+            writing: Met::Nothing,
+            tcp: None,
+        }
+    }
+
+    /// What is known beside the cause, in one line for people, to be logged behind the loss itself.
+    pub fn post_mortem(&self) -> impl fmt::Display + '_ {
+        PostMortem(self)
     }
 
     /// The peer's own wish for the time until the next attempt.
@@ -86,6 +150,25 @@ impl std::error::Error for Loss {
             LossCause::Os(error) => error.link(),
             _ => None,
         }
+    }
+}
+
+/// See [`Loss::post_mortem`].
+struct PostMortem<'a>(&'a Loss);
+
+impl fmt::Display for PostMortem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Loss { connection, age, bytes_in, bytes_out, reading, writing, .. } = self.0;
+        let (frames_in, frames_out) =
+            (Count(self.0.frames_in, "frame"), Count(self.0.frames_out, "frame"));
+        let cut_off = if self.0.cut_off { " and a part of one" } else { "" };
+        write!(f, "connection {connection}, {} old; ", Rounded(*age))?;
+        write!(
+            f,
+            "got {bytes_in} bytes in {frames_in}{cut_off}, sent {bytes_out} in {frames_out}; "
+        )?;
+        write!(f, "reading met {reading}, writing met {writing}")?;
+        self.0.tcp.map_or(Ok(()), |tcp| write!(f, "; TCP: {tcp}"))
     }
 }
 

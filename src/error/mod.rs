@@ -39,6 +39,7 @@ pub(crate) mod loss;
 pub(crate) mod opening;
 pub(crate) mod os;
 pub(crate) mod outage;
+pub(crate) mod tcp_info;
 pub(crate) mod text;
 pub(crate) mod violation;
 

@@ -13,11 +13,13 @@ use crate::error::loss::*;
 use crate::error::opening::Opening;
 use crate::error::os::OsError;
 use crate::error::outage::*;
+use crate::error::tcp_info::*;
 use crate::error::violation::Violation;
 
 mod chains;
 mod lines;
 
+const EPIPE: i32 = 32;
 const ECONNRESET: i32 = 104;
 const ETIMEDOUT: i32 = 110;
 const ECONNREFUSED: i32 = 111;
@@ -36,15 +38,18 @@ fn violation() -> Violation {
 
 fn loss(cause: LossCause) -> Arc<Loss> {
     Arc::new(Loss {
-        cause,
         endpoint: "orders:7000".into(),
-        address: None,
         connection: 3,
         age: ms(60_000),
         silent_for: ms(3200),
-        fin_seen: false,
-        bytes_in: 1,
-        bytes_out: 2,
+        bytes_in: 120,
+        frames_in: 7,
+        cut_off: true,
+        bytes_out: 26,
+        frames_out: 1,
+        reading: Met::EndOfFile,
+        writing: Met::Error(os(EPIPE)),
+        ..Loss::example(cause)
     })
 }
 

@@ -37,6 +37,68 @@ pub(crate) fn next_payload(input: &mut BytesMut) -> Result<Option<Bytes>, Violat
     }
 }
 
+/// Counts the frames in a stream of bytes, however it is cut. It looks at nothing but the lengths.
+#[derive(Debug, Default)]
+pub(crate) struct FrameCount {
+    whole: u64,
+    prefix: [u8; PREFIX],
+    /// How much of the prefix has come.
+    begun: usize,
+    /// How much of the payload has not.
+    missing: usize,
+}
+
+impl FrameCount {
+    pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.begun == 0 {
+                bytes = self.skip_whole(bytes);
+            }
+            let taken = if self.missing > 0 {
+                let taken = self.missing.min(bytes.len());
+                self.missing -= taken;
+                taken
+            } else {
+                let taken = (PREFIX - self.begun).min(bytes.len());
+                self.prefix[self.begun..self.begun + taken].copy_from_slice(&bytes[..taken]);
+                self.begun += taken;
+                if self.begun == PREFIX {
+                    self.missing = u32::from_be_bytes(self.prefix) as usize;
+                }
+                taken
+            };
+            bytes = &bytes[taken..];
+            if self.begun == PREFIX && self.missing == 0 {
+                self.whole += 1;
+                self.begun = 0;
+            }
+        }
+    }
+
+    /// Most bytes pass as whole frames: counts those, and returns the rest.
+    fn skip_whole<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        while let Some(prefix) = bytes.first_chunk::<PREFIX>() {
+            let length = u32::from_be_bytes(*prefix) as usize;
+            let Some(rest) = bytes[PREFIX..].get(length..) else {
+                break;
+            };
+            self.whole += 1;
+            bytes = rest;
+        }
+        bytes
+    }
+
+    /// Frames that have passed to their last byte.
+    pub(crate) fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    /// Whether a part of another one has passed.
+    pub(crate) fn is_in_the_middle(&self) -> bool {
+        self.begun > 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -60,14 +122,18 @@ mod tests {
         ) {
             let bytes = framed(&payloads);
             let (mut input, mut seen, mut rest) = (BytesMut::new(), Vec::new(), &bytes[..]);
+            let mut count = FrameCount::default();
             let mut cuts = cuts.iter().cycle();
             while !rest.is_empty() {
                 let (piece, tail) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
                 rest = tail;
                 input.extend_from_slice(piece);
+                count.pass(piece);
                 while let Some(payload) = next_payload(&mut input).unwrap() {
                     seen.push(payload.to_vec());
                 }
+                prop_assert_eq!(count.whole(), seen.len() as u64);
+                prop_assert_eq!(count.is_in_the_middle(), !input.is_empty());
             }
             prop_assert_eq!(seen, payloads);
             prop_assert!(input.is_empty());

@@ -11,10 +11,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
+use crate::autopsy::About;
 use crate::clock::now;
 use crate::connect::{Transport, set_options};
 use crate::connection::{Connection, Tell};
-use crate::driver::{About, Driver};
+use crate::driver::Driver;
 use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::instance::InstanceId;
 use crate::handshake::{await_hello, send};
@@ -138,7 +139,11 @@ async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
     if loss.is_intended() {
         info!(age = ?loss.age, "client connection closed");
     } else {
-        info!(age = ?loss.age, silent_for = ?loss.silent_for, cause = %loss.cause, "client lost");
+        info!(age = ?loss.age, silent_for = ?loss.silent_for, fin_seen = loss.fin_seen,
+            bytes_in = loss.bytes_in, frames_in = loss.frames_in, cut_off = loss.cut_off,
+            bytes_out = loss.bytes_out, frames_out = loss.frames_out, reading = %loss.reading,
+            writing = %loss.writing, tcp = loss.tcp.map(tracing::field::display), cause = %loss.cause,
+            "client lost");
     }
 }
 

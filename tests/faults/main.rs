@@ -13,6 +13,7 @@ mod connecting;
 mod death;
 mod mistaken;
 mod network;
+mod post_mortem;
 mod reconnecting;
 mod resuming;
 mod retrying;

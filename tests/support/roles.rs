@@ -112,7 +112,10 @@ fn take_all_files() -> Vec<File> {
 fn tell(event: &Event) {
     match event {
         Event::Ready { connection, .. } => say(&format!("ready {connection}")),
-        Event::Lost { loss, .. } => say(&format!("lost {}", name(&loss.cause))),
+        Event::Lost { loss, .. } => {
+            say(&format!("lost {}", name(&loss.cause)));
+            say(&format!("post mortem: {}", loss.post_mortem()));
+        }
         Event::DialFailed { error, .. } => {
             let cause = match &error.cause {
                 ConnectCause::Os(error) => error.name().unwrap_or("another error").to_owned(),

@@ -71,6 +71,34 @@ fn a_loss_names_the_address_that_the_name_led_to() {
 }
 
 #[test]
+fn a_post_mortem_has_what_is_known_beside_the_cause() {
+    let gone = TcpInfo { state: TcpState::Close, flow: None };
+    let flow = TcpFlow {
+        rtt: Duration::from_micros(87),
+        retransmits: 13,
+        timeouts: 5,
+        unacknowledged: 4321,
+        unread: 0,
+    };
+    let alive = TcpInfo { state: TcpState::Established, flow: Some(flow) };
+    let life = "connection 3, 1 min 0 s old; got 120 bytes in 7 frames and a part of one, sent 26 in 1 frame; reading \
+                met end of file, writing met the peer had closed before this was written \
+                (EPIPE 32, WSAESHUTDOWN 10058)";
+    for (tcp, more) in [
+        (None, ""),
+        (Some(gone), "; TCP: CLOSE"),
+        (
+            Some(alive),
+            "; TCP: ESTABLISHED, round trip 87µs, 13 retransmits, 5 of them in a row, 4321 bytes unacknowledged, 0 \
+             unread",
+        ),
+    ] {
+        let loss = Loss { tcp, ..(*loss(LossCause::ClosedByPeer)).clone() };
+        assert_eq!(loss.post_mortem().to_string(), format!("{life}{more}"));
+    }
+}
+
+#[test]
 fn a_failed_attempt_says_where_how_long_why_and_the_code() {
     let text = |phase, cause| connect(phase, cause).to_string();
     assert_eq!(

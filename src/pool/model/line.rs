@@ -194,15 +194,5 @@ pub(super) fn heartbeat() -> Heartbeat {
 }
 
 fn loss() -> Loss {
-    Loss {
-        cause: LossCause::ClosedByPeer,
-        endpoint: "model:1".into(),
-        address: None,
-        connection: 1,
-        age: Duration::ZERO,
-        silent_for: Duration::ZERO,
-        fin_seen: true,
-        bytes_in: 0,
-        bytes_out: 0,
-    }
+    Loss::example(LossCause::ClosedByPeer)
 }

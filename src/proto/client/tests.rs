@@ -120,17 +120,7 @@ impl Desk {
     }
 
     fn lose(&mut self) -> Arc<Loss> {
-        let loss = Arc::new(Loss {
-            cause: LossCause::ClosedByPeer,
-            endpoint: "here:1".into(),
-            address: None,
-            connection: 1,
-            age: Duration::ZERO,
-            silent_for: Duration::ZERO,
-            fin_seen: true,
-            bytes_in: 0,
-            bytes_out: 0,
-        });
+        let loss = Arc::new(Loss::example(LossCause::ClosedByPeer));
         self.client.lost(&loss, &mut self.effects);
         loss
     }

@@ -373,17 +373,7 @@ fn a_loss_stops_everything_and_leaves_nothing() {
     desk.hear(&[request(1, "a"), request(2, "b"), begun(head(3), 10)]).unwrap();
     desk.reply(2, vec![0; 100_000]);
     desk.serving.push(&"unsent".into()).unwrap();
-    let loss = Arc::new(Loss {
-        cause: LossCause::ClosedByPeer,
-        endpoint: "here:1".into(),
-        address: None,
-        connection: 1,
-        age: Duration::ZERO,
-        silent_for: Duration::ZERO,
-        fin_seen: true,
-        bytes_in: 0,
-        bytes_out: 0,
-    });
+    let loss = Arc::new(Loss::example(LossCause::ClosedByPeer));
     desk.serving.lost(&loss, &mut desk.effects);
     let mut stopped = words(&std::mem::take(&mut desk.effects.events));
     stopped.sort();

@@ -320,17 +320,7 @@ impl World {
     }
 
     fn cut(&mut self) {
-        let loss = Arc::new(Loss {
-            cause: LossCause::ClosedByPeer,
-            endpoint: "there:1".into(),
-            address: None,
-            connection: 1,
-            age: Duration::ZERO,
-            silent_for: Duration::ZERO,
-            fin_seen: true,
-            bytes_in: 0,
-            bytes_out: 0,
-        });
+        let loss = Arc::new(Loss::example(LossCause::ClosedByPeer));
         // What has arrived by then was read.
         self.server.session.lost(&loss, &mut self.server.effects);
         self.client.session.lost(&loss, &mut self.client.effects);

@@ -1,0 +1,216 @@
+//! What is known of a connection after its death, over real sockets.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use steadfast::{
+    Connect, ConnectCause, Connected, Connecting, Endpoint, Loss, LossCause, Met, NotConnected,
+    Phase, Pool, TcpState,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::support::lab::{Lab, SERVER};
+use crate::support::news::{self, ms, within};
+use crate::support::peer::{Peer, accept, listen};
+use crate::support::pipes::pipes;
+use crate::support::process::Process;
+use crate::support::scripted::{frame, message, reply};
+
+/// What a request and its reply have beside their bodies, in bytes.
+const REQUEST_HEAD: u64 = 26;
+const REPLY_HEAD: u64 = 14;
+
+/// One call is answered; then the server, having said `last`, ends the connection as the test will have it.
+async fn loss(last: &[u8], end: impl FnOnce(TcpStream)) -> Arc<Loss> {
+    let (listener, address) = listen().await;
+    let pool = Pool::builder(address).build().unwrap();
+    let mut events = pool.events();
+    let mut peer = Peer::greet(accept(&listener).await).await;
+    let call = tokio::spawn(async move { (pool.call("ask").await, pool) });
+    let request = peer.request().await.unwrap();
+    peer.say(reply(request.id, b"answer")).await;
+    let (answer, _pool) = within(ms(5000), "the answer", call).await.unwrap();
+    assert_eq!(answer.unwrap(), "answer");
+    peer.say(last).await;
+    end(peer.stream);
+    news::lost(&mut events).await
+}
+
+/// Closes with RST (`socket(7)`, `SO_LINGER`).
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// The kernel's answer, where it gives one.
+fn is_told(loss: &Loss) -> bool {
+    cfg!(target_os = "linux")
+        && (loss.tcp.is_some() || std::env::var_os("STEADFAST_DEMAND_LAB").is_some())
+}
+
+#[tokio::test]
+async fn after_a_reset_tcp_knows_nothing_more_and_only_reading_met_it() {
+    let loss = loss(b"", reset).await;
+    let LossCause::Os(error) = &loss.cause else { panic!("{loss}") };
+    assert_eq!(error.name(), Some("ECONNRESET"));
+    assert_eq!((&loss.reading, &loss.writing), (&Met::Error(error.clone()), &Met::Nothing));
+    assert!(!loss.fin_seen && !loss.cut_off);
+    if is_told(&loss) {
+        let tcp = loss.tcp.expect("what TCP knew");
+        assert_eq!((tcp.state, tcp.flow), (TcpState::Close, None));
+    }
+}
+
+#[tokio::test]
+async fn after_a_fin_bytes_and_frames_are_counted_and_tcp_waits_for_our_close() {
+    // A push, and half of another.
+    let push = message(0x17, (1 << 63) + 1, b"news");
+    let last = [&push[..], &push[..7]].concat();
+    let loss = loss(&last, drop).await;
+    assert_eq!(loss.cause, LossCause::ClosedByPeer);
+    assert_eq!((&loss.reading, &loss.writing), (&Met::EndOfFile, &Met::Nothing));
+    assert!(loss.fin_seen && loss.cut_off);
+    let came = REPLY_HEAD + 6 + last.len() as u64;
+    assert_eq!((loss.bytes_in, loss.frames_in), (came, 2));
+    assert_eq!((loss.bytes_out, loss.frames_out), (REQUEST_HEAD + 3, 1));
+    if is_told(&loss) {
+        let tcp = loss.tcp.expect("what TCP knew");
+        assert_eq!(tcp.state, TcpState::CloseWait);
+        let flow = tcp.flow.expect("the kernel has the connection still");
+        assert_eq!((flow.retransmits, flow.unacknowledged, flow.unread), (0, 0, 0));
+        assert!(!flow.rtt.is_zero());
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_breaks_the_protocol_is_examined_before_the_socket_is_closed() {
+    let loss = loss(&frame(0x55, &[]), |stream| {
+        tokio::spawn(async move { Peer::new(stream).frame().await });
+    })
+    .await;
+    assert!(matches!(loss.cause, LossCause::Violation(_)), "{loss}");
+    assert_eq!((&loss.reading, &loss.writing), (&Met::Nothing, &Met::Nothing));
+    if is_told(&loss) {
+        assert_eq!(loss.tcp.expect("what TCP knew").state, TcpState::Established);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_tcp_has_nothing_of_tcp() {
+    let (connector, mut switch) = pipes(4096);
+    let pool = Pool::builder("peer:1").connector(connector).build().unwrap();
+    let mut events = pool.events();
+    drop(Peer::greet(switch.accept().await).await);
+    let loss = news::lost(&mut events).await;
+    assert_eq!((&loss.cause, loss.tcp), (&LossCause::ClosedByPeer, None));
+}
+
+/// TCP that does not read while it is deaf, so that writing is the first to meet what has happened. Hears again after
+/// that.
+struct Deaf {
+    stream: TcpStream,
+    deaf: Arc<AtomicBool>,
+}
+
+struct ConnectDeaf(Arc<AtomicBool>);
+
+impl Connect for ConnectDeaf {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async move {
+            match TcpStream::connect((endpoint.host(), endpoint.port())).await {
+                Ok(stream) => {
+                    let transport = Box::new(Deaf { stream, deaf: self.0.clone() });
+                    Ok(Connected { transport, address: None })
+                }
+                Err(error) => Err(NotConnected {
+                    phase: Phase::Connect,
+                    cause: ConnectCause::Os(error.into()),
+                    address: None,
+                }),
+            }
+        })
+    }
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.deaf.load(Ordering::SeqCst) {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Err(_)) = written {
+            self.deaf.store(false, Ordering::SeqCst);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_reset_that_writing_meets_first_leaves_an_end_of_file_to_reading_which_is_no_fin() {
+    let (listener, address) = listen().await;
+    let deaf = Arc::new(AtomicBool::new(false));
+    let pool = Pool::builder(address).connector(ConnectDeaf(deaf.clone())).build().unwrap();
+    let mut events = pool.events();
+    let peer = Peer::greet(accept(&listener).await).await;
+    news::ready(&mut events).await;
+    deaf.store(true, Ordering::SeqCst);
+    reset(peer.stream);
+    let call = tokio::spawn(async move { pool.request("ask").timeout(ms(2000)).send().await });
+    let loss = news::lost(&mut events).await;
+    let LossCause::Os(error) = &loss.cause else { panic!("{loss}") };
+    assert_eq!(error.name(), Some("ECONNRESET"));
+    assert_eq!((&loss.reading, &loss.writing), (&Met::EndOfFile, &Met::Error(error.clone())));
+    assert!(!loss.fin_seen, "an end of file behind an error is none");
+    assert_eq!((loss.bytes_out, loss.tcp), (0, None));
+    call.abort();
+}
+
+#[tokio::test]
+async fn in_a_black_hole_tcp_has_sent_again_what_nobody_acknowledges() {
+    let Some(lab) = Lab::up() else { return };
+    let listen = format!("{SERVER}:7000");
+    let mut server = lab.start("s", "server", &[("LISTEN", &listen)]);
+    server.says("listening on ").await;
+    let settings = [("TO", &*listen), ("EVERY", "500"), ("GIVE_UP", "1500")];
+    let mut client: Process = lab.start("c", "client", &settings);
+    client.says("ready").await;
+    lab.cut(SERVER);
+    client.says("lost silent").await;
+    let (_, post_mortem) = client.says("post mortem: ").await;
+    let (_, tcp) = post_mortem.split_once("TCP: ESTABLISHED, ").expect(&post_mortem);
+    let number = |noun: &str| -> u32 {
+        let before = tcp.split(noun).next().unwrap().trim_end();
+        before.rsplit(' ').next().unwrap().parse().expect(tcp)
+    };
+    assert!(number("retransmits") > 0 && number("of them in a row") > 0, "{tcp}");
+    // Pings, of 13 bytes each.
+    let unacknowledged = number("bytes unacknowledged");
+    assert!(unacknowledged > 0 && unacknowledged % 13 == 0, "{tcp}");
+}
