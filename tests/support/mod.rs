@@ -8,5 +8,6 @@ pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod roles;
 pub(crate) mod scripted;
