@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use steadfast::{
-    Bytes, CallError, Event, Heartbeat, Outcome, Pool, Reconnect, Retry, Server, ServerBuilder,
-    Subscription,
+    Bytes, CallError, Event, Heartbeat, Outcome, Pool, Reconnect, ReplyCache, Retry, Server,
+    ServerBuilder, Subscription,
 };
 use tokio::task::JoinSet;
 
@@ -29,6 +29,8 @@ pub(crate) enum Promise {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Story {
     Answered,
+    /// When the client is back already.
+    AnsweredLate,
     Failed,
     /// By the bound on what a connection may have in work.
     Refused,
@@ -63,6 +65,28 @@ pub(crate) enum Passed {
     Whole,
 }
 
+/// What a call is exposed to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    Cut(Cut),
+    Delay(Delay),
+}
+
+/// The line ends after so many bytes of the request. The others reach the server all the same, but late.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delay {
+    pub(crate) after: u64,
+    pub(crate) until: Until,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    /// The client has come back on another connection.
+    Resumed,
+    /// And knows what became of its call.
+    Settled,
+}
+
 /// A call, and the cut that was made while it was under way.
 #[derive(Debug)]
 struct Trial {
@@ -89,14 +113,14 @@ struct Bench {
 }
 
 impl Series {
-    /// Makes a call for each cut, on so many lines at a time, and judges all of them when every server has ended: nothing
+    /// Makes a call for each fault, on so many lines at a time, and judges all of them when every server has ended: nothing
     /// is run any more then.
-    pub(crate) async fn run(self, cuts: Vec<Cut>, lines: usize) -> Tally {
+    pub(crate) async fn run(self, faults: Vec<Fault>, lines: usize) -> Tally {
         let lengths = self.lengths().await;
-        let cuts = Arc::new(Mutex::new(cuts.into_iter()));
+        let faults = Arc::new(Mutex::new(faults.into_iter()));
         let mut workers = JoinSet::new();
         for _ in 0..lines {
-            workers.spawn(self.work(cuts.clone(), lengths));
+            workers.spawn(self.work(faults.clone(), lengths));
         }
         let mut tally = Tally::new();
         while let Some(done) = workers.join_next().await {
@@ -117,12 +141,16 @@ impl Series {
         Lengths([after[0] - before[0], after[1] - before[1]])
     }
 
-    async fn work(self, cuts: Arc<Mutex<std::vec::IntoIter<Cut>>>, lengths: Lengths) -> Tally {
+    async fn work(self, faults: Arc<Mutex<std::vec::IntoIter<Fault>>>, lengths: Lengths) -> Tally {
         let mut bench = Bench::new(self).await;
         let mut trials = Vec::new();
         loop {
-            let Some(cut) = cuts.lock().unwrap().next() else { break };
-            bench.cut(cut, &mut trials).await;
+            let fault = faults.lock().unwrap().next();
+            match fault {
+                Some(Fault::Cut(cut)) => bench.cut(cut, &mut trials).await,
+                Some(Fault::Delay(delay)) => bench.delay(delay, &mut trials).await,
+                None => break,
+            }
         }
         let journal = bench.end().await;
         let mut tally = Tally::new();
@@ -152,7 +180,7 @@ impl Series {
             Some(Outcome::Indeterminate) => true,
         };
         let answered = match self.story {
-            Story::Answered | Story::Refused => outcome.is_none(),
+            Story::Answered | Story::AnsweredLate | Story::Refused => outcome.is_none(),
             Story::Failed => outcome == Some(Outcome::Remote),
         };
         true_in_any_case
@@ -163,19 +191,30 @@ impl Series {
             }
     }
 
+    fn body(self, key: u64) -> Bytes {
+        let deed = match self.story {
+            Story::Answered | Story::Refused => Deed::Answer,
+            Story::AnsweredLate => Deed::Dawdle,
+            Story::Failed => Deed::Fail,
+        };
+        body(key, deed, self.request, self.reply)
+    }
+
     fn server(self) -> ServerBuilder {
         let server = Server::builder().heartbeat(heartbeat());
-        match self.story {
-            Story::Answered | Story::Failed => server,
-            Story::Refused => server.in_flight(1),
-        }
+        let server = match self.promise {
+            Promise::Honest => server.reply_cache(ReplyCache::off()),
+            Promise::Once | Promise::AtLeastOnce => server,
+        };
+        if self.story == Story::Refused { server.in_flight(1) } else { server }
     }
 
     /// Every line is cut, which no budget and no backoff is made for.
     fn pool(self, proxy: &Proxy) -> steadfast::Builder {
         let retry = match self.promise {
             Promise::Honest => Retry::never(),
-            Promise::Once | Promise::AtLeastOnce => Retry::default().budget(1.0).floor(1000.0),
+            Promise::Once => Retry::default(),
+            Promise::AtLeastOnce => Retry::default().budget(1.0).floor(1000.0),
         };
         Pool::builder(proxy.address())
             .heartbeat(heartbeat())
@@ -219,6 +258,36 @@ impl Bench {
         panic!("never cut: {cut:?}");
     }
 
+    /// A call whose bytes from there on come to the server later.
+    async fn delay(&mut self, delay: Delay, trials: &mut Vec<Trial>) {
+        let cut = Cut { direction: Direction::Requests, after: delay.after, way: Way::Hold };
+        for _ in 0..PATIENCE {
+            let held = self.proxy.cut(cut);
+            let key = self.key();
+            let call = tokio::spawn(self.send(key));
+            until("a cut", || !self.proxy.is_armed() || call.is_finished()).await;
+            if self.proxy.is_armed() {
+                trials.push(Trial { key, cut: None, result: call.await.unwrap() });
+                continue;
+            }
+            let held = soon("what is held", held).await.unwrap();
+            self.reconnected().await;
+            let result = match delay.until {
+                Until::Resumed => {
+                    soon("the end of the old line", held.deliver()).await;
+                    soon("an outcome", call).await.unwrap()
+                }
+                Until::Settled => {
+                    let result = soon("an outcome", call).await.unwrap();
+                    soon("the end of the old line", held.deliver()).await;
+                    result
+                }
+            };
+            return trials.push(Trial { key, cut: Some(cut), result });
+        }
+        panic!("never cut: {cut:?}");
+    }
+
     async fn call(&mut self, cut: Option<Cut>) -> Trial {
         if self.series.story == Story::Refused {
             self.fill().await;
@@ -236,13 +305,14 @@ impl Bench {
         Trial { key, cut: cut.filter(|_| !self.proxy.is_armed()), result }
     }
 
-    async fn send(&self, key: u64) -> Result<Bytes, CallError> {
-        let Series { promise, story, request, reply } = self.series;
-        let deed = if story == Story::Failed { Deed::Fail } else { Deed::Answer };
-        let request = self.pool.request(body(key, deed, request, reply));
-        match promise {
-            Promise::Honest | Promise::Once => request.send().await,
-            Promise::AtLeastOnce => request.idempotent().send().await,
+    /// A call with this key.
+    fn send(&self, key: u64) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static {
+        let (pool, promise, body) = (self.pool.clone(), self.series.promise, self.series.body(key));
+        async move {
+            match promise {
+                Promise::Honest | Promise::Once => pool.request(body).send().await,
+                Promise::AtLeastOnce => pool.request(body).idempotent().send().await,
+            }
         }
     }
 
@@ -292,7 +362,7 @@ pub(crate) fn cuts(
     direction: Direction,
     bytes: impl Iterator<Item = u64> + Clone,
     ways: &[Way],
-) -> Vec<Cut> {
-    let cut = |after, way| Cut { direction, after, way };
+) -> Vec<Fault> {
+    let cut = |after, way| Fault::Cut(Cut { direction, after, way });
     bytes.flat_map(|after| ways.iter().map(move |way| cut(after, *way))).collect()
 }

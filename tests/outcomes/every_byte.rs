@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::cutting::{Passed, Promise, Series, Story, Tally, cuts};
-use crate::support::proxy::{Cut, Direction, Side, Way};
+use crate::cutting::{Fault, Passed, Promise, Series, Story, Tally, cuts};
+use crate::support::proxy::{Direction, Side, Way};
 
 use Direction::{Replies, Requests};
 
@@ -41,7 +41,7 @@ async fn where_frames_end(promise: Promise) -> Tally {
         let near = cuts(direction, (0..=length).filter(is_near), &FEW_WAYS);
         let others = (0..=length).filter(|byte| !is_near(byte)).step_by(397);
         let ways = FEW_WAYS.iter().cycle();
-        let others = others.zip(ways).map(|(after, way)| Cut { direction, after, way: *way });
+        let others = others.zip(ways).flat_map(|(at, way)| cuts(direction, at..=at, &[*way]));
         near.into_iter().chain(others).collect()
     })
     .await
@@ -51,7 +51,7 @@ async fn where_frames_end(promise: Promise) -> Tally {
 async fn long_calls(
     promise: Promise,
     long: usize,
-    cuts: impl Fn(Direction, u64) -> Vec<Cut>,
+    cuts: impl Fn(Direction, u64) -> Vec<Fault>,
 ) -> Tally {
     let small = Series { promise, story: Story::Answered, request: SMALL, reply: SMALL };
     let (up, down) = (Series { request: long, ..small }, Series { reply: long, ..small });
@@ -104,7 +104,7 @@ async fn without_retries_the_outcome_of_a_long_call_is_true() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_reply_cache_every_small_call_is_answered_and_runs_once() {
-    for story in [Story::Answered, Story::Failed, Story::Refused] {
+    for story in [Story::Answered, Story::AnsweredLate, Story::Failed, Story::Refused] {
         every_byte_of_a_small_call(Promise::Once, story).await;
     }
 }

@@ -10,4 +10,5 @@ mod support;
 mod accepted;
 mod cutting;
 mod every_byte;
+mod fence;
 mod journal;
