@@ -29,7 +29,7 @@ pub(crate) enum Promise {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Story {
     Answered,
-    /// When the client is back already.
+    /// When the call has come a second time.
     AnsweredLate,
     Failed,
     /// By the bound on what a connection may have in work.
@@ -95,6 +95,8 @@ struct Trial {
     result: Result<Bytes, CallError>,
 }
 
+/// What a small request costs beside its body, in bytes.
+pub(crate) const REQUEST: usize = 26;
 /// How often a trial is repeated whose cut was not made, because a busy machine lost its connection before.
 const PATIENCE: usize = 50;
 
@@ -194,7 +196,7 @@ impl Series {
     fn body(self, key: u64) -> Bytes {
         let deed = match self.story {
             Story::Answered | Story::Refused => Deed::Answer,
-            Story::AnsweredLate => Deed::Dawdle,
+            Story::AnsweredLate => Deed::Stay,
             Story::Failed => Deed::Fail,
         };
         body(key, deed, self.request, self.reply)
@@ -297,11 +299,21 @@ impl Bench {
         }
         let key = self.key();
         self.before = self.passed();
-        let result = soon("an outcome", self.send(key)).await;
+        let call = soon("an outcome", self.send(key));
+        let result = match (self.series.story, cut) {
+            (Story::AnsweredLate, Some(_)) => tokio::join!(call, self.answer_the_twin()).0,
+            (Story::AnsweredLate, None) => {
+                self.server.journal.let_one_leave();
+                call.await
+            }
+            _ => call.await,
+        };
         if let Ok(answer) = &result {
             assert_eq!(*answer, reply(key, self.series.reply), "another's reply");
         }
-        self.server.journal.let_one_leave();
+        if self.series.story == Story::Refused {
+            self.server.journal.let_one_leave();
+        }
         Trial { key, cut: cut.filter(|_| !self.proxy.is_armed()), result }
     }
 
@@ -314,6 +326,13 @@ impl Bench {
                 Promise::AtLeastOnce => pool.request(body).idempotent().send().await,
             }
         }
+    }
+
+    /// Lets the handler end when the call has come to the server a second time.
+    async fn answer_the_twin(&self) {
+        let twice = self.before[0] + 2 * (REQUEST + self.series.request) as u64;
+        until("the call to come again", || self.proxy.passed(Direction::Requests) >= twice).await;
+        self.server.journal.let_one_leave();
     }
 
     /// Gives the connection all the work that it may have: a call whose caller goes away, and whose handler does not.

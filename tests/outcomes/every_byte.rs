@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::cutting::{Fault, Passed, Promise, Series, Story, Tally, cuts};
+use crate::cutting::{Fault, Passed, Promise, REQUEST, Series, Story, Tally, cuts};
 use crate::support::proxy::{Direction, Side, Way};
 
 use Direction::{Replies, Requests};
@@ -18,7 +18,6 @@ const LINES: usize = 48;
 const SMALL: usize = 40;
 const PART: usize = 65_536;
 /// What the frames cost beside the bodies, and what an error and a refusal cost.
-const REQUEST: usize = 26;
 const REPLY: usize = 14;
 const ERROR: usize = 17 + "no".len();
 const REFUSED: usize = 21;
@@ -104,9 +103,17 @@ async fn without_retries_the_outcome_of_a_long_call_is_true() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_reply_cache_every_small_call_is_answered_and_runs_once() {
-    for story in [Story::Answered, Story::AnsweredLate, Story::Failed, Story::Refused] {
+    for story in [Story::Answered, Story::Failed, Story::Refused] {
         every_byte_of_a_small_call(Promise::Once, story).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_still_runs_when_it_comes_again_is_not_run_again() {
+    let (promise, story) = (Promise::Once, Story::AnsweredLate);
+    let series = Series { promise, story, request: SMALL, reply: SMALL };
+    let whole = series.lengths().await.of(Requests);
+    series.run(cuts(Requests, whole..=whole, &WAYS), WAYS.len()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
