@@ -12,3 +12,4 @@ mod cutting;
 mod every_byte;
 mod fence;
 mod journal;
+mod refused;

@@ -19,7 +19,7 @@ use bytes::{Buf as _, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::support::peer::own_loopback;
@@ -64,6 +64,14 @@ pub(crate) enum Side {
     Server,
 }
 
+/// Whether what comes from the server goes on to the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Dam {
+    #[default]
+    Open,
+    Shut,
+}
+
 /// Ends, with all its lines, when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
@@ -79,6 +87,8 @@ struct Plan {
     lines: AtomicU64,
     /// Bytes of calls, over all lines, requests first.
     passed: [AtomicU64; 2],
+    dam: watch::Sender<Dam>,
+    dammed: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -124,6 +134,16 @@ impl Proxy {
     /// Bytes of calls that have passed in this direction, over all lines.
     pub(crate) fn passed(&self, direction: Direction) -> u64 {
         self.plan.passed[direction as usize].load(Ordering::Relaxed)
+    }
+
+    /// Keeps back what comes from the server, or lets it go.
+    pub(crate) fn dam(&self, dam: Dam) {
+        self.plan.dam.send_replace(dam);
+    }
+
+    /// Bytes that are kept back.
+    pub(crate) fn dammed(&self) -> usize {
+        self.plan.dammed.load(Ordering::Relaxed)
     }
 
     /// Connections that were accepted.
@@ -222,13 +242,26 @@ impl Line {
     /// Passes everything on, ends and resets, too, until there is nothing more, or the line is to be cut.
     async fn pass_on(&mut self) -> Option<Armed> {
         let Self { number, near, far, up, down, plan } = self;
+        let mut dam = plan.dam.subscribe();
         while up.open || down.open {
             up.input.reserve(READ);
             down.input.reserve(READ);
+            let shut = *dam.borrow_and_update() == Dam::Shut;
+            let more = down.open && (!shut || down.input.is_empty());
             let (result, passing, to) = tokio::select! {
                 result = near.read_buf(&mut up.input), if up.open => (result, &mut *up, &mut *far),
-                result = far.read_buf(&mut down.input), if down.open => (result, &mut *down, &mut *near),
+                result = far.read_buf(&mut down.input), if more => (result, &mut *down, &mut *near),
+                _ = dam.changed(), if shut => match down.input.len() {
+                    0 => continue,
+                    kept => (Ok(kept), &mut *down, &mut *near),
+                },
             };
+            // It may have been shut meanwhile.
+            let shut = *dam.borrow() == Dam::Shut;
+            if shut && passing.direction == Direction::Replies && matches!(result, Ok(1..)) {
+                plan.dammed.store(passing.input.len(), Ordering::Relaxed);
+                continue;
+            }
             match result {
                 Ok(0) => {
                     passing.open = false;
