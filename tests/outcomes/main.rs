@@ -12,4 +12,5 @@ mod cutting;
 mod every_byte;
 mod fence;
 mod journal;
+mod outage;
 mod refused;

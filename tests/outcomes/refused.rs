@@ -35,11 +35,12 @@ async fn a_call_whose_time_is_up_before_its_turn_never_runs() {
         // So that the server does not learn from its client that nobody waits.
         let proxy = Proxy::to(server.address).await;
         let pool = Pool::builder(proxy.address()).build().unwrap();
+        pool.ready(Duration::from_secs(10)).await.unwrap();
         let cost = (26 + LENGTH) as u64 * CALLS.count() as u64;
         drop(proxy.cut(Cut { direction: Direction::Requests, after: cost, way: Way::Silence }));
         let calls = CALLS.map(|key| {
             let call = pool.request(body(key, Deed::Answer, LENGTH, LENGTH));
-            call.timeout(ms(150)).send()
+            call.timeout(ms(300)).send()
         });
         for result in futures::future::join_all(calls).await {
             let error = result.unwrap_err();
