@@ -47,6 +47,7 @@ impl Handler for Journal {
         match deed {
             Deed::Answer => {}
             Deed::Fail => return Err(ErrorReply::new(7, "no")),
+            Deed::Dawdle => tokio::time::sleep(Duration::from_millis(key % 8)).await,
             Deed::Stay => self.leaving.acquire().await.unwrap().forget(),
         }
         Ok(reply(key, length))
@@ -91,6 +92,8 @@ impl Served {
 pub(crate) enum Deed {
     Answer,
     Fail,
+    /// Answers within some milliseconds.
+    Dawdle,
     /// Answers when it is let go, also if its caller has gone.
     Stay,
 }
@@ -117,6 +120,6 @@ pub(crate) fn reply(key: u64, length: usize) -> Bytes {
 fn read(body: &Bytes) -> (u64, Deed, usize) {
     let key = u64::from_be_bytes(body[..8].try_into().unwrap());
     let length = u32::from_be_bytes(body[9..LEAST].try_into().unwrap());
-    let deeds = [Deed::Answer, Deed::Fail, Deed::Stay];
+    let deeds = [Deed::Answer, Deed::Fail, Deed::Dawdle, Deed::Stay];
     (key, deeds[body[8] as usize], length as usize)
 }

@@ -14,3 +14,4 @@ mod fence;
 mod journal;
 mod outage;
 mod refused;
+mod rolling;
