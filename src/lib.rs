@@ -99,3 +99,9 @@ pub use crate::pool::request::Request;
 pub use crate::server::call::{Call, Handler, PushError, Pusher};
 pub use crate::server::listen::{Server, ServerHandle};
 pub use crate::server::settings::{BindError, ServerBuilder};
+
+/// The examples of the documents compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/retrying.md")]
+struct Documents;

@@ -108,7 +108,8 @@ impl Default for Reconnect {
 ///
 /// A request that never left is sent again until the deadline, whatever this policy says. Attempts and budget bound
 /// the rest: calls that the server refused, and calls marked [idempotent](crate::Request::idempotent) whose
-/// connection died.
+/// connection died. Calls that were not marked are sent again after they had left only to the server process that would know
+/// them again ([`ReplyCache`]); that counts as an attempt and costs no budget. `docs/retrying.md` has it all in one table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
     pub(crate) attempts: u32,
