@@ -31,6 +31,7 @@
 //!
 //! # Where to look
 //! - Calling: [`Pool`], [`Builder`], [`Request`]; what went wrong: [`CallError`], [`Outcome`], [`CallCause`].
+//! - What the causes and codes mean, and what to do: [when connections die](when_connections_die).
 //! - Serving: [`Server`], [`Handler`], [`Call`].
 //! - Policies, with their defaults and the harm of too little and too much: [`Heartbeat`], [`Reconnect`], [`Retry`],
 //!   [`Limits`], [`Timeouts`], [`SocketOptions`].
@@ -40,6 +41,12 @@
 //! # The protocol
 //! Both ends speak `Native`, version 1, which `docs/protocol.md` in the repository specifies byte by byte, so that a
 //! peer can be written in any language.
+
+/// A page of the documents, `docs/when-connections-die.md`; there is no code in it.
+///
+#[cfg(doc)]
+#[doc = include_str!("../docs/when-connections-die.md")]
+pub mod when_connections_die {}
 
 mod autopsy;
 mod channel;

@@ -174,7 +174,8 @@ impl fmt::Display for PostMortem<'_> {
 
 /// What killed a connection.
 ///
-/// `docs/when-connections-die.md` in the repository explains each of them: what usually lies behind, and what to do.
+/// [When connections die](crate::when_connections_die) explains each of them, and the codes: what usually lies behind, and
+/// what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LossCause {

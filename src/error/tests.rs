@@ -18,6 +18,7 @@ use crate::error::violation::Violation;
 
 mod chains;
 mod lines;
+mod page;
 
 const EPIPE: i32 = 32;
 const ECONNRESET: i32 = 104;

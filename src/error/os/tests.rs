@@ -102,6 +102,28 @@ fn our_words_are_never_the_systems() {
 }
 
 #[test]
+fn each_error_is_explained_to_people() {
+    let page = include_str!("../../../docs/when-connections-die.md");
+    // The line below a section's title.
+    let codes: Vec<_> = page.lines().filter(|line| line.starts_with("*E")).collect();
+    let table: Vec<_> = page.lines().filter(|line| line.starts_with('|')).collect();
+    for known in &KNOWN {
+        let shown = known.to_string();
+        let (unix, winsock) = shown.split_once(", ").unwrap();
+        let explained = codes.iter().any(|line| line.contains(unix) && line.contains(winsock));
+        assert!(explained, "no section is about {shown}");
+        assert!(table.iter().any(|row| row.contains(known.unix)), "no row has {}", known.unix);
+        // What one sees of it, alone and as the end of a connection.
+        let fate = known.fate.map(|(fate, _)| fate);
+        for seen in [Some(known.words), fate].into_iter().flatten() {
+            let is_told =
+                |row: &&str| row.split('`').skip(1).step_by(2).any(|text| seen.contains(text));
+            assert!(table.iter().any(is_told), "no row leads from {seen:?}");
+        }
+    }
+}
+
+#[test]
 fn each_error_is_there_once() {
     let names: HashSet<_> = KNOWN.iter().map(|known| known.unix).collect();
     assert_eq!(names.len(), KNOWN.len());

@@ -34,7 +34,7 @@ fn every_kind() -> Vec<(Box<dyn Error>, Option<i32>)> {
     errors
 }
 
-fn losses() -> [(LossCause, Option<i32>); 9] {
+pub(super) fn losses() -> [(LossCause, Option<i32>); 9] {
     let (silent_for, stalled_for, bound) = (ms(15_000), ms(15_000), ms(15_000));
     [
         (LossCause::ClosedByPeer, None),
@@ -49,7 +49,7 @@ fn losses() -> [(LossCause, Option<i32>); 9] {
     ]
 }
 
-fn connects() -> Vec<(ConnectCause, Option<i32>)> {
+pub(super) fn connects() -> Vec<(ConnectCause, Option<i32>)> {
     let rejection = Rejection { code: Rejection::NOT_ALLOWED, text: "not you".into() };
     let reset = CallCause::Lost(loss(LossCause::Os(os(ECONNRESET))));
     vec![
@@ -72,7 +72,7 @@ fn timed_out(outage: Option<Arc<Outage>>, full: Option<Full>) -> CallCause {
     CallCause::TimedOut { limit: ms(500), stage: Stage::Connection, outage, full }
 }
 
-fn calls() -> Vec<CallCause> {
+pub(super) fn calls() -> Vec<CallCause> {
     vec![
         timed_out(None, Some(Full { in_flight: 64, connections: 4 })),
         CallCause::Overloaded(Overload::Waiting { limit: 9 }),
