@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -84,6 +84,48 @@ async fn after_a_fin_bytes_and_frames_are_counted_and_tcp_waits_for_our_close() 
         let flow = tcp.flow.expect("the kernel has the connection still");
         assert_eq!((flow.retransmits, flow.unacknowledged, flow.unread), (0, 0, 0));
         assert!(!flow.rtt.is_zero());
+    }
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_has_the_cause_and_the_whole_post_mortem_in_fields() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter("steadfast=info")
+        .with_writer(move || writer.clone())
+        .finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let loss = loss(b"", drop).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = text.lines().find(|line| line.contains("connection lost")).expect(&text);
+    for field in [
+        "cause=was closed by the peer (FIN)",
+        "fin_seen=true",
+        "frames_in=1 cut_off=false",
+        "frames_out=1",
+        "reading=end of file writing=nothing",
+    ] {
+        assert!(line.contains(field), "no {field:?} in {line}");
+    }
+    if is_told(&loss) {
+        assert!(line.contains("tcp=CLOSE_WAIT, round trip"), "{line}");
     }
 }
 

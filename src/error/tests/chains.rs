@@ -81,6 +81,7 @@ pub(super) fn calls() -> Vec<CallCause> {
         CallCause::Remote(ErrorReply::new(404, "no such fruit")),
         CallCause::TooLong { length: 2, limit: 1 },
         CallCause::Evicted,
+        CallCause::Config(ConfigError::Number { name: "attempts", value: 0, min: 1, max: 100 }),
         CallCause::Closed,
     ]
 }

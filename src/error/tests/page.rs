@@ -36,6 +36,7 @@ fn every_cause_is_found_in_the_table_by_its_words() {
 fn every_text_of_the_table_is_one_that_is_told() {
     let sources = [
         include_str!("../call.rs"),
+        include_str!("../config.rs"),
         include_str!("../connect.rs"),
         include_str!("../loss.rs"),
         include_str!("../outage.rs"),
