@@ -49,11 +49,14 @@ impl<S> Connection<S> {
     /// is more.
     pub(crate) fn turn<R>(&self, cx: &Context<'_>, turn: impl FnOnce(&mut S) -> R) -> R {
         let mut core = self.lock();
-        match &mut core.owner {
-            Some(owner) => owner.clone_from(cx.waker()),
-            owner => *owner = Some(cx.waker().clone()),
-        }
-        turn(&mut core.session)
+        let before = match &core.owner {
+            Some(owner) if owner.will_wake(cx.waker()) => None,
+            _ => core.owner.replace(cx.waker().clone()),
+        };
+        let result = turn(&mut core.session);
+        drop(core);
+        drop(before);
+        result
     }
 
     /// A panic under the lock is a bug of ours that must not spread to every other caller.

@@ -69,7 +69,8 @@ impl Future for Exchange<'_> {
                 }
             }
             State::InFlight => {
-                let answer = connection.with(|client| (client.poll(*id, cx.waker()), Tell::Nobody));
+                let (answer, _waker_before) =
+                    connection.with(|client| (client.poll(*id, cx.waker()), Tell::Nobody));
                 answer.map(|answer| {
                     *state = State::Done;
                     Ok(answer)
@@ -84,9 +85,10 @@ impl Future for Exchange<'_> {
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if self.state == State::InFlight {
-            self.connection.with(|client| {
-                let tell = if client.abandon(self.id) { Tell::Owner } else { Tell::Nobody };
-                ((), tell)
+            let _waker = self.connection.with(|client| {
+                let waker = client.abandon(self.id);
+                let tell = if waker.is_some() { Tell::Owner } else { Tell::Nobody };
+                (waker, tell)
             });
         }
     }

@@ -45,8 +45,8 @@ impl<T: Clone> FanOut<T> {
         let (sender, queue) = channel(capacity);
         let missed = Arc::new(AtomicU64::new(0));
         let reader = Reader { queue: sender, missed: missed.clone() };
+        self.forget_gone();
         if let Some(readers) = &mut *self.lock() {
-            readers.retain(|reader| !reader.queue.is_closed());
             readers.push(reader);
         }
         Subscription { queue, missed }
@@ -65,9 +65,20 @@ impl<T: Clone> FanOut<T> {
                 Err(TrySendError::Closed(_)) => any_gone = true,
             }
         }
-        if let (true, Some(readers)) = (any_gone, &mut *self.lock()) {
-            readers.retain(|reader| !reader.queue.is_closed());
+        if any_gone {
+            self.forget_gone();
         }
+    }
+
+    /// Forgets the queues that nobody reads any more. What was left in them, and the waker of whoever waited, are not
+    /// dropped under the lock.
+    fn forget_gone(&self) {
+        let mut gone = Vec::new();
+        if let Some(readers) = &mut *self.lock() {
+            let all = std::mem::take(readers).into_iter();
+            (gone, *readers) = all.partition(|reader| reader.queue.is_closed());
+        }
+        drop(gone);
     }
 
     /// Ends all streams.

@@ -41,3 +41,78 @@ impl Drop for Placing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::now;
+    use crate::connection::Connection;
+    use crate::error::instance::InstanceId;
+    use crate::fan_out::FanOut;
+    use crate::limits::Limits;
+    use crate::policy::{Heartbeat, Retry};
+    use crate::proto::client::{Bounds, Client};
+    use crate::proto::course::{ServerMemory, ServerProcess};
+    use crate::roster::{Line, Patience};
+
+    /// A waker that takes the lock when it is dropped.
+    struct Nosy(Arc<Switchboard>, Arc<AtomicUsize>);
+
+    impl Wake for Nosy {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            let _ = self.0.status();
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A connection that takes calls and leads nowhere.
+    fn line() -> Line {
+        let bounds = Bounds { send: 1, receive: 1, queued_bytes: 1 };
+        let client = Client::new(now(), Heartbeat::default(), None, bounds);
+        let server = ServerProcess { instance: InstanceId([1; 16]), memory: ServerMemory::None };
+        Line { connection: Connection::new(client), number: 1, server }
+    }
+
+    /// How many wakers, of which nobody else has a copy, have been dropped when two calls have begun to wait, when one has
+    /// been polled again, when the other has given up, and when the first has its place.
+    fn drops() -> [usize; 4] {
+        let (limits, retry) = (Limits::default(), Retry::default());
+        let (events, pushes) = (FanOut::new(), FanOut::new());
+        let board = Switchboard::new("peer:1".into(), 1, 1, &limits, &retry, events, pushes);
+        let (board, dropped) = (Arc::new(board), Arc::new(AtomicUsize::new(0)));
+        let poll = |placing: &mut Placing<'_>| {
+            let waker = Waker::from(Arc::new(Nosy(board.clone(), dropped.clone())));
+            Pin::new(placing).poll(&mut Context::from_waker(&waker)).is_ready()
+        };
+        let wish = Wish { bytes: 0, patience: Patience::Wait, avoid: &[] };
+        let [mut one, mut two] = [Placing::new(&board, wish), Placing::new(&board, wish)];
+        let so_far = || dropped.load(Ordering::SeqCst);
+        assert!(!poll(&mut one) && !poll(&mut two));
+        let waiting = so_far();
+        assert!(!poll(&mut one));
+        let replaced = so_far();
+        drop(two);
+        let given_up = so_far();
+        board.opened(0, line(), 1);
+        assert!(poll(&mut one));
+        [waiting, replaced, given_up, so_far()]
+    }
+
+    #[test]
+    fn no_waker_is_dropped_under_the_lock() {
+        let (done, counts) = std::sync::mpsc::channel();
+        // On a thread of its own, which stays behind if it hangs.
+        std::thread::spawn(move || done.send(drops()).unwrap());
+        let counts = counts.recv_timeout(Duration::from_secs(20)).expect("no deadlock");
+        assert_eq!(counts, [0, 1, 2, 4]);
+    }
+}

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::policy::Retry;
 use crate::proto::client::Client;
 use crate::proto::course::ServerProcess;
-use crate::proto::ledger::{Ledger, Place};
+use crate::proto::ledger::{Ledger, Place, Ticket};
 use crate::proto::resume::{self, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
@@ -208,12 +208,45 @@ impl Roster {
         self.unavailable(endpoint, wish.patience).map_or(Ok(None), Err)
     }
 
-    /// Whether one who waits should go on.
-    pub(crate) fn why_wait(
-        &self,
+    /// A place, or a ticket for the line of those who wait for one. Also returns a waker that is not needed any more, to be
+    /// dropped after the lock is released.
+    pub(crate) fn poll_place(
+        &mut self,
         endpoint: &Arc<str>,
         wish: Wish<'_>,
-    ) -> Poll<Result<Taken, NoPlace>> {
+        ticket: &mut Option<Ticket>,
+        waker: &Waker,
+    ) -> (Poll<Result<Taken, NoPlace>>, Option<Waker>) {
+        let mut before = None;
+        if let Some(waiting) = *ticket {
+            let place;
+            (place, before) = self.ledger.claim(waiting, waker);
+            let Some(place) = place else {
+                return (self.why_wait(endpoint, wish), before);
+            };
+            *ticket = None;
+            if let Some(taken) = self.taken(place) {
+                return (Poll::Ready(Ok(taken)), before);
+            }
+            // Not reached: who has a place on a connection that ends is put back in the line.
+            self.ledger.release(place, &mut Vec::new());
+        }
+        let polled = match self.try_place(endpoint, wish) {
+            Ok(Some(taken)) => Poll::Ready(Ok(taken)),
+            Err(no_place) => Poll::Ready(Err(no_place)),
+            Ok(None) => match self.ledger.wait(wish.bytes, waker) {
+                Ok(new) => {
+                    *ticket = Some(new);
+                    Poll::Pending
+                }
+                Err(overload) => Poll::Ready(Err(NoPlace::Overloaded(overload))),
+            },
+        };
+        (polled, before)
+    }
+
+    /// Whether one who waits should go on.
+    fn why_wait(&self, endpoint: &Arc<str>, wish: Wish<'_>) -> Poll<Result<Taken, NoPlace>> {
         if self.life != Life::Running {
             return Poll::Ready(Err(NoPlace::Closed));
         }

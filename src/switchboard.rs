@@ -177,36 +177,21 @@ impl Switchboard {
         ticket: &mut Option<Ticket>,
         cx: &Context<'_>,
     ) -> Poll<Result<Taken, NoPlace>> {
-        let mut core = self.lock();
-        if let Some(waiting) = *ticket {
-            let Some(place) = core.ledger.claim(waiting, cx.waker()) else {
-                return core.why_wait(&self.endpoint, wish);
-            };
-            *ticket = None;
-            if let Some(taken) = core.taken(place) {
-                return Poll::Ready(Ok(taken));
-            }
-            // Not reached: who has a place on a connection that ends is put back in the line.
-            core.ledger.release(place, &mut Vec::new());
+        let before = *ticket;
+        let (polled, waker) = self.lock().poll_place(&self.endpoint, wish, ticket, cx.waker());
+        // A user's, whose drop is the user's code: not under the lock.
+        drop(waker);
+        if ticket.is_some() && *ticket != before {
+            self.demand.notify_waiters();
         }
-        match core.try_place(&self.endpoint, wish) {
-            Ok(Some(taken)) => return Poll::Ready(Ok(taken)),
-            Err(no_place) => return Poll::Ready(Err(no_place)),
-            Ok(None) => {}
-        }
-        match core.ledger.wait(wish.bytes, cx.waker()) {
-            Ok(new) => *ticket = Some(new),
-            Err(overload) => return Poll::Ready(Err(NoPlace::Overloaded(overload))),
-        }
-        drop(core);
-        self.demand.notify_waiters();
-        Poll::Pending
+        polled
     }
 
     /// Leaves the line. A place that was handed over at that moment goes to the next.
     pub(crate) fn leave(&self, ticket: Ticket) {
         let mut wake = Vec::new();
-        self.lock().ledger.leave(ticket, &mut wake);
+        let waker = self.lock().ledger.leave(ticket, &mut wake);
+        drop(waker);
         wake_each(wake);
     }
 

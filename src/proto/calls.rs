@@ -95,27 +95,30 @@ impl Calls {
         self.earliest_deadline = Some(earliest);
     }
 
-    /// What became of a call. After `Ready` it is forgotten.
-    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Answer> {
+    /// What became of a call. After `Ready` it is forgotten. Also returns a waker that is not needed any more, to be dropped
+    /// after the lock is released.
+    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> (Poll<Answer>, Option<Waker>) {
         match self.table.get_mut(&id).map(|call| &mut call.state) {
+            Some(State::Waiting(old)) if old.will_wake(waker) => (Poll::Pending, None),
             Some(State::Waiting(old)) => {
-                old.clone_from(waker);
-                Poll::Pending
+                (Poll::Pending, Some(std::mem::replace(old, waker.clone())))
             }
             _ => match self.table.remove(&id).map(|call| call.state) {
-                Some(State::Settled(answer)) => Poll::Ready(answer),
+                Some(State::Settled(answer)) => (Poll::Ready(answer), None),
                 // Polled again after `Ready`, which futures may not be.
-                _ => Poll::Pending,
+                _ => (Poll::Pending, None),
             },
         }
     }
 
-    /// Forgets a call. Says where its bytes are if it was still waiting.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<Mark> {
-        let call = self.table.remove(&id)?;
-        let mark = call.waits()?;
+    /// Forgets a call. Says where its bytes are and who would have been woken, if it was still waiting.
+    pub(crate) fn remove(&mut self, id: u64) -> Option<(Mark, Waker)> {
+        let Call { mark, state, .. } = self.table.remove(&id)?;
+        let State::Waiting(waker) = state else {
+            return None;
+        };
         self.waiting -= 1;
-        Some(mark)
+        Some((mark, waker))
     }
 
     pub(crate) fn is_notification(&self, id: u64) -> bool {

@@ -138,19 +138,19 @@ impl Client {
         Ok(())
     }
 
-    /// What became of a call that was started. After `Ready` it is forgotten.
-    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Answer> {
+    /// What became of a call that was started. After `Ready` it is forgotten. Also returns a waker that is not needed any
+    /// more, to be dropped after the lock is released.
+    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> (Poll<Answer>, Option<Waker>) {
         self.calls.poll(id, waker)
     }
 
-    /// Whoever made the call is gone. True if the owner must be told, because there is something to send.
-    pub(crate) fn abandon(&mut self, id: u64) -> bool {
-        let Some(mark) = self.calls.remove(id) else {
-            return false;
-        };
+    /// Whoever made the call is gone. If it still waited, the owner must be told, because there is something to send; the
+    /// call's waker is returned, to be dropped after the lock is released.
+    pub(crate) fn abandon(&mut self, id: u64) -> Option<Waker> {
+        let (mark, waker) = self.calls.remove(id)?;
         self.stop(id, mark);
         self.forget_notifications();
-        true
+        Some(waker)
     }
 
     /// No new calls; the connection ends when the last one is settled.

@@ -104,22 +104,35 @@ impl Ledger {
         Ok(ticket)
     }
 
-    /// Takes the place that was handed over, or goes on waiting.
-    pub(crate) fn claim(&mut self, ticket: Ticket, waker: &Waker) -> Option<Place> {
-        let place = self.granted.remove(&ticket).map(|(place, _)| place);
-        if let Some(waiter) = self.waiting.get_mut(&ticket) {
-            waiter.waker.clone_from(waker);
+    /// Takes the place that was handed over, or goes on waiting. Also returns a waker that is not needed any more, to be
+    /// dropped after the lock is released.
+    pub(crate) fn claim(
+        &mut self,
+        ticket: Ticket,
+        waker: &Waker,
+    ) -> (Option<Place>, Option<Waker>) {
+        if let Some((place, waiter)) = self.granted.remove(&ticket) {
+            return (Some(place), Some(waiter.waker));
         }
-        place
+        let before = match self.waiting.get_mut(&ticket) {
+            Some(waiter) if !waiter.waker.will_wake(waker) => {
+                Some(std::mem::replace(&mut waiter.waker, waker.clone()))
+            }
+            _ => None,
+        };
+        (None, before)
     }
 
-    /// Leaves the line. A place that had been handed over goes to the next.
-    pub(crate) fn leave(&mut self, ticket: Ticket, wake: &mut Vec<Waker>) {
+    /// Leaves the line. A place that had been handed over goes to the next. Returns a waker that is not needed any more,
+    /// to be dropped after the lock is released.
+    pub(crate) fn leave(&mut self, ticket: Ticket, wake: &mut Vec<Waker>) -> Option<Waker> {
         if let Some(waiter) = self.waiting.remove(&ticket) {
             self.waiting_bytes -= waiter.bytes;
-        } else if let Some((place, _)) = self.granted.remove(&ticket) {
-            self.release(place, wake);
+            return Some(waiter.waker);
         }
+        let (place, waiter) = self.granted.remove(&ticket)?;
+        self.release(place, wake);
+        Some(waiter.waker)
     }
 
     /// Gives a place back.
@@ -279,10 +292,10 @@ mod tests {
         ledger.release(place, &mut wake);
         assert_eq!(wake.len(), 1);
         assert_eq!(ledger.place(&[]), None);
-        assert_eq!(ledger.claim(second, waker), None);
-        let place = ledger.claim(first, waker).unwrap();
+        assert_eq!(ledger.claim(second, waker).0, None);
+        let place = ledger.claim(first, waker).0.unwrap();
         ledger.release(place, &mut wake);
-        assert!(ledger.claim(second, waker).is_some());
+        assert!(ledger.claim(second, waker).0.is_some());
         assert_eq!((ledger.waiting(), ledger.waiting_bytes), (0, 0));
     }
 
@@ -296,7 +309,7 @@ mod tests {
         ledger.release(place, &mut wake);
         ledger.leave(tickets[1], &mut wake);
         ledger.leave(tickets[0], &mut wake);
-        let place = ledger.claim(tickets[2], waker).unwrap();
+        let place = ledger.claim(tickets[2], waker).0.unwrap();
         ledger.release(place, &mut wake);
         assert_eq!((ledger.waiting(), ledger.in_flight(), ledger.waiting_bytes), (0, 0, 0));
         assert!(ledger.granted.is_empty());
@@ -323,8 +336,8 @@ mod tests {
         ledger.shut(0, &mut Vec::new());
         assert_eq!((ledger.waiting(), ledger.in_flight()), (2, 0));
         ledger.open(1, 1, &mut Vec::new());
-        assert_eq!(ledger.claim(second, waker), None);
-        assert_eq!(ledger.claim(first, waker).unwrap().slot, 1);
+        assert_eq!(ledger.claim(second, waker).0, None);
+        assert_eq!(ledger.claim(first, waker).0.unwrap().slot, 1);
     }
 
     #[test]

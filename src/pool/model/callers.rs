@@ -253,7 +253,7 @@ impl Callers {
     ) {
         let line = lines.get_mut(&attempt.connection).expect("lines stay");
         let id = call.issued.expect("it is in flight");
-        let Poll::Ready(answer) = line.client.poll(id, Waker::noop()) else {
+        let (Poll::Ready(answer), _) = line.client.poll(id, Waker::noop()) else {
             return;
         };
         match failure(answer, Duration::ZERO) {

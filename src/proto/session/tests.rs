@@ -237,7 +237,7 @@ impl World {
     }
 
     fn poll(&mut self, id: u64) {
-        if let Poll::Ready(answer) = self.client.session.poll(id, Waker::noop()) {
+        if let (Poll::Ready(answer), _) = self.client.session.poll(id, Waker::noop()) {
             self.calls.get_mut(&id).unwrap().answers.push(answer);
         }
     }
