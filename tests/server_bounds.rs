@@ -251,3 +251,35 @@ async fn shutting_down_twice_and_with_no_time_at_all_ends_once_and_says_what_was
     assert_eq!(error.outcome(), steadfast::Outcome::Indeterminate);
     tokio::net::TcpListener::bind(address).await.unwrap();
 }
+
+/// Silent ones beyond the bound are sent away, those that have been silent longest first.
+#[tokio::test]
+async fn clients_that_never_say_hello_do_not_keep_out_those_who_do() {
+    let _alone = ALONE.lock().await;
+    let server =
+        Server::builder().connections(2).half_open(20).handshake(LONG).bind("127.0.0.1:0").await;
+    let server = server.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(Slow::new()));
+    let mut silent = Vec::new();
+    // No more than are told why they are sent away.
+    for _ in 0..60 {
+        silent.push(connect(address).await);
+    }
+    let mut newest = silent.pop().unwrap();
+    // With many more of them than there are places in all, clients that speak find theirs.
+    let _served = [join(address).await, {
+        newest.write_all(&hello(0)).await.unwrap();
+        expect(&mut newest, &[WELCOME]).await;
+        newest
+    }];
+    let mut oldest = silent.remove(0);
+    let busy = expect(&mut oldest, &[BUSY]).await;
+    assert_eq!((busy.code(), busy.text()), (1, "too many connections that have not said HELLO"));
+    expect_fin(&mut oldest).await;
+    // Those within the bound are not sent away, and the bound on those who are served is one on its own.
+    let mut patient = silent.pop().unwrap();
+    patient.write_all(&hello(0)).await.unwrap();
+    let busy = expect(&mut patient, &[BUSY]).await;
+    assert_eq!((busy.code(), busy.text()), (1, "too many connections"));
+}

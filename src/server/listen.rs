@@ -14,13 +14,12 @@ use tracing::{info, warn};
 
 use crate::connect::set_buffers;
 use crate::error::config::{CloseError, ConfigError};
-use crate::error::connect::Busy;
 use crate::error::instance::InstanceId;
 use crate::limits::SocketOptions;
-use crate::proto::native::{Frame, millis};
 use crate::server::call::Handler;
 use crate::server::clients::Clients;
-use crate::server::serve::{serve, turn_away};
+use crate::server::half_open::HalfOpen;
+use crate::server::serve::serve;
 use crate::server::settings::{BindError, ServerBuilder};
 use crate::server::shared::Shared;
 
@@ -115,6 +114,9 @@ impl Server {
         let clients = Arc::new(Clients::new(settings.reply_cache, settings.connections));
         let shared = Arc::new(Shared {
             clients: clients.clone(),
+            places: Arc::new(Semaphore::new(settings.connections)),
+            half_open: HalfOpen::new(settings.half_open),
+            explaining: Semaphore::new(TURNED_AWAY),
             handlers: Semaphore::new(settings.handlers),
             settings,
             instance,
@@ -252,8 +254,6 @@ async fn accept<H: Handler>(
     shared: &Arc<Shared<H>>,
     connections: &TaskTracker,
 ) {
-    let free = Arc::new(Semaphore::new(shared.settings.connections));
-    let explaining = Arc::new(Semaphore::new(TURNED_AWAY));
     let mut number = 0;
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -268,24 +268,8 @@ async fn accept<H: Handler>(
             }
         };
         number += 1;
-        let Ok(place) = free.clone().try_acquire_owned() else {
-            warn!(%peer, limit = shared.settings.connections, "client turned away");
-            if let Ok(turn) = explaining.clone().try_acquire_owned() {
-                let retry_after = millis(shared.settings.busy_retry_after);
-                let text = "too many connections".into();
-                let killed = shared.killed.clone();
-                connections.spawn(async move {
-                    let answer = Frame::Busy { code: Busy::TOO_MANY, retry_after, text };
-                    killed.run_until_cancelled(turn_away(stream, answer)).await;
-                    drop(turn);
-                });
-            }
-            continue;
-        };
+        let silent = shared.half_open.enter(number);
         let shared = shared.clone();
-        connections.spawn(async move {
-            serve(shared, stream, peer, number).await;
-            drop(place);
-        });
+        connections.spawn(serve(shared, stream, peer, silent));
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod call;
 pub(crate) mod clients;
 pub(crate) mod desk;
+pub(crate) mod half_open;
 pub(crate) mod listen;
 pub(crate) mod serve;
 pub(crate) mod settings;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
@@ -24,22 +25,26 @@ use crate::proto::native::{Frame, VERSION, after, goodbye, millis};
 use crate::proto::serving::{Bounds, Serving};
 use crate::server::call::Handler;
 use crate::server::desk::{Desk, OpenDesk};
+use crate::server::half_open::Silent;
 use crate::server::settings::ServerBuilder;
 use crate::server::shared::Shared;
 
 /// A client that was turned away gets so long to read why.
 const LINGER: Duration = Duration::from_secs(1);
 
+const TOO_MANY: &str = "too many connections";
+const TOO_MANY_SILENT: &str = "too many connections that have not said HELLO";
+
 /// Lives with one connection to its end.
 pub(crate) async fn serve<H: Handler>(
     shared: Arc<Shared<H>>,
     stream: TcpStream,
     peer: SocketAddr,
-    number: u64,
+    silent: Silent,
 ) {
-    let killed = shared.killed.clone();
-    let greeting = killed.run_until_cancelled(greet(&shared, stream, peer, number));
-    let Some(Some(Greeted { stream, desk, input, client_number })) = greeting.await else {
+    let (killed, number) = (shared.killed.clone(), silent.number());
+    let greeting = killed.run_until_cancelled(greet(&shared, stream, peer, silent));
+    let Some(Some(Greeted { stream, desk, input, client_number, place })) = greeting.await else {
         return;
     };
     let about = About { endpoint: peer.to_string().into(), address: Some(peer), number };
@@ -47,6 +52,7 @@ pub(crate) async fn serve<H: Handler>(
     let driver = Driver::new(desk.connection.clone(), transport, input, about);
     let span = info_span!("client", %peer, connection = number, client_number);
     work(desk, driver).instrument(span).await;
+    drop(place);
 }
 
 /// A connection that has been welcomed.
@@ -56,18 +62,57 @@ struct Greeted<H: Handler> {
     /// What came behind `HELLO`.
     input: BytesMut,
     client_number: u64,
+    /// Among the connections that are served.
+    place: OwnedSemaphorePermit,
 }
 
 /// The handshake. `None` if there was none.
 async fn greet<H: Handler>(
     shared: &Arc<Shared<H>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    silent: Silent,
+) -> Option<Greeted<H>> {
+    let number = silent.number();
+    let (mut stream, hello, input) = hear(shared, stream, peer, silent).await?;
+    if !(hello.min_version..=hello.max_version).contains(&VERSION) {
+        let (min, max) = (hello.min_version, hello.max_version);
+        let text = format!("this server speaks version {VERSION}, the client {min} to {max}");
+        reject(stream, Rejection::NO_COMMON_VERSION, &text).await;
+        return None;
+    }
+    let Ok(place) = shared.places.clone().try_acquire_owned() else {
+        no_room(shared, stream, peer, TOO_MANY).await;
+        return None;
+    };
+    let settings = &shared.settings;
+    let connection = Connection::new(session(settings, &hello));
+    // The fence: before it is welcomed.
+    let membership = shared.clients.admit(&hello, number, &connection);
+    let desk = OpenDesk::new(Desk::new(shared.clone(), connection, membership, peer, number));
+    let welcome = Frame::Welcome(welcome(settings, shared.instance));
+    if let Err(error) = send(&mut stream, &welcome).await {
+        debug!(%peer, %error, "client left in the handshake");
+        return None;
+    }
+    Some(Greeted { stream, desk, input, client_number: hello.connection, place })
+}
+
+/// Waits for `HELLO`; also returns what came behind it. Whoever does not say it, or says it when there is no room, is
+/// turned away.
+async fn hear<H: Handler>(
+    shared: &Shared<H>,
     mut stream: TcpStream,
     peer: SocketAddr,
-    number: u64,
-) -> Option<Greeted<H>> {
+    silent: Silent,
+) -> Option<(TcpStream, Hello, BytesMut)> {
     let settings = &shared.settings;
     if let Err(error) = set_options(&stream, &settings.socket, &settings.heartbeat) {
         warn!(%peer, %error, "socket options refused");
+        return None;
+    }
+    if shared.places.available_permits() == 0 {
+        no_room(shared, stream, peer, TOO_MANY).await;
         return None;
     }
     let limit = settings.handshake;
@@ -80,33 +125,21 @@ async fn greet<H: Handler>(
             return None;
         }
         hello = timeout(limit, await_hello(&mut stream)) => hello,
+        () = silent.sent_away() => {
+            no_room(shared, stream, peer, TOO_MANY_SILENT).await;
+            return None;
+        }
     };
-    let (hello, input) = match hello.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
-        Ok(hello) => hello,
+    match hello.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
+        Ok((hello, input)) => Some((stream, hello, input)),
         Err(cause) => {
             warn!(%peer, %cause, "no handshake");
             if let ConnectCause::Violation { violation, .. } = cause {
                 reject(stream, Rejection::NOT_HELLO, &violation.to_string()).await;
             }
-            return None;
+            None
         }
-    };
-    if !(hello.min_version..=hello.max_version).contains(&VERSION) {
-        let (min, max) = (hello.min_version, hello.max_version);
-        let text = format!("this server speaks version {VERSION}, the client {min} to {max}");
-        reject(stream, Rejection::NO_COMMON_VERSION, &text).await;
-        return None;
     }
-    let connection = Connection::new(session(settings, &hello));
-    // The fence: before it is welcomed.
-    let membership = shared.clients.admit(&hello, number, &connection);
-    let desk = OpenDesk::new(Desk::new(shared.clone(), connection, membership, peer, number));
-    let welcome = Frame::Welcome(welcome(settings, shared.instance));
-    if let Err(error) = send(&mut stream, &welcome).await {
-        debug!(%peer, %error, "client left in the handshake");
-        return None;
-    }
-    Some(Greeted { stream, desk, input, client_number: hello.connection })
 }
 
 async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
@@ -147,12 +180,22 @@ async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
     }
 }
 
+/// Says that there is no room, to so many at a time; others are just closed.
+async fn no_room<H>(shared: &Shared<H>, stream: TcpStream, peer: SocketAddr, text: &str) {
+    warn!(%peer, "client turned away: {text}");
+    let Ok(_turn) = shared.explaining.try_acquire() else {
+        return;
+    };
+    let retry_after = millis(shared.settings.busy_retry_after);
+    turn_away(stream, Frame::Busy { code: Busy::TOO_MANY, retry_after, text: text.into() }).await;
+}
+
 async fn reject(stream: TcpStream, code: u32, text: &str) {
     turn_away(stream, Frame::Reject { code, text: text.into() }).await;
 }
 
 /// Says no, then FIN, then reads to the client's FIN, so that no RST destroys the answer.
-pub(crate) async fn turn_away(mut stream: TcpStream, answer: Frame) {
+async fn turn_away(mut stream: TcpStream, answer: Frame) {
     let farewell = async {
         if send(&mut stream, &answer).await.is_err() || stream.shutdown().await.is_err() {
             return;

@@ -27,6 +27,7 @@ pub struct ServerBuilder {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) socket: SocketOptions,
     pub(crate) connections: usize,
+    pub(crate) half_open: usize,
     pub(crate) busy_retry_after: Duration,
     pub(crate) handlers: usize,
     pub(crate) in_flight: usize,
@@ -99,12 +100,22 @@ impl ServerBuilder {
         Self { socket, ..self }
     }
 
-    /// Connections at a time; those beyond are answered `BUSY`. 1 to 1,000,000, default 10,000.
+    /// Connections at a time that have said `HELLO`; those beyond are answered `BUSY`. 1 to 1,000,000, default 10,000.
     ///
     /// Too few: clients are turned away. Too many: descriptors run out (`EMFILE`), and then connections hang unanswered
     /// in the kernel's backlog.
     pub fn connections(self, connections: usize) -> Self {
         Self { connections, ..self }
+    }
+
+    /// Connections at a time that have not said `HELLO`, beside those that have. When there are more, the one that has been
+    /// silent longest is turned away, so that those who only connect keep nobody out who speaks. 1 to 1,000,000,
+    /// default 4,096.
+    ///
+    /// Too few: in a rush of clients, as after a restart, some are turned away before they have had the time to speak.
+    /// Too many: clients that connect and say nothing can hold so many descriptors.
+    pub fn half_open(self, connections: usize) -> Self {
+        Self { half_open: connections, ..self }
     }
 
     /// What a client that is turned away is told to wait before it comes again. 0 to 1 h, default 1 s.
@@ -151,8 +162,8 @@ impl ServerBuilder {
 
     /// The time for a new connection's `HELLO`. 1 ms to 1 h, default 5 s.
     ///
-    /// Too little: slow clients are turned away. Too much: clients that connect and say nothing hold places among
-    /// [`connections`](Self::connections) for so long.
+    /// Too little: slow clients are turned away. Too much: clients that connect and say nothing keep their places among
+    /// [`half_open`](Self::half_open) for so long.
     pub fn handshake(self, limit: Duration) -> Self {
         Self { handshake: limit, ..self }
     }
@@ -178,6 +189,7 @@ impl ServerBuilder {
         self.socket.check()?;
         self.reply_cache.check()?;
         number("connections", self.connections as u64, 1..=1_000_000)?;
+        number("half_open", self.half_open as u64, 1..=1_000_000)?;
         number("handlers", self.handlers as u64, 1..=1_000_000)?;
         number("in_flight", self.in_flight as u64, 1..=1_000_000)?;
         number("message", self.message as u64, 1..=1 << 31)?;
@@ -197,6 +209,7 @@ impl Default for ServerBuilder {
             heartbeat: Heartbeat::default(),
             socket: SocketOptions::default(),
             connections: 10_000,
+            half_open: 4096,
             busy_retry_after: Duration::from_secs(1),
             handlers: 4096,
             in_flight: 16_384,

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::instance::InstanceId;
 use crate::server::clients::Clients;
+use crate::server::half_open::HalfOpen;
 use crate::server::settings::ServerBuilder;
 
 #[derive(Debug)]
@@ -17,6 +18,11 @@ pub(crate) struct Shared<H> {
     pub(crate) instance: InstanceId,
     pub(crate) handler: H,
     pub(crate) clients: Arc<Clients>,
+    /// Places for connections that have said `HELLO`.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) half_open: Arc<HalfOpen>,
+    /// Bounds those who are told at a time why they are turned away.
+    pub(crate) explaining: Semaphore,
     /// Bounds the handlers at work.
     pub(crate) handlers: Semaphore,
     /// The server shuts down: connections finish what they have.
