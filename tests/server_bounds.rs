@@ -252,6 +252,50 @@ async fn shutting_down_twice_and_with_no_time_at_all_ends_once_and_says_what_was
     tokio::net::TcpListener::bind(address).await.unwrap();
 }
 
+/// Whoever they come from.
+#[tokio::test]
+async fn requests_that_wait_for_a_turn_are_bounded_over_all_connections() {
+    let _alone = ALONE.lock().await;
+    let builder = Server::builder().handlers(1).waiting(2);
+    for builder in [builder.clone(), builder.reply_cache(ReplyCache::off())] {
+        let server = builder.bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let slow = Slow::new();
+        tokio::spawn(server.serve(slow.clone()));
+        let [mut one, mut other] = [join(address).await, join(address).await];
+        one.write_all(&request(1, 0, b"works")).await.unwrap();
+        until("the first at work", || slow.begun.load(Ordering::SeqCst) == 1).await;
+        one.write_all(&request(2, 0, b"waits")).await.unwrap();
+        taken(&mut one).await;
+        other.write_all(&request(3, 0, b"waits, too")).await.unwrap();
+        taken(&mut other).await;
+        for (stream, id) in [(&mut one, 4), (&mut other, 5)] {
+            stream.write_all(&request(id, 0, b"one too many")).await.unwrap();
+            let refused = expect(stream, &[REPLY, REFUSED]).await;
+            assert_eq!((refused.kind, refused.id(), refused.code()), (REFUSED, id, 1));
+        }
+        // Whoever gives up makes room, and what was refused is as good as never sent.
+        one.write_all(&cancel(2)).await.unwrap();
+        taken(&mut one).await;
+        one.write_all(&request(4, 0, b"again")).await.unwrap();
+        taken(&mut one).await;
+        slow.gate.add_permits(100);
+        for (stream, ids) in [(&mut one, vec![1, 4]), (&mut other, vec![3])] {
+            for id in ids {
+                let reply = expect(stream, &[REPLY, REFUSED]).await;
+                assert_eq!((reply.kind, reply.id()), (REPLY, id));
+            }
+        }
+        assert_eq!(slow.begun.load(Ordering::SeqCst), 3);
+    }
+}
+
+/// Returns when the server has taken in all that was written.
+async fn taken(stream: &mut tokio::net::TcpStream) {
+    stream.write_all(&ping(1)).await.unwrap();
+    expect(stream, &[PONG]).await;
+}
+
 /// Silent ones beyond the bound are sent away, those that have been silent longest first.
 #[tokio::test]
 async fn clients_that_never_say_hello_do_not_keep_out_those_who_do() {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Event ─► is it new? ─► a turn among the handlers ─► Handler ─► kept for its twins ─► this connection, and theirs
+//!             │               └ too many wait for one: refused
 //!             └ no: the answer that is kept, or nothing, because it runs
 //! ```
 
@@ -16,7 +17,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::sync::{AcquireError, SemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
 
@@ -72,10 +73,17 @@ struct Task {
     memory: Memory,
 }
 
+/// A turn among the handlers, or a place in the line of those who wait for one.
+#[derive(Debug)]
+enum Admission {
+    Turn(OwnedSemaphorePermit),
+    Line(OwnedSemaphorePermit),
+}
+
 /// What the wait for a turn came to.
 #[derive(Debug)]
-enum Turn<'a> {
-    Run(SemaphorePermit<'a>),
+enum Turn {
+    Run(OwnedSemaphorePermit),
     /// The caller has gone, or its time is up.
     Late,
     /// Its connection has ended. Should it come again, it is new.
@@ -153,9 +161,30 @@ impl<H: Handler> Desk<H> {
                 (Memory::Forgotten, cancelled)
             }
         };
+        let task = Task { id, memory };
+        let Some(admission) = self.admit() else {
+            return self.turn_down(task);
+        };
         let call = self.call(body, deadline, cancelled);
         let desk = self.clone();
-        self.start(async move { desk.answer(Task { id, memory }, call).await });
+        self.start(async move { desk.answer(task, call, admission).await });
+    }
+
+    /// `None` if too many wait already, over all connections.
+    fn admit(&self) -> Option<Admission> {
+        let turn = self.shared.handlers.clone().try_acquire_owned();
+        let line = || self.shared.waiting.clone().try_acquire_owned().map(Admission::Line);
+        turn.map(Admission::Turn).or_else(|_| line()).ok()
+    }
+
+    /// Refuses a request for which there is no room. It is not remembered, unless its twin has come meanwhile: that would
+    /// take room from answers.
+    fn turn_down(&self, Task { id, memory }: Task) {
+        let refused = Response::Refused(Refusal { code: Refusal::OVERLOADED, retry_after: None });
+        match memory {
+            Memory::Remembered if self.membership.withdraw(id) => self.respond(id, &refused),
+            _ => self.settle(Task { id, memory }, &refused),
+        }
     }
 
     fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -172,8 +201,8 @@ impl<H: Handler> Desk<H> {
         Call { body, peer: self.peer, connection: self.number, deadline, cancelled, pusher }
     }
 
-    async fn answer(&self, task: Task, call: Call) {
-        let _permit = match self.turn(task, &call).await {
+    async fn answer(&self, task: Task, call: Call, admission: Admission) {
+        let _permit = match self.turn(task, &call, admission).await {
             Turn::Run(permit) if !call.is_cancelled() => permit,
             Turn::Run(_) | Turn::Late => {
                 // Nothing is sent to a caller that has gone.
@@ -197,10 +226,14 @@ impl<H: Handler> Desk<H> {
 
     /// Waits for a turn among the handlers. Who has gone must not stay in the line: a client could fill it with calls that
     /// it cancels.
-    async fn turn(&self, task: Task, call: &Call) -> Turn<'_> {
+    async fn turn(&self, task: Task, call: &Call, admission: Admission) -> Turn {
+        let _place = match admission {
+            Admission::Turn(permit) => return Turn::Run(permit),
+            Admission::Line(place) => place,
+        };
         // The semaphore is never closed.
         let run = |permit: Result<_, AcquireError>| permit.map_or(Turn::Late, Turn::Run);
-        let mut permit = pin!(self.shared.handlers.acquire());
+        let mut permit = pin!(self.shared.handlers.clone().acquire_owned());
         tokio::select! {
             biased;
             permit = &mut permit => return run(permit),

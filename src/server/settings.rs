@@ -30,6 +30,7 @@ pub struct ServerBuilder {
     pub(crate) half_open: usize,
     pub(crate) busy_retry_after: Duration,
     pub(crate) handlers: usize,
+    pub(crate) waiting: usize,
     pub(crate) in_flight: usize,
     pub(crate) message: usize,
     pub(crate) held_bytes: usize,
@@ -126,19 +127,29 @@ impl ServerBuilder {
         Self { busy_retry_after: wait, ..self }
     }
 
-    /// Handlers that run at a time, over all connections; requests beyond wait for their turn, until their deadline.
-    /// 1 to 1,000,000, default 4,096.
+    /// Handlers that run at a time, over all connections; requests beyond [wait](Self::waiting) for their turn, until their
+    /// deadline. 1 to 1,000,000, default 4,096.
     ///
     /// Too few: callers wait though the machine is idle. Too many: memory, and all of them slow at once.
     pub fn handlers(self, handlers: usize) -> Self {
         Self { handlers, ..self }
     }
 
+    /// Requests that wait for their turn among the [`handlers`](Self::handlers), over all connections; those beyond are
+    /// refused as overloaded, and clients try them again, under their retry policies. Notifications, which cannot be
+    /// refused, wait beyond it. 0 to 1,000,000, default 16,384.
+    ///
+    /// Too few: a burst is refused that would soon have been served. Too many: memory, and in a longer overload all
+    /// requests wait for so long that their callers have given up before they are served.
+    pub fn waiting(self, requests: usize) -> Self {
+        Self { waiting: requests, ..self }
+    }
+
     /// Requests of one connection that are being worked on, also those that were cancelled meanwhile; those beyond are
     /// refused. With so many notifications at work nothing more is read. 1 to 1,000,000, default 16,384.
     ///
     /// Too little: the calls of a busy client wait on its side, or are refused, though the server has time for them.
-    /// Too much: one client can fill the line in which all wait for [`handlers`](Self::handlers).
+    /// Too much: one client can fill the line in which all [wait](Self::waiting) for handlers.
     pub fn in_flight(self, requests: usize) -> Self {
         Self { in_flight: requests, ..self }
     }
@@ -191,6 +202,7 @@ impl ServerBuilder {
         number("connections", self.connections as u64, 1..=1_000_000)?;
         number("half_open", self.half_open as u64, 1..=1_000_000)?;
         number("handlers", self.handlers as u64, 1..=1_000_000)?;
+        number("waiting", self.waiting as u64, 0..=1_000_000)?;
         number("in_flight", self.in_flight as u64, 1..=1_000_000)?;
         number("message", self.message as u64, 1..=1 << 31)?;
         number("held_bytes", self.held_bytes as u64, 1..=u64::MAX)?;
@@ -212,6 +224,7 @@ impl Default for ServerBuilder {
             half_open: 4096,
             busy_retry_after: Duration::from_secs(1),
             handlers: 4096,
+            waiting: 16_384,
             in_flight: 16_384,
             message: 16 << 20,
             held_bytes: 64 << 20,

@@ -24,7 +24,9 @@ pub(crate) struct Shared<H> {
     /// Bounds those who are told at a time why they are turned away.
     pub(crate) explaining: Semaphore,
     /// Bounds the handlers at work.
-    pub(crate) handlers: Semaphore,
+    pub(crate) handlers: Arc<Semaphore>,
+    /// Bounds the requests that wait for one of those turns.
+    pub(crate) waiting: Arc<Semaphore>,
     /// The server shuts down: connections finish what they have.
     pub(crate) draining: CancellationToken,
     /// The time for that is over.
