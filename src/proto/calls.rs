@@ -125,6 +125,11 @@ impl Calls {
         self.table.get(&id).is_some_and(|call| call.ordinal == Ordinal::NOTIFICATION)
     }
 
+    /// Where the bytes of a request are, if it is still waiting. Nothing answers a notification.
+    pub(crate) fn awaits_answer(&self, id: u64) -> Option<Mark> {
+        self.table.get(&id).filter(|call| call.ordinal != Ordinal::NOTIFICATION)?.waits()
+    }
+
     /// Where the bytes of a call are, if it is still waiting.
     pub(crate) fn waits(&self, id: u64) -> Option<Mark> {
         self.table.get(&id).and_then(Call::waits)

@@ -202,14 +202,36 @@ impl Client {
         withdrawn == Withdrawn::TooLate
     }
 
-    /// The server's word on a call. It may come before the request has left to its last byte.
-    fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
-        let half_sent = self.calls.waits(id) == Some(Mark::Long)
-            && self.line.outgoing.withdraw(id, Mark::Long) == Withdrawn::Begun;
+    /// The server's whole word on a call. It may come before the request has left to its last byte.
+    fn answered(
+        &mut self,
+        name: &'static str,
+        id: u64,
+        answer: Answer,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), Violation> {
+        let Some(mark) = self.awaited(name, id)? else {
+            return Ok(());
+        };
+        let half_sent =
+            mark == Mark::Long && self.line.outgoing.withdraw(id, Mark::Long) == Withdrawn::Begun;
         if half_sent {
             Frame::Cancel { id }.encode(self.line.outgoing.control());
         }
         effects.wake.extend(self.calls.settle(id, answer));
+        Ok(())
+    }
+
+    /// Where the bytes of a request are, if this answer to it is awaited.
+    fn awaited(&self, name: &'static str, id: u64) -> Result<Option<Mark>, Violation> {
+        if id > self.highest_id {
+            return Err(Violation::ToNobody { name, id });
+        }
+        // Two answers whose parts are mixed cannot be told apart.
+        if self.line.assembly.contains(id) {
+            return Err(Violation::IdInUse { id });
+        }
+        Ok(self.calls.awaits_answer(id))
     }
 
     fn dispatch(
@@ -220,17 +242,13 @@ impl Client {
         match inbound {
             Inbound::Message(head, body) => self.message(head, body, effects)?,
             Inbound::Begun { head, total, part } => self.begin(head, total, &part)?,
-            Inbound::StrayChunk { id } => self.check_known("CHUNK", id)?,
+            Inbound::StrayChunk { id } => self.check_known(id)?,
             Inbound::Frame(Frame::Error { id, code, text }) => {
-                self.check_known("ERROR", id)?;
-                self.line.assembly.forget(id);
-                self.answered(id, Answer::Error(ErrorReply::new(code, text)), effects);
+                self.answered("ERROR", id, Answer::Error(ErrorReply::new(code, text)), effects)?;
             }
             Inbound::Frame(Frame::Refused { id, code, retry_after }) => {
-                self.check_known("REFUSED", id)?;
-                self.line.assembly.forget(id);
                 let refusal = Refusal { code, retry_after: after(retry_after) };
-                self.answered(id, Answer::Refused(refusal), effects);
+                self.answered("REFUSED", id, Answer::Refused(refusal), effects)?;
             }
             Inbound::Frame(Frame::GoAway(goodbye)) => self.sent_away(goodbye, effects)?,
             Inbound::Frame(frame) => {
@@ -248,11 +266,7 @@ impl Client {
     ) -> Result<(), LossCause> {
         self.check_length(body.len())?;
         match head {
-            Head::Reply { id } => {
-                self.check_known("REPLY", id)?;
-                self.line.assembly.forget(id);
-                self.answered(id, Answer::Reply(body), effects);
-            }
+            Head::Reply { id } => self.answered("REPLY", id, Answer::Reply(body), effects)?,
             Head::Push { id } => {
                 self.check_push(id)?;
                 effects.events.push(Event::Push(body));
@@ -266,8 +280,7 @@ impl Client {
         self.check_length(total as usize)?;
         match head {
             Head::Reply { id } => {
-                self.check_known("REPLY", id)?;
-                if self.calls.waits(id).is_none() || self.line.assembly.contains(id) {
+                if self.awaited("REPLY", id)?.is_none() {
                     return Ok(());
                 }
             }
@@ -285,9 +298,10 @@ impl Client {
         Err(Violation::MessageTooLong { length: length as u64, limit })
     }
 
-    fn check_known(&self, name: &'static str, id: u64) -> Result<(), Violation> {
+    /// A part of a message that is not put together here: of one that was given up, or of none that ever was.
+    fn check_known(&self, id: u64) -> Result<(), Violation> {
         let highest = if id & PUSH_BIT != 0 { self.highest_push } else { self.highest_id };
-        if id <= highest { Ok(()) } else { Err(Violation::ToNobody { name, id }) }
+        if id <= highest { Ok(()) } else { Err(Violation::ToNobody { name: "CHUNK", id }) }
     }
 
     fn check_push(&mut self, id: u64) -> Result<(), Violation> {

@@ -336,7 +336,9 @@ class Client(End):
         ident = answer["id"]
         if ident > self.carried:
             raise Violation(f"{name} to nobody: id {ident}")
-        if ident not in self.asked or ident in self.unfinished:
+        if ident in self.unfinished:
+            raise Violation(f"id {ident} is in use")
+        if ident not in self.asked:
             return
         if self.forget({ident}):
             self.send("CANCEL", id=ident)
@@ -650,6 +652,15 @@ def violation_vectors():
              ("PUSH, top bit clear", "client", True, usual("PUSH"), "id 1 is out of range")]
     rows += [(f"{kind} to nobody", "client", True, usual(kind, id=3), f"{kind} to nobody: id 3")
              for kind in ("REPLY", "ERROR", "REFUSED", "CHUNK")]
+    pushed = usual("PUSH", id=PUSH_ID, total=99)
+    for kind in ("REPLY", "ERROR", "REFUSED"):
+        rows += [(f"{kind}, id of an unfinished REPLY", "client", True, usual("REPLY", total=99) + usual(kind),
+                  "id 1 is in use"),
+                 (f"{kind}, id of an unfinished PUSH", "client", True, pushed + usual(kind, id=PUSH_ID),
+                  f"{kind} to nobody: id {PUSH_ID}")]
+    rows += [("REPLY, MORE, id of an unfinished REPLY", "client", True, usual("REPLY", total=99) * 2,
+              "id 1 is in use"),
+             ("PUSH, id of an unfinished PUSH", "client", True, pushed * 2, f"id {PUSH_ID} is in use")]
     return [{"name": f"{name} ({to}, {'after' if after else 'in'} the handshake)", "to": to,
              "after_handshake": after, "hex": frames.hex(), "text": text}
             for name, to, after, frames, text in rows]

@@ -311,6 +311,23 @@ fn a_notification_is_done_when_its_last_byte_was_accepted() {
 }
 
 #[test]
+fn an_answer_to_a_notification_is_ignored() {
+    let mut desk = desk();
+    desk.notify(1, vec![0; 400_000]);
+    // Its beginning is handed over, and none of it is accepted.
+    desk.write(0);
+    let error = Frame::Error { id: 1, code: 7, text: "".into() };
+    let refused = Frame::Refused { id: 1, code: 1, retry_after: 0 };
+    desk.hear(&[reply(1, "?"), long_reply(1, "ab"), rest(1, "cd"), error, refused]).unwrap();
+    assert_eq!(desk.answer(1), None);
+    let mut sent = desk.sent().into_iter().map(|frame| frame.name());
+    assert_eq!((sent.next(), sent.len()), (Some("NOTIFY"), 6));
+    assert!(sent.all(|name| name == "CHUNK"), "it goes out whole");
+    assert_eq!(desk.answer(1), Some(Answer::Written));
+    assert!(desk.client.is_empty());
+}
+
+#[test]
 fn what_is_too_much_is_not_taken() {
     let mut desk = desk();
     let kind = Kind::Request { repeatable: false, resent: false };
