@@ -17,6 +17,7 @@
 mod journal;
 mod report;
 
+use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use steadfast::{BoxError, Bytes, CallError, Pool};
+use steadfast::{BoxError, Bytes, CallError, Heartbeat, Pool, Reconnect};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
@@ -66,6 +67,12 @@ struct Arguments {
     /// Fail at once while no connection is ready
     #[arg(long)]
     fail_fast: bool,
+    /// Ping after so much silence, and give the server up after twice as much more [default: 5000]
+    #[arg(long, value_name = "N", value_parser = heartbeat)]
+    heartbeat_ms: Option<Heartbeat>,
+    /// Pause at most so long between attempts to connect [default: 5000]
+    #[arg(long, value_name = "N", value_parser = reconnect)]
+    backoff_ms: Option<Reconnect>,
     /// Append a line "id outcome" to FILE for each call
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
@@ -113,7 +120,10 @@ async fn main() -> ExitCode {
 
 async fn make(arguments: Arguments) -> Result<Report, BoxError> {
     let journal = arguments.journal.as_deref().map(Journal::open).transpose()?;
-    let mut builder = Pool::builder(&arguments.to).connections(arguments.connections);
+    let mut builder = Pool::builder(&arguments.to)
+        .connections(arguments.connections)
+        .heartbeat(arguments.heartbeat_ms.unwrap_or_default())
+        .reconnect(arguments.backoff_ms.unwrap_or_default());
     let connections = tokio::spawn(Connections::count(builder.events()));
     let pool = builder.build()?;
     let start = Instant::now();
@@ -241,6 +251,15 @@ impl Load {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn heartbeat(text: &str) -> Result<Heartbeat, ParseIntError> {
+    Ok(Heartbeat::every(Duration::from_millis(text.parse()?)))
+}
+
+fn reconnect(text: &str) -> Result<Reconnect, ParseIntError> {
+    let cap = Duration::from_millis(text.parse()?);
+    Ok(Reconnect::exponential(cap.min(Duration::from_millis(100)), cap))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

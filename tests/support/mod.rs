@@ -8,6 +8,7 @@ pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod roles;
 pub(crate) mod scripted;
