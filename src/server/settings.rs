@@ -188,7 +188,8 @@ impl ServerBuilder {
         Self { idle_limit: Some(limit), ..self }
     }
 
-    /// What is remembered of clients' calls, so that none is run twice when it is sent again.
+    /// What is remembered of clients' calls, so that none is run twice when it is sent again. Default: 1,024 answers and
+    /// 8 MiB for a client, 256 MiB for all, for 60 s. [`ReplyCache`] says what too little and too much do.
     pub fn reply_cache(self, cache: ReplyCache) -> Self {
         Self { reply_cache: cache, ..self }
     }
