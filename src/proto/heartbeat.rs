@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Only inbound bytes count as life. A verdict that is due long ago is not given: then it was us who slept,
-//! and the peer gets another ping. One that is due a little while ago is not given either before there was a look at
-//! what has arrived meanwhile.
+//! and the peer gets another ping, twice at most in one silence: a host that is always late would never judge. One that is
+//! due a little while ago is not given either before there was a look at what has arrived meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ use crate::policy;
 /// Between the last look and the verdict. A process that was suspended wakes to its timers first (`epoll_wait` ends
 /// with `EINTR`, see `signal(7)`) and hears of what lies in its sockets only when it has slept again.
 const LOOK: Duration = Duration::from_millis(2);
+/// So often in one silence a late verdict becomes another ping. Once for a process that was suspended; once more, because
+/// the peer may have been on the same host.
+pub(crate) const GRACES: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
@@ -32,8 +35,15 @@ pub(crate) struct Heartbeat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Listening,
-    Pinged { verdict: Instant },
-    Doubted { verdict: Instant },
+    /// With so many verdicts put off.
+    Pinged {
+        verdict: Instant,
+        graces: u8,
+    },
+    Doubted {
+        verdict: Instant,
+        graces: u8,
+    },
 }
 
 /// What is to be done at a deadline.
@@ -85,8 +95,8 @@ impl Heartbeat {
     pub(crate) fn deadline(&self) -> Instant {
         let listen = match self.state {
             State::Listening => self.heard + self.policy.every,
-            State::Pinged { verdict } => verdict - LOOK,
-            State::Doubted { verdict } => verdict,
+            State::Pinged { verdict, .. } => verdict - LOOK,
+            State::Doubted { verdict, .. } => verdict,
         };
         listen.min(self.spoke + self.speak_every)
     }
@@ -94,15 +104,17 @@ impl Heartbeat {
     /// The deadline has come, or something else woke us. Everything that had arrived must have been read.
     pub(crate) fn timeout(&mut self, now: Instant) -> Beat {
         match self.state {
-            State::Listening if now >= self.heard + self.policy.every => self.ask(now),
-            State::Pinged { verdict } | State::Doubted { verdict } if self.slept(now, verdict) => {
-                self.ask(now)
+            State::Listening if now >= self.heard + self.policy.every => self.ask(now, 0),
+            State::Pinged { verdict, graces } | State::Doubted { verdict, graces }
+                if graces < GRACES && self.slept(now, verdict) =>
+            {
+                self.ask(now, graces + 1)
             }
-            State::Pinged { verdict } if now >= verdict - LOOK => {
-                self.state = State::Doubted { verdict: verdict.max(now + LOOK) };
+            State::Pinged { verdict, graces } if now >= verdict - LOOK => {
+                self.state = State::Doubted { verdict: verdict.max(now + LOOK), graces };
                 Beat::Nothing
             }
-            State::Doubted { verdict } if now >= verdict => Beat::Dead,
+            State::Doubted { verdict, .. } if now >= verdict => Beat::Dead,
             _ if now >= self.spoke + self.speak_every => {
                 self.spoke = now;
                 Beat::Speak
@@ -114,7 +126,7 @@ impl Heartbeat {
     /// Pings now, without waiting for silence: a sibling connection has just died of it.
     pub(crate) fn probe(&mut self, now: Instant) -> Beat {
         match self.state {
-            State::Listening => self.ask(now),
+            State::Listening => self.ask(now, 0),
             State::Pinged { .. } | State::Doubted { .. } => Beat::Nothing,
         }
     }
@@ -124,9 +136,9 @@ impl Heartbeat {
         now.saturating_duration_since(verdict) > self.policy.give_up_after / 4
     }
 
-    fn ask(&mut self, now: Instant) -> Beat {
+    fn ask(&mut self, now: Instant, graces: u8) -> Beat {
         self.spoke = now;
-        self.state = State::Pinged { verdict: now + self.policy.give_up_after };
+        self.state = State::Pinged { verdict: now + self.policy.give_up_after, graces };
         Beat::Ask
     }
 }
@@ -199,6 +211,24 @@ mod tests {
         let late = EVERY + GIVE_UP + GIVE_UP / 4 + 1;
         assert_eq!(heartbeat.timeout(at(late)), Beat::Ask);
         assert_eq!(look_and_judge(&mut heartbeat, at(late + GIVE_UP)), Beat::Dead);
+    }
+
+    #[test]
+    fn a_host_that_is_always_late_judges_all_the_same() {
+        let (mut heartbeat, at) = heartbeat();
+        let (late, mut now) = (GIVE_UP + GIVE_UP / 4 + 1, EVERY);
+        assert_eq!(heartbeat.timeout(at(now)), Beat::Ask);
+        for _ in 0..GRACES {
+            now += late;
+            assert_eq!(heartbeat.timeout(at(now)), Beat::Ask);
+        }
+        now += late;
+        assert_eq!(heartbeat.timeout(at(now)), Beat::Nothing, "a look first");
+        assert_eq!(heartbeat.timeout(at(now + late)), Beat::Dead);
+        // A byte, and it begins anew.
+        heartbeat.heard(at(now));
+        assert_eq!(heartbeat.timeout(at(now + EVERY)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(now + EVERY + late)), Beat::Ask);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::policy;
 use crate::proto::assembly::{Assembly, Chunk};
 use crate::proto::frame::next_payload;
 use crate::proto::head::Head;
-use crate::proto::heartbeat::{Beat, Heartbeat};
+use crate::proto::heartbeat::{Beat, GRACES, Heartbeat};
 use crate::proto::native::{Frame, goodbye};
 use crate::proto::outgoing::Outgoing;
 
@@ -32,9 +32,10 @@ pub(crate) struct Line {
 #[derive(Debug, Clone, Copy)]
 enum Sending {
     Idle,
-    /// Something is in the shell's hands; the last byte of it was accepted then.
+    /// Something is in the shell's hands; the last byte of it was accepted then. So many verdicts were put off.
     Busy {
         progress: Instant,
+        graces: u8,
     },
 }
 
@@ -101,7 +102,7 @@ impl Line {
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
         self.outgoing.transmit(out);
         if matches!(self.sending, Sending::Idle) && self.outgoing.is_in_hand() {
-            self.sending = Sending::Busy { progress: now };
+            self.sending = Sending::Busy { progress: now, graces: 0 };
         }
     }
 
@@ -109,20 +110,20 @@ impl Line {
         self.outgoing.written(bytes);
         self.heartbeat.spoke(now);
         self.sending = match self.outgoing.is_in_hand() {
-            true => Sending::Busy { progress: now },
+            true => Sending::Busy { progress: now, graces: 0 },
             false => Sending::Idle,
         };
     }
 
     /// Pings, or judges.
     pub(crate) fn timeout(&mut self, now: Instant) -> Result<(), LossCause> {
-        if let Some(due) = self.stalled_at().filter(|due| now >= *due) {
+        if let Some((due, graces)) = self.stalled_at().filter(|(due, _)| now >= *due) {
             let (bound, late) = (self.heartbeat.bound(), now - due);
-            // A verdict that is due long ago is not given: then it was us who slept.
-            if late <= bound / 4 {
+            // A verdict that is due long ago is not given: then it was us who slept. But not for ever.
+            if late <= bound / 4 || graces >= GRACES {
                 return Err(LossCause::Stalled { stalled_for: bound + late, bound });
             }
-            self.sending = Sending::Busy { progress: now };
+            self.sending = Sending::Busy { progress: now, graces: graces + 1 };
         }
         let beat = self.heartbeat.timeout(now);
         self.act(now, beat)
@@ -137,7 +138,7 @@ impl Line {
 
     pub(crate) fn next_deadline(&self) -> Instant {
         let beat = self.heartbeat.deadline();
-        self.stalled_at().map_or(beat, |due| due.min(beat))
+        self.stalled_at().map_or(beat, |(due, _)| due.min(beat))
     }
 
     /// Says goodbye because of a violation, and nothing else any more. Whether it arrives is not our business.
@@ -192,10 +193,11 @@ impl Line {
         Frame::Ping { nonce: self.nonce }.encode(self.outgoing.control());
     }
 
-    fn stalled_at(&self) -> Option<Instant> {
+    /// When sending counts as stalled, and how often that was put off.
+    fn stalled_at(&self) -> Option<(Instant, u8)> {
         match self.sending {
             Sending::Idle => None,
-            Sending::Busy { progress } => Some(progress + self.heartbeat.bound()),
+            Sending::Busy { progress, graces } => Some((progress + self.heartbeat.bound(), graces)),
         }
     }
 }
