@@ -19,6 +19,7 @@ pub(crate) mod native;
 pub(crate) mod outgoing;
 pub(crate) mod reconnect;
 pub(crate) mod replies;
+pub(crate) mod requests;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod sequence;

@@ -1,13 +1,14 @@
-//! The serving end of one connection: which requests are being worked on, and when no more are taken.
+//! The serving end of one connection: what the client's frames mean, which requests are taken, and what goes out for them.
 //!
 //! ```text
-//!        first frame          last part              answer
-//! (none) ───────────► Coming ───────────► Running ───────────► (none)
-//!                        │ CANCEL            │ CANCEL, loss
-//!                        └──► (none) ◄───────┘ the handler is told
+//!       GOAWAY is queued            loss
+//! Open ─────────────────► Draining ───────► Dead
+//!   └─────────── fenced, loss ───────────────▲
 //! ```
+//!
+//! Which requests are being worked on is [`requests`](crate::proto::requests)' business.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
 use crate::proto::outgoing::Mark;
 use crate::proto::replies::Response;
+use crate::proto::requests::{Remember, Requests, Terms};
 use crate::proto::session::{Effects, Session};
 
 /// Bodies shorter than this, in bytes, are copied.
@@ -45,14 +47,7 @@ pub(crate) struct Bounds {
 pub(crate) struct Serving {
     line: Line,
     state: State,
-    requests: HashMap<u64, Request>,
-    /// Requests that were cancelled while their handlers were at work, with their lengths. Handlers are not cut off, so
-    /// these count until they end.
-    abandoned: HashMap<u64, usize>,
-    /// Bytes of the bodies that are being worked on.
-    held: usize,
-    /// Notifications that are being worked on. They have no place among the requests, because nothing answers them.
-    notifications: usize,
+    requests: Requests,
     /// How many requests have been taken.
     accepted: u64,
     highest_id: u64,
@@ -62,19 +57,10 @@ pub(crate) struct Serving {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Open {
-        /// Since when there has been no request.
-        idle_since: Instant,
-    },
+    Open,
     /// `GOAWAY` was queued: later requests are not even refused.
     Draining,
     Dead,
-}
-
-#[derive(Debug)]
-enum Request {
-    Coming { deadline: Option<Instant>, remember: Remember },
-    Running { length: usize },
 }
 
 /// What the owner must hear of.
@@ -99,23 +85,6 @@ pub(crate) enum Event {
     },
 }
 
-/// Whether a call may come again and must not be run again then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remember {
-    /// Running it twice is harmless.
-    No,
-    Yes {
-        /// The client has settled all calls with smaller ids.
-        oldest: u64,
-    },
-}
-
-impl From<&RequestHead> for Remember {
-    fn from(head: &RequestHead) -> Self {
-        if head.repeatable { Self::No } else { Self::Yes { oldest: head.oldest } }
-    }
-}
-
 /// Why a push was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotPushed {
@@ -133,11 +102,8 @@ impl Serving {
     ) -> Self {
         Self {
             line: Line::new(now, heartbeat, peer_every),
-            state: State::Open { idle_since: now },
-            requests: HashMap::new(),
-            abandoned: HashMap::new(),
-            held: 0,
-            notifications: 0,
+            state: State::Open,
+            requests: Requests::new(now),
             accepted: 0,
             highest_id: 0,
             next_push: PUSH_BIT + 1,
@@ -148,7 +114,7 @@ impl Serving {
     /// Answers a request. An answer that nobody waits for is dropped. The caller keeps a copy of the body, so that none is
     /// dropped here.
     pub(crate) fn respond(&mut self, now: Instant, id: u64, response: &Response) {
-        if !self.settle(now, id) {
+        if !self.requests.settle(now, id) {
             return;
         }
         match response {
@@ -160,21 +126,20 @@ impl Serving {
 
     /// Calls that were taken and whose answers have not left.
     pub(crate) fn unfinished(&self) -> usize {
-        self.requests.len() + usize::from(!self.line.outgoing.is_empty())
+        self.requests.unanswered() + usize::from(!self.line.outgoing.is_empty())
     }
 
     /// A notification of so many bytes has been dealt with.
     pub(crate) fn notification_done(&mut self, length: usize) {
-        self.held = self.held.saturating_sub(length);
-        self.notifications = self.notifications.saturating_sub(1);
+        self.requests.notification_done(length);
     }
 
     /// Queues a message that answers nothing.
     pub(crate) fn push(&mut self, body: &Bytes) -> Result<(), NotPushed> {
         // A call that is being finished may push as it could before.
         match self.state {
-            State::Open { .. } => {}
-            State::Draining if !self.requests.is_empty() => {}
+            State::Open => {}
+            State::Draining if self.requests.unanswered() > 0 => {}
             State::Draining | State::Dead => return Err(NotPushed::Gone),
         }
         if body.len() > self.bounds.send {
@@ -191,7 +156,7 @@ impl Serving {
 
     /// Tells the client to go elsewhere; what has been accepted is finished.
     pub(crate) fn go_away(&mut self, code: u32, retry_after: Option<Duration>, text: &str) {
-        if let State::Open { .. } = self.state {
+        if let State::Open = self.state {
             self.state = State::Draining;
             let goodbye = GoAway { code, accepted: self.accepted, retry_after, text: text.into() };
             Frame::GoAway(goodbye).encode(self.line.outgoing.control());
@@ -205,24 +170,7 @@ impl Serving {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.requests.is_empty()
-            && self.abandoned.is_empty()
-            && self.held == 0
-            && self.line.is_empty()
-    }
-
-    fn settle(&mut self, now: Instant, id: u64) -> bool {
-        let Some(request) = self.requests.remove(&id) else {
-            self.held -= self.abandoned.remove(&id).unwrap_or_default();
-            return false;
-        };
-        if let Request::Running { length } = request {
-            self.held -= length;
-        }
-        if let State::Open { idle_since } = &mut self.state {
-            *idle_since = now;
-        }
-        true
+        (self.requests.in_flight(), self.requests.held_bytes()) == (0, 0) && self.line.is_empty()
     }
 
     fn replied(&mut self, id: u64, body: &Bytes) {
@@ -280,35 +228,19 @@ impl Serving {
     ) -> Result<(), Violation> {
         match head {
             Head::Request(request) => {
-                let coming = match self.requests.get(&request.id) {
-                    // Not while its parts are still coming: then this is a second one with its id.
-                    Some(Request::Coming { deadline, remember })
-                        if !self.line.assembly.contains(request.id) =>
-                    {
-                        Some((*deadline, *remember))
-                    }
-                    _ => None,
+                let Some(Terms { deadline, remember }) = self.whole(now, &request, body.len())?
+                else {
+                    return Ok(());
                 };
-                let (deadline, remember) = match coming {
-                    Some(coming) => coming,
-                    None if self.accept(now, &request, body.len())? => {
-                        (deadline(now, &request), Remember::from(&request))
-                    }
-                    None => return Ok(()),
-                };
-                let id = request.id;
-                let body = owned(body);
-                self.held += body.len();
-                self.requests.insert(id, Request::Running { length: body.len() });
+                let (id, body) = (request.id, owned(body));
+                self.requests.run(id, body.len());
                 effects.events.push(Event::Request { id, body, deadline, remember });
             }
             Head::Notify { id } => {
                 self.use_id(id)?;
-                let open = matches!(self.state, State::Open { .. });
-                if open && body.len() <= self.bounds.receive {
+                if self.takes_notification(body.len()) {
                     let body = owned(body);
-                    self.held += body.len();
-                    self.notifications += 1;
+                    self.requests.notified(body.len());
                     effects.events.push(Event::Notification { body });
                 }
             }
@@ -325,20 +257,13 @@ impl Serving {
         part: &Bytes,
     ) -> Result<(), Violation> {
         match head {
-            Head::Request(request) => {
-                if !self.accept(now, &request, total as usize)? {
-                    return Ok(());
-                }
-                let coming = Request::Coming {
-                    deadline: deadline(now, &request),
-                    remember: Remember::from(&request),
-                };
-                self.requests.insert(request.id, coming);
-            }
+            Head::Request(request) => match self.accept(now, &request, total as usize)? {
+                Some(terms) => self.requests.begin(request.id, terms),
+                None => return Ok(()),
+            },
             Head::Notify { id } => {
                 self.use_id(id)?;
-                let open = matches!(self.state, State::Open { .. });
-                if !open || total as usize > self.bounds.receive {
+                if !self.takes_notification(total as usize) {
                     return Ok(());
                 }
             }
@@ -347,32 +272,51 @@ impl Serving {
         self.line.assembly.begin(head, total, part)
     }
 
-    /// Whether a request is taken. If not, it is refused or, after `GOAWAY`, ignored.
+    fn takes_notification(&self, length: usize) -> bool {
+        matches!(self.state, State::Open) && length <= self.bounds.receive
+    }
+
+    /// The terms of a request that has come whole: those of its first frame, if it came in parts. `None` if it is not taken.
+    fn whole(
+        &mut self,
+        now: Instant,
+        request: &RequestHead,
+        length: usize,
+    ) -> Result<Option<Terms>, Violation> {
+        match self.requests.coming(request.id) {
+            // Not while its parts are still coming: then this is a second one with its id.
+            Some(terms) if !self.line.assembly.contains(request.id) => Ok(Some(terms)),
+            _ => self.accept(now, request, length),
+        }
+    }
+
+    /// The terms of a new request. `None` if it is not taken: then it is refused or, after `GOAWAY`, ignored.
     fn accept(
         &mut self,
         now: Instant,
         request: &RequestHead,
         length: usize,
-    ) -> Result<bool, Violation> {
+    ) -> Result<Option<Terms>, Violation> {
         let id = request.id;
         self.use_id(id)?;
-        if self.requests.contains_key(&id) {
+        if self.requests.is_unanswered(id) {
             return Err(Violation::IdInUse { id });
         }
-        match &mut self.state {
-            State::Open { idle_since } => *idle_since = now,
-            State::Draining | State::Dead => return Ok(false),
-        }
+        let State::Open = self.state else {
+            return Ok(None);
+        };
+        self.requests.came(now);
         self.accepted += 1;
         let code = if length > self.bounds.receive {
             Refusal::TOO_LONG
-        } else if self.requests.len() + self.abandoned.len() >= self.bounds.in_flight {
+        } else if self.requests.in_flight() >= self.bounds.in_flight {
             Refusal::OVERLOADED
         } else {
-            return Ok(true);
+            let deadline = deadline(now, request);
+            return Ok(Some(Terms { deadline, remember: Remember::from(request) }));
         };
         self.refused(id, Refusal { code, retry_after: None });
-        Ok(false)
+        Ok(None)
     }
 
     fn use_id(&mut self, id: u64) -> Result<(), Violation> {
@@ -390,15 +334,17 @@ impl Serving {
         self.line.assembly.forget(id);
         // A long answer may be half-way out.
         self.line.outgoing.withdraw(id, Mark::Long);
-        let running = match self.requests.get(&id) {
-            Some(Request::Running { length }) => Some(*length),
-            _ => None,
-        };
-        self.settle(now, id);
-        if let Some(length) = running {
-            self.held += length;
-            self.abandoned.insert(id, length);
+        if self.requests.abandon(now, id) {
             effects.events.push(Event::Cancelled { id });
+        } else {
+            self.requests.settle(now, id);
+        }
+    }
+
+    fn idle_deadline(&self) -> Option<Instant> {
+        match (self.state, self.bounds.idle_limit) {
+            (State::Open, Some(limit)) => self.requests.idle_since().map(|since| since + limit),
+            _ => None,
         }
     }
 }
@@ -456,41 +402,27 @@ impl Session for Serving {
 
     fn wants_input(&self) -> bool {
         let limit = self.bounds.held_bytes;
-        self.held < limit
-            && self.notifications < self.bounds.in_flight
+        self.requests.held_bytes() < limit
+            && self.requests.notifications() < self.bounds.in_flight
             && self.line.outgoing.queued_bytes() < limit
     }
 
     fn write_failed(&mut self) {}
 
     fn wants_gather(&self) -> bool {
-        !self.requests.is_empty() && self.line.outgoing.queued_bytes() > 0
+        self.requests.unanswered() > 0 && self.line.outgoing.queued_bytes() > 0
     }
 
     fn is_finished(&self) -> bool {
         matches!(self.state, State::Draining)
-            && self.requests.is_empty()
+            && self.requests.unanswered() == 0
             && self.line.outgoing.is_empty()
     }
 
     fn lost(&mut self, _: &Arc<Loss>, effects: &mut Effects<Event>) {
         self.state = State::Dead;
-        effects.events.extend(self.requests.drain().map(|(id, _)| Event::Orphaned { id }));
-        self.held = 0;
-        self.notifications = 0;
-        self.abandoned.clear();
+        effects.events.extend(self.requests.lose().map(|id| Event::Orphaned { id }));
         self.line.die();
-    }
-}
-
-impl Serving {
-    fn idle_deadline(&self) -> Option<Instant> {
-        match (self.state, self.bounds.idle_limit) {
-            (State::Open { idle_since }, Some(limit)) if self.requests.is_empty() => {
-                Some(idle_since + limit)
-            }
-            _ => None,
-        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::pool::model::Journal;
 use crate::pool::model::line::{LONGEST, Line, heartbeat};
 use crate::proto::native::goodbye;
 use crate::proto::replies::{Replies, Response, Room, Seen, Swept};
-use crate::proto::serving::{Bounds, Event, Remember, Serving};
+use crate::proto::requests::Remember;
+use crate::proto::serving::{Bounds, Event, Serving};
 
 pub(super) struct Server {
     pub(super) number: u8,
