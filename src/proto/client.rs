@@ -17,7 +17,7 @@ use crate::policy;
 use crate::proto::calls::{Answer, Calls, Ordinal};
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
-use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
+use crate::proto::native::{Frame, PUSH_BIT, after, millis};
 use crate::proto::outgoing::{Mark, Withdrawn};
 use crate::proto::session::{Effects, Session};
 
@@ -320,7 +320,7 @@ impl Client {
         goodbye: GoAway,
         effects: &mut Effects<Event>,
     ) -> Result<(), LossCause> {
-        if goodbye.code == goodbye::VIOLATION {
+        if goodbye.code == GoAway::VIOLATION {
             return Err(LossCause::SentAway(goodbye));
         }
         self.state = State::Draining;

@@ -13,7 +13,7 @@ use crate::proto::assembly::{Assembly, Chunk};
 use crate::proto::frame::next_payload;
 use crate::proto::head::Head;
 use crate::proto::heartbeat::{Beat, GRACES, Heartbeat};
-use crate::proto::native::{Frame, goodbye};
+use crate::proto::native::Frame;
 use crate::proto::outgoing::Outgoing;
 
 /// With so many bytes of control frames waiting, pings are not answered: their sender does not read.
@@ -144,7 +144,7 @@ impl Line {
     /// Says goodbye because of a violation, and nothing else any more. Whether it arrives is not our business.
     pub(crate) fn complain(&mut self, violation: &Violation) {
         let goodbye = GoAway {
-            code: goodbye::VIOLATION,
+            code: GoAway::VIOLATION,
             accepted: 0,
             retry_after: None,
             text: violation.to_string().into(),

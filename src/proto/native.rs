@@ -21,15 +21,6 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const PUSH_BIT: u64 = 1 << 63;
 const MAX_TEXT: usize = 1024;
 
-/// Codes of `GOAWAY`.
-pub(crate) mod goodbye {
-    use crate::error::loss::GoAway;
-
-    pub(crate) const CLOSING: u32 = GoAway::CLOSING;
-    pub(crate) const IDLE: u32 = GoAway::IDLE;
-    pub(crate) const VIOLATION: u32 = GoAway::VIOLATION;
-}
-
 /// One frame, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {

@@ -20,7 +20,7 @@ use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
-use crate::proto::native::{Frame, PUSH_BIT, after, goodbye, millis};
+use crate::proto::native::{Frame, PUSH_BIT, after, millis};
 use crate::proto::outgoing::Mark;
 use crate::proto::replies::Response;
 use crate::proto::requests::{Remember, Requests, Terms};
@@ -208,7 +208,7 @@ impl Serving {
                 }
             }
             Inbound::Frame(Frame::Cancel { id }) => self.cancel(now, id, effects),
-            Inbound::Frame(Frame::GoAway(goodbye)) if goodbye.code == goodbye::VIOLATION => {
+            Inbound::Frame(Frame::GoAway(goodbye)) if goodbye.code == GoAway::VIOLATION => {
                 return Err(LossCause::SentAway(goodbye));
             }
             Inbound::Frame(Frame::GoAway(_)) => {}
@@ -386,7 +386,7 @@ impl Session for Serving {
             self.line.heard(now);
         }
         if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
-            self.go_away(goodbye::IDLE, None, "");
+            self.go_away(GoAway::IDLE, None, "");
         }
         self.line.timeout(now)
     }

@@ -19,9 +19,10 @@ use crate::connection::{Connection, Tell};
 use crate::driver::Driver;
 use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::instance::InstanceId;
+use crate::error::loss::GoAway;
 use crate::handshake::{await_hello, send};
 use crate::proto::greeting::{Hello, Welcome};
-use crate::proto::native::{Frame, VERSION, after, goodbye, millis};
+use crate::proto::native::{Frame, VERSION, after, millis};
 use crate::proto::serving::{Bounds, Serving};
 use crate::server::call::Handler;
 use crate::server::desk::{Desk, OpenDesk};
@@ -150,7 +151,7 @@ async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
     let drained = async {
         shared.draining.cancelled().await;
         connection.with(|serving| {
-            serving.go_away(goodbye::CLOSING, None, "the server is shutting down");
+            serving.go_away(GoAway::CLOSING, None, "the server is shutting down");
             ((), Tell::Owner)
         });
         std::future::pending::<()>().await;

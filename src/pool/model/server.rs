@@ -8,10 +8,10 @@ use fastrand::Rng;
 
 use crate::error::call::{ErrorReply, Refusal};
 use crate::error::instance::InstanceId;
+use crate::error::loss::GoAway;
 use crate::policy::ReplyCache;
 use crate::pool::model::Journal;
 use crate::pool::model::line::{LONGEST, Line, heartbeat};
-use crate::proto::native::goodbye;
 use crate::proto::replies::{Replies, Response, Room, Seen, Swept};
 use crate::proto::requests::Remember;
 use crate::proto::serving::{Bounds, Event, Serving};
@@ -232,7 +232,7 @@ impl Server {
         self.draining = true;
         for number in &self.connections {
             if let Some(line) = lines.get_mut(number) {
-                line.serving.go_away(goodbye::CLOSING, None, "");
+                line.serving.go_away(GoAway::CLOSING, None, "");
             }
         }
     }

@@ -241,8 +241,8 @@ fn a_goodbye_says_how_many_were_accepted_and_the_rest_is_not_even_refused() {
     let mut desk = desk(bounds());
     desk.hear(&[request(8, ""), begun(head(9), LIMIT + 1), begun(head(5), 10)]).unwrap();
     desk.sent();
-    desk.serving.go_away(goodbye::CLOSING, Some(Duration::from_millis(50)), "closing");
-    desk.serving.go_away(goodbye::IDLE, None, "only once");
+    desk.serving.go_away(GoAway::CLOSING, Some(Duration::from_millis(50)), "closing");
+    desk.serving.go_away(GoAway::IDLE, None, "only once");
     let goodbye = GoAway {
         code: 0,
         accepted: 3,

@@ -3,7 +3,7 @@
 use super::*;
 
 fn accepted(accepted: u64) -> GoAway {
-    GoAway { code: goodbye::CLOSING, accepted, retry_after: None, text: "".into() }
+    GoAway { code: GoAway::CLOSING, accepted, retry_after: None, text: "".into() }
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_goodbye_for_a_violation_is_the_end() {
     let mut desk = desk();
     desk.request(1, "body");
     desk.sent();
-    let goodbye = GoAway { code: goodbye::VIOLATION, ..accepted(0) };
+    let goodbye = GoAway { code: GoAway::VIOLATION, ..accepted(0) };
     let heard = desk.hear(&[Frame::GoAway(goodbye.clone())]);
     assert_eq!(heard, Err(LossCause::SentAway(goodbye)));
     assert_eq!(desk.answer(1), None, "settled by the loss, not before");
