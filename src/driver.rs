@@ -45,6 +45,8 @@ pub(crate) struct Driver<S: Session> {
     connection: Connection<S>,
     transport: Box<dyn Transport>,
     input: BytesMut,
+    /// Whether the input holds bytes that came behind the handshake, which the session has not seen.
+    fresh: bool,
     read_size: usize,
     wants_input: bool,
     output: VecDeque<Bytes>,
@@ -73,6 +75,16 @@ enum Phase {
         until: Instant,
         fin_sent: bool,
     },
+}
+
+impl Phase {
+    /// When it is over, whatever the peer does.
+    fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Open => None,
+            Self::WriteFailed { until, .. } | Self::Parting { until, .. } => Some(*until),
+        }
+    }
 }
 
 /// What one attempt to read gave.
@@ -113,6 +125,7 @@ impl<S: Session> Driver<S> {
         Self {
             connection,
             transport,
+            fresh: !input.is_empty(),
             input,
             read_size: READ_LEAST,
             wants_input: true,
@@ -132,23 +145,16 @@ impl<S: Session> Driver<S> {
     /// # Cancel safety
     /// Dropping the future closes the socket and settles everything as closed on this side.
     pub(crate) async fn run(mut self, mut event: impl FnMut(S::Event) + Send) -> Arc<Loss> {
-        // What came behind the handshake has not been looked at.
-        let mut fresh = !self.input.is_empty();
-        poll_fn(|cx| self.poll(cx, &mut event, std::mem::take(&mut fresh))).await
+        poll_fn(|cx| self.poll(cx, &mut event)).await
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        event: &mut impl FnMut(S::Event),
-        mut fresh: bool,
-    ) -> Poll<Arc<Loss>> {
+    fn poll(&mut self, cx: &mut Context<'_>, event: &mut impl FnMut(S::Event)) -> Poll<Arc<Loss>> {
         loop {
             let now = now();
             let read = self.poll_read(cx, now);
             let (mut progress, mut deadline) = (matches!(read, Read::Bytes), None);
             if !matches!(self.phase, Phase::Parting { .. }) {
-                let turn = self.turn(cx, now, progress || std::mem::take(&mut fresh));
+                let turn = self.turn(cx, now, &read);
                 self.deliver(event);
                 (progress, deadline) = (progress || turn.reopened, turn.deadline);
                 match turn.verdict {
@@ -162,25 +168,22 @@ impl<S: Session> Driver<S> {
                         self.part(now, cause, LINGER_VIOLATION, event);
                     }
                     Err(verdict) => {
-                        let end = Ending::Verdict(verdict);
-                        return Poll::Ready(self.ended(now, end, event));
+                        let ending = Ending::Verdict(verdict);
+                        return Poll::Ready(self.end(now, ending, event));
                     }
                 }
             }
             match read {
-                Read::Eof => return Poll::Ready(self.ended(now, Ending::Eof, event)),
+                Read::Eof => return Poll::Ready(self.end(now, Ending::Eof, event)),
                 Read::Failed(error) => {
-                    return Poll::Ready(self.ended(now, Ending::Failed(error), event));
+                    return Poll::Ready(self.end(now, Ending::Failed(error), event));
                 }
                 Read::Nothing | Read::Bytes => {}
             }
             progress |= self.poll_write(cx, now);
-            let until = match &self.phase {
-                Phase::Open => None,
-                Phase::WriteFailed { until, .. } | Phase::Parting { until, .. } => Some(*until),
-            };
+            let until = self.phase.until();
             if until.is_some_and(|until| now >= until) {
-                return Poll::Ready(self.ended(now, Ending::WaitedLongEnough, event));
+                return Poll::Ready(self.end(now, Ending::WaitedLongEnough, event));
             }
             let deadline = deadline.into_iter().chain(until).min();
             if !progress && !deadline.is_some_and(|deadline| self.timer.poll(cx, deadline)) {
@@ -222,7 +225,8 @@ impl<S: Session> Driver<S> {
     }
 
     /// One turn with the session: tells it what happened, takes what is to be written.
-    fn turn(&mut self, cx: &Context<'_>, now: Instant, arrived: bool) -> Turn {
+    fn turn(&mut self, cx: &Context<'_>, now: Instant, read: &Read) -> Turn {
+        let arrived = std::mem::take(&mut self.fresh) || matches!(read, Read::Bytes);
         let Self { connection, input, output, accepted, effects, gathered, phase, .. } = self;
         let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
             let mut judge = || {
@@ -339,27 +343,27 @@ impl<S: Session> Driver<S> {
             let output = &mut self.output;
             self.connection.with(|session| (session.transmit(now, output), Tell::Nobody));
         }
-        let loss = self.over(now, Death::merge(None, Ending::Verdict(cause)), event);
+        let loss = self.settle(now, Death::merge(None, Ending::Verdict(cause)), event);
         self.phase = Phase::Parting { loss, until: now + linger, fin_sent };
     }
 
-    /// The connection is at its end.
-    fn ended(
-        &mut self,
-        now: Instant,
-        ending: Ending,
-        event: &mut impl FnMut(S::Event),
-    ) -> Arc<Loss> {
+    /// The connection is at its end, and, unless it parted from its peer before, settled now.
+    fn end(&mut self, now: Instant, ending: Ending, event: &mut impl FnMut(S::Event)) -> Arc<Loss> {
         let write = match &self.phase {
             Phase::Parting { loss, .. } => return loss.clone(),
             Phase::Open => None,
             Phase::WriteFailed { error, .. } => Some(error),
         };
-        self.over(now, Death::merge(write, ending), event)
+        self.settle(now, Death::merge(write, ending), event)
     }
 
     /// Settles everything that depends on the connection.
-    fn over(&mut self, now: Instant, death: Death, event: &mut impl FnMut(S::Event)) -> Arc<Loss> {
+    fn settle(
+        &mut self,
+        now: Instant,
+        death: Death,
+        event: &mut impl FnMut(S::Event),
+    ) -> Arc<Loss> {
         // While the socket is open. Who closes on purpose does not ask.
         let tcp = match death.cause {
             LossCause::ClosedHere => None,
@@ -385,7 +389,7 @@ impl<S: Session> Drop for Driver<S> {
     fn drop(&mut self) {
         if !matches!(self.phase, Phase::Parting { .. }) {
             let death = Death::merge(None, Ending::Verdict(LossCause::ClosedHere));
-            self.over(now(), death, &mut |_| {});
+            self.settle(now(), death, &mut |_| {});
         }
     }
 }
