@@ -126,13 +126,13 @@ impl Calls {
     }
 
     /// Where the bytes of a request are, if it is still waiting. Nothing answers a notification.
-    pub(crate) fn awaits_answer(&self, id: u64) -> Option<Mark> {
-        self.table.get(&id).filter(|call| call.ordinal != Ordinal::NOTIFICATION)?.waits()
+    pub(crate) fn pending_request(&self, id: u64) -> Option<Mark> {
+        self.table.get(&id).filter(|call| call.ordinal != Ordinal::NOTIFICATION)?.pending()
     }
 
     /// Where the bytes of a call are, if it is still waiting.
-    pub(crate) fn waits(&self, id: u64) -> Option<Mark> {
-        self.table.get(&id).and_then(Call::waits)
+    pub(crate) fn pending(&self, id: u64) -> Option<Mark> {
+        self.table.get(&id).and_then(Call::pending)
     }
 
     /// Settles a call, if it still waits, and returns who is to be woken.
@@ -155,7 +155,7 @@ impl Calls {
         self.table
             .iter()
             .filter(|(_, call)| beyond(call.ordinal))
-            .filter_map(|(id, call)| call.waits().map(|mark| (*id, mark)))
+            .filter_map(|(id, call)| call.pending().map(|mark| (*id, mark)))
             .collect()
     }
 
@@ -167,7 +167,7 @@ impl Calls {
         }
         self.earliest_deadline = None;
         for (id, call) in &self.table {
-            let Some(mark) = call.waits() else {
+            let Some(mark) = call.pending() else {
                 continue;
             };
             if call.deadline <= now {
@@ -192,7 +192,7 @@ impl Calls {
         wake: &mut Vec<Waker>,
     ) {
         for (id, call) in &mut self.table {
-            if let Some(mark) = call.waits() {
+            if let Some(mark) = call.pending() {
                 let sent = is_sent(*id, mark);
                 wake.extend(call.settle(Answer::Lost { sent, loss: loss.clone() }));
             }
@@ -213,7 +213,7 @@ impl Calls {
 }
 
 impl Call {
-    fn waits(&self) -> Option<Mark> {
+    fn pending(&self) -> Option<Mark> {
         matches!(self.state, State::Waiting(_)).then_some(self.mark)
     }
 

@@ -173,7 +173,7 @@ impl Client {
     /// Those that are settled are not waited for any more.
     fn forget_notifications(&mut self) {
         let calls = &self.calls;
-        self.notifications.retain(|id| calls.waits(*id).is_some());
+        self.notifications.retain(|id| calls.pending(*id).is_some());
     }
 
     fn head(&mut self, now: Instant, start: &Start<'_>) -> (Head, Ordinal) {
@@ -231,7 +231,7 @@ impl Client {
         if self.line.assembly.contains(id) {
             return Err(Violation::IdInUse { id });
         }
-        Ok(self.calls.awaits_answer(id))
+        Ok(self.calls.pending_request(id))
     }
 
     fn dispatch(
@@ -388,7 +388,7 @@ impl Session for Client {
         let (calls, outgoing) = (&mut self.calls, &self.line.outgoing);
         // Small ones overtake long ones, so their order says nothing.
         self.notifications.retain(|id| {
-            let waits = calls.waits(*id).is_some_and(|mark| !outgoing.is_sent(*id, mark));
+            let waits = calls.pending(*id).is_some_and(|mark| !outgoing.is_sent(*id, mark));
             if !waits {
                 effects.wake.extend(calls.settle(*id, Answer::Written));
             }
