@@ -9,7 +9,7 @@ use crate::clock::now;
 use crate::connection::Connection;
 use crate::error::call::{CallError, Outcome, Stopped};
 use crate::error::instance::InstanceId;
-use crate::exchange::{Exchange, failure, refused_here};
+use crate::exchange::{Exchange, refused_here, reply_of, result_of};
 use crate::issued::Issued;
 use crate::proto::calls::Answer;
 use crate::proto::client::{Client, Kind, Start};
@@ -37,16 +37,13 @@ impl Conversation {
     /// Dropping the future cancels the call.
     pub async fn call(&mut self, body: impl Into<Bytes>) -> Result<Bytes, CallError> {
         let kind = Kind::Request { repeatable: false, resent: false };
-        match self.exchange(kind, body.into()).await? {
-            Answer::Reply(reply) => Ok(reply),
-            _ => Ok(Bytes::new()),
-        }
+        self.exchange(kind, body.into()).await.map(reply_of)
     }
 
     /// Sends a notification on this very connection; returns when the operating system has accepted all of it.
     ///
     /// # Errors
-    /// [`Outcome::NotSent`] if it could not be sent.
+    /// As [`Pool::notify`](crate::Pool::notify), without retries.
     ///
     /// # Cancel safety
     /// Dropping the future may or may not prevent the notification.
@@ -71,7 +68,8 @@ impl Conversation {
         let start = Start { id, kind, body: &body, deadline: self.deadline, oldest };
         let result = Exchange::new(&self.connection, start).await;
         let failed = match result {
-            Ok(answer) => match failure(answer, self.deadline.saturating_duration_since(started)) {
+            Ok(answer) => match result_of(answer, self.deadline.saturating_duration_since(started))
+            {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             },

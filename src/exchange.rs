@@ -12,6 +12,7 @@ use crate::connection::{Connection, Tell};
 use crate::error::call::{CallCause, ErrorReply, Outcome, Overload};
 use crate::proto::calls::Answer;
 use crate::proto::client::{Client, Kind, NotTaken, Start};
+use crate::proto::course::Failed;
 
 /// The future of one attempt.
 ///
@@ -95,7 +96,7 @@ impl Drop for Exchange<'_> {
 }
 
 /// Separates what succeeded from what did not, with outcome and cause. `limit` is the call's time-out.
-pub(crate) fn failure(answer: Answer, limit: Duration) -> Result<Answer, (Outcome, CallCause)> {
+pub(crate) fn result_of(answer: Answer, limit: Duration) -> Result<Answer, Failed> {
     let unless = |sent| {
         if sent { Outcome::Indeterminate } else { Outcome::NotSent }
     };
@@ -115,6 +116,14 @@ pub(crate) fn failure(answer: Answer, limit: Duration) -> Result<Answer, (Outcom
         }
         Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
     })
+}
+
+/// The reply, of what succeeded. A notification has none.
+pub(crate) fn reply_of(answer: Answer) -> Bytes {
+    match answer {
+        Answer::Reply(reply) => reply,
+        _ => Bytes::new(),
+    }
 }
 
 /// Why a connection did not take a call of so many bytes.

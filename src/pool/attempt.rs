@@ -18,7 +18,7 @@ use tokio::time::timeout_at;
 use crate::error::call::{CallCause, Full, Outcome, Stage};
 use crate::error::loss::Loss;
 use crate::error::outage::Outage;
-use crate::exchange::{Exchange, failure, refused_here};
+use crate::exchange::{Exchange, refused_here, result_of};
 use crate::issued::{Held, Issued};
 use crate::placing::Placing;
 use crate::proto::calls::Answer;
@@ -89,7 +89,7 @@ impl<'a> Call<'a> {
                     self.attempts += 1;
                     drop(held);
                     let attempt = Attempt { slot: place.slot, connection: number, server };
-                    return self.settled(attempt, failure(answer, self.limit));
+                    return self.settled(attempt, result_of(answer, self.limit));
                 }
                 Err(NotTaken::Gone(_)) => self.board.distrust(place),
                 Err(NotTaken::Full { .. }) if self.may_go_elsewhere(place, &full) => {

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use crate::clock::now;
 use crate::error::call::{CallCause, CallError, Outcome, Stopped};
 use crate::error::config::ConfigError;
+use crate::exchange::reply_of;
 use crate::policy::Retry;
 use crate::pool::attempt::Call;
 use crate::pool::shared::Shared;
@@ -92,11 +93,7 @@ impl<'a> Request<'a> {
             true => Form::Repeatable,
             false => Form::Once,
         };
-        match self.run(form).await? {
-            Answer::Reply(reply) => Ok(reply),
-            // A request is settled by a reply or by a failure.
-            _ => Ok(Bytes::new()),
-        }
+        self.run(form).await.map(reply_of)
     }
 
     /// Sends it as a notification; see [`Pool::notify`](crate::Pool::notify).

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use crate::error::call::{CallCause, Outcome, Stage};
-use crate::exchange::failure;
+use crate::exchange::result_of;
 use crate::pool::model::line::{LONGEST, Line};
 use crate::pool::model::server::{Server, key};
 use crate::pool::model::{Seen, Weather};
@@ -256,7 +256,7 @@ impl Callers {
         let (Poll::Ready(answer), _) = line.client.poll(id, Waker::noop()) else {
             return;
         };
-        match failure(answer, Duration::ZERO) {
+        match result_of(answer, Duration::ZERO) {
             Ok(Answer::Reply(body)) => {
                 assert_eq!((key(&body), &body), (call.key, &call.body), "another's reply");
                 self.budget.deposit();
