@@ -87,7 +87,7 @@ mod tests {
     fn drops() -> [usize; 4] {
         let (limits, retry) = (Limits::default(), Retry::default());
         let (events, pushes) = (FanOut::new(), FanOut::new());
-        let board = Switchboard::new("peer:1".into(), 1, 1, &limits, &retry, events, pushes);
+        let board = Switchboard::new("peer:1".into(), 1.into(), &limits, &retry, events, pushes);
         let (board, dropped) = (Arc::new(board), Arc::new(AtomicUsize::new(0)));
         let poll = |placing: &mut Placing<'_>| {
             let waker = Waker::from(Arc::new(Nosy(board.clone(), dropped.clone())));

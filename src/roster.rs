@@ -11,7 +11,7 @@ use crate::error::call::{CallCause, Overload};
 use crate::error::instance::InstanceId;
 use crate::error::outage::{Began, Outage};
 use crate::event::State;
-use crate::limits::Limits;
+use crate::limits::{Connections, Limits};
 use crate::policy::Retry;
 use crate::proto::client::Client;
 use crate::proto::course::ServerProcess;
@@ -132,8 +132,8 @@ pub(crate) enum Resumed {
 }
 
 impl Roster {
-    pub(crate) fn new(slots: usize, warm: usize, limits: &Limits, retry: &Retry) -> Self {
-        let now = now();
+    pub(crate) fn new(connections: Connections, limits: &Limits, retry: &Retry) -> Self {
+        let (now, Connections { min: warm, max: slots }) = (now(), connections);
         Self {
             ledger: Ledger::new(slots, limits.waiting, limits.queued_bytes),
             lines: (0..slots).map(|_| None).collect(),

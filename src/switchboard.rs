@@ -17,7 +17,7 @@ use crate::error::instance::InstanceId;
 use crate::error::outage::{Began, Outage};
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
-use crate::limits::Limits;
+use crate::limits::{Connections, Limits};
 use crate::policy::Retry;
 use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
@@ -43,14 +43,13 @@ pub(crate) struct Switchboard {
 impl Switchboard {
     pub(crate) fn new(
         endpoint: Arc<str>,
-        slots: usize,
-        warm: usize,
+        connections: Connections,
         limits: &Limits,
         retry: &Retry,
         events: FanOut<Event>,
         pushes: FanOut<Bytes>,
     ) -> Self {
-        let core = Roster::new(slots, warm, limits, retry);
+        let core = Roster::new(connections, limits, retry);
         Self {
             core: Mutex::new(core),
             endpoint,

@@ -253,8 +253,7 @@ impl Builder {
         let text = endpoint.text().clone();
         let board = Arc::new(Switchboard::new(
             text,
-            max,
-            min,
+            self.connections,
             &self.limits,
             &self.retry,
             self.events,
