@@ -23,7 +23,7 @@ use crate::conversation::Conversation;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::call::{CallCause, CallError};
-use crate::error::connect::{ConnectCause, Phase};
+use crate::error::connect::{BoxError, ConnectCause, Phase};
 use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::handshake::greet;
@@ -35,9 +35,6 @@ use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis};
 use crate::roster::Line;
 use crate::switchboard::Switchboard;
-
-/// A user's error in a hook.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) type Hook =
     Arc<dyn Fn(Conversation) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;

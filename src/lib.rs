@@ -80,20 +80,20 @@ pub use bytes::Bytes;
 
 pub use crate::connect::{Connect, Connected, Connecting, NotConnected, Tcp, Transport};
 pub use crate::conversation::Conversation;
-pub use crate::dialer::BoxError;
 pub use crate::endpoint::Endpoint;
 pub use crate::error::call::{
     CallCause, CallError, ErrorReply, Full, Outcome, Overload, Refusal, Stage, Stopped,
 };
-pub use crate::error::config::{CloseError, ConfigError, EndpointError, ReadyError};
+pub use crate::error::close::CloseError;
+pub use crate::error::config::{ConfigError, EndpointError};
 pub use crate::error::connect::{
-    Busy, ConnectCause, ConnectError, HookError, Permanent, Phase, Rejection,
+    BoxError, Busy, ConnectCause, ConnectError, HookError, Permanent, Phase, Rejection,
 };
 pub use crate::error::instance::InstanceId;
 pub use crate::error::loss::{GoAway, Loss, LossCause, Met};
 pub use crate::error::opening::Opening;
 pub use crate::error::os::OsError;
-pub use crate::error::outage::{Began, Outage};
+pub use crate::error::outage::{Began, Outage, ReadyError};
 pub use crate::error::tcp_info::{TcpFlow, TcpInfo, TcpState};
 pub use crate::error::violation::Violation;
 pub use crate::event::{Event, State, Status};

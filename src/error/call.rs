@@ -8,7 +8,7 @@ use crate::error::config::ConfigError;
 use crate::error::instance::InstanceId;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::outage::Outage;
-use crate::error::text::{Count, OneLine, Rounded, Wish};
+use crate::error::text::{Count, OneLine, RetryAfter, Rounded};
 
 /// Whether a failed call ran. The question that a caller must answer before it tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -360,7 +360,7 @@ impl fmt::Display for Refusal {
             Self::TOO_LONG => "the request is longer than the server accepts",
             _ => "the server said no",
         };
-        write!(f, "{text}{} (REFUSED {})", Wish(self.retry_after), self.code)
+        write!(f, "{text}{} (REFUSED {})", RetryAfter(self.retry_after), self.code)
     }
 }
 

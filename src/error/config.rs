@@ -1,11 +1,6 @@
 //! What is wrong with a configuration. Found at the door, before anything is dialed.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
-
-use crate::error::outage::Outage;
-use crate::error::text::Count;
 
 /// A pool or server cannot be built as configured.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -89,52 +84,4 @@ pub enum EndpointError {
     /// The host is neither a name (RFC 1123) nor an address.
     #[error("the host is neither a name nor an address")]
     BadHost,
-}
-
-/// [`Pool::ready`](crate::Pool::ready) did not see a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReadyError {
-    /// The deadline passed, or waiting cannot mend the cause.
-    Unavailable(Arc<Outage>),
-    /// The pool is closed.
-    Closed,
-}
-
-impl fmt::Display for ReadyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unavailable(outage) => write!(f, "not ready: {outage}"),
-            Self::Closed => f.write_str("the pool is closed"),
-        }
-    }
-}
-
-impl std::error::Error for ReadyError {
-    /// Below what the text has said, as with [`Outage`].
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unavailable(outage) => outage.source(),
-            Self::Closed => None,
-        }
-    }
-}
-
-/// [`Pool::close`](crate::Pool::close) or [`Server::serve`](crate::Server::serve) had to cut calls off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{} cut off at the deadline", Cut(*.unfinished))]
-#[non_exhaustive]
-pub struct CloseError {
-    /// How many calls had not settled when the deadline passed.
-    pub unfinished: usize,
-}
-
-/// `1 call was`, `2 calls were`.
-struct Cut(usize);
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let calls = Count(self.0 as u64, "call");
-        write!(f, "{calls} {}", if self.0 == 1 { "was" } else { "were" })
-    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::loss::Loss;
 use crate::error::opening::Opening;
 use crate::error::os::OsError;
-use crate::error::text::{At, OneLine, Rounded, Wish};
+use crate::error::text::{At, OneLine, RetryAfter, Rounded};
 use crate::error::violation::Violation;
 
 /// The steps from a name to a connection that calls can use. Each has its own time-out.
@@ -74,9 +74,7 @@ impl ConnectError {
             _ => None,
         }
     }
-}
 
-impl ConnectError {
     /// The text without the endpoint, if the address says as much: for lines that have named it.
     pub(crate) fn briefly(&self) -> impl fmt::Display + '_ {
         Briefly(self)
@@ -192,7 +190,7 @@ impl Busy {
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, retry_after, text } = self;
-        write!(f, "the server is busy: {}{} (BUSY {code})", Text(text), Wish(*retry_after))
+        write!(f, "the server is busy: {}{} (BUSY {code})", Text(text), RetryAfter(*retry_after))
     }
 }
 
@@ -232,6 +230,9 @@ impl fmt::Display for Text<'_> {
     }
 }
 
+/// Any error, as an [`on_connect`](crate::Builder::on_connect) hook returns it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
 /// The error that a user's hook returned. Two are equal when they are the same error object.
 #[derive(Debug, Clone)]
 pub struct HookError {
@@ -252,8 +253,8 @@ impl HookError {
     }
 }
 
-impl From<Box<dyn Error + Send + Sync>> for HookError {
-    fn from(error: Box<dyn Error + Send + Sync>) -> Self {
+impl From<BoxError> for HookError {
+    fn from(error: BoxError) -> Self {
         match error.downcast::<Permanent>() {
             Ok(permanent) => Self { error: permanent.0.into(), is_permanent: true },
             Err(error) => Self { error: error.into(), is_permanent: false },
@@ -301,11 +302,11 @@ impl fmt::Display for HookError {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Permanent(Box<dyn Error + Send + Sync>);
+pub struct Permanent(BoxError);
 
 impl Permanent {
     /// Marks an error as one that waiting cannot mend.
-    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn new(error: impl Into<BoxError>) -> Self {
         Self(error.into())
     }
 }

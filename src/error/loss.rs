@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::os::OsError;
 use crate::error::tcp_info::TcpInfo;
-use crate::error::text::{At, Count, OneLine, Rounded, Wish};
+use crate::error::text::{At, Count, OneLine, RetryAfter, Rounded};
 use crate::error::violation::Violation;
 
 /// A connection's death: what killed it and what is known about its life.
@@ -306,6 +306,6 @@ impl fmt::Display for GoAway {
         if !self.text.is_empty() {
             write!(f, ", in its words: {}", OneLine(&self.text))?;
         }
-        write!(f, "{} (GOAWAY {})", Wish(self.retry_after), self.code)
+        write!(f, "{} (GOAWAY {})", RetryAfter(self.retry_after), self.code)
     }
 }

@@ -82,3 +82,32 @@ impl std::error::Error for Outage {
         }
     }
 }
+
+/// [`Pool::ready`](crate::Pool::ready) did not see a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadyError {
+    /// The deadline passed, or waiting cannot mend the cause.
+    Unavailable(Arc<Outage>),
+    /// The pool is closed.
+    Closed,
+}
+
+impl fmt::Display for ReadyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(outage) => write!(f, "not ready: {outage}"),
+            Self::Closed => f.write_str("the pool is closed"),
+        }
+    }
+}
+
+impl std::error::Error for ReadyError {
+    /// Below what the text has said, as with [`Outage`].
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unavailable(outage) => outage.source(),
+            Self::Closed => None,
+        }
+    }
+}

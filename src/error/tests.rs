@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::call::*;
+use crate::error::close::*;
 use crate::error::config::*;
 use crate::error::connect::*;
 use crate::error::instance::InstanceId;

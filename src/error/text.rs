@@ -59,9 +59,9 @@ impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
 }
 
 /// A server's wish for the time until the next attempt, if it has one.
-pub(crate) struct Wish(pub(crate) Option<Duration>);
+pub(crate) struct RetryAfter(pub(crate) Option<Duration>);
 
-impl fmt::Display for Wish {
+impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(wait) => write!(f, ", and asks to be left alone for {}", Rounded(wait)),

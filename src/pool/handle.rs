@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::error::call::CallError;
-use crate::error::config::{CloseError, ReadyError};
+use crate::error::close::CloseError;
+use crate::error::outage::ReadyError;
 use crate::event::{Event, State, Status};
 use crate::fan_out::Subscription;
 use crate::pool::request::Request;

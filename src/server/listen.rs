@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::connect::set_buffers;
-use crate::error::config::{CloseError, ConfigError};
+use crate::error::close::CloseError;
+use crate::error::config::ConfigError;
 use crate::error::instance::InstanceId;
 use crate::limits::SocketOptions;
 use crate::server::call::Handler;
