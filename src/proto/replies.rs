@@ -118,8 +118,8 @@ impl Replies {
         }
     }
 
-    /// A request has come. What is not needed any more is moved to `spent`, the ids of calls that still run though their
-    /// caller has settled them to `abandoned`.
+    /// A request has come, of a client that has settled all calls below `oldest`. What that leaves to be dropped, and the
+    /// calls that run for nobody now, are added to `swept`.
     pub(crate) fn begin(
         &mut self,
         connection: u64,

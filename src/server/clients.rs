@@ -211,7 +211,7 @@ impl Client {
         let (swept, running) = (std::mem::take(swept), std::mem::take(&mut memory.running));
         drop(memory);
         drop(swept);
-        running.into_values().for_each(|task| task.cancel());
+        running.into_values().for_each(|cancelled| cancelled.cancel());
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -236,9 +236,9 @@ impl Membership {
         let seen = replies.begin(self.number, id, oldest, &self.clients.room, swept);
         let verdict = match seen {
             Seen::New => {
-                let task = CancellationToken::new();
-                running.insert(id, task.clone());
-                Verdict::Run(task)
+                let cancelled = CancellationToken::new();
+                running.insert(id, cancelled.clone());
+                Verdict::Run(cancelled)
             }
             Seen::Joined => Verdict::Nothing,
             Seen::Answered(response) => Verdict::Respond(response),
@@ -260,22 +260,22 @@ impl Membership {
     ) -> Vec<Connection<Serving>> {
         let mut memory = self.client.lock();
         let Memory { replies, swept, running, connections, .. } = &mut *memory;
-        let task = running.remove(&id);
+        let cancelled = running.remove(&id);
         let joined = replies.settle(now, id, response, &self.clients.room, swept);
         let connection = |number| connections.get(&number).map(|link| link.connection.clone());
         let joined = joined.into_iter().filter_map(connection).collect();
         let rubbish = memory.rubbish();
         drop(memory);
-        drop(task);
+        drop(cancelled);
         rubbish.into_iter().for_each(Rubbish::dispose);
         joined
     }
 
     /// The caller has gone.
     pub(crate) fn cancel(&self, id: u64) {
-        let task = self.client.lock().running.remove(&id);
-        if let Some(task) = task {
-            task.cancel();
+        let cancelled = self.client.lock().running.remove(&id);
+        if let Some(cancelled) = cancelled {
+            cancelled.cancel();
         }
     }
 
@@ -286,9 +286,9 @@ impl Membership {
         if !memory.replies.withdraw(id) {
             return false;
         }
-        let task = memory.running.remove(&id);
+        let cancelled = memory.running.remove(&id);
         drop(memory);
-        drop(task);
+        drop(cancelled);
         true
     }
 

@@ -69,9 +69,9 @@ impl<H: Handler> Drop for OpenDesk<H> {
 
 /// A request on its way to a handler.
 #[derive(Debug, Clone, Copy)]
-struct Task {
+struct Job {
     id: u64,
-    memory: Memory,
+    cached: Cached,
 }
 
 /// A turn among the handlers, or a place in the line of those who wait for one.
@@ -91,37 +91,14 @@ enum Turn {
     Withdrawn,
 }
 
-/// Whether its answer is kept.
+/// Whether its answer is kept in the reply cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Memory {
-    Forgotten,
-    Remembered,
+enum Cached {
+    Yes,
+    No,
 }
 
 impl<H: Handler> Desk<H> {
-    pub(crate) fn happened(self: &Arc<Self>, event: Event) {
-        match event {
-            Event::Request { id, body, deadline, remember } => {
-                self.begin(id, body, deadline, remember);
-            }
-            Event::Notification { body } => {
-                let call = self.call(body, None, CancellationToken::new());
-                let desk = self.clone();
-                self.start(async move { desk.take(call).await });
-            }
-            Event::Cancelled { id } => match self.take_running(id) {
-                Some(task) => task.cancel(),
-                None => self.membership.cancel(id),
-            },
-            // The client may come back for the answer of a call that is remembered.
-            Event::Orphaned { id } => {
-                if let Some(task) = self.take_running(id) {
-                    task.cancel();
-                }
-            }
-        }
-    }
-
     pub(crate) fn new(
         shared: Arc<Shared<H>>,
         connection: Connection<Serving>,
@@ -133,12 +110,35 @@ impl<H: Handler> Desk<H> {
         Self { shared, connection, membership, peer, number, running, ended }
     }
 
+    pub(crate) fn happened(self: &Arc<Self>, event: Event) {
+        match event {
+            Event::Request { id, body, deadline, remember } => {
+                self.begin(id, body, deadline, remember);
+            }
+            Event::Notification { body } => {
+                let call = self.call(body, None, CancellationToken::new());
+                let desk = self.clone();
+                self.start(async move { desk.notify(call).await });
+            }
+            Event::Cancelled { id } => match self.take_running(id) {
+                Some(cancelled) => cancelled.cancel(),
+                None => self.membership.cancel(id),
+            },
+            // The client may come back for the answer of a call that is remembered.
+            Event::Orphaned { id } => {
+                if let Some(cancelled) = self.take_running(id) {
+                    cancelled.cancel();
+                }
+            }
+        }
+    }
+
     /// The connection has ended.
     fn close(&self) {
         self.membership.leave();
         self.ended.cancel();
         let running = std::mem::take(&mut *self.running());
-        running.into_values().for_each(|task| task.cancel());
+        running.into_values().for_each(|cancelled| cancelled.cancel());
     }
 
     fn begin(
@@ -148,10 +148,10 @@ impl<H: Handler> Desk<H> {
         deadline: Option<Instant>,
         remember: Remember,
     ) {
-        let (memory, cancelled) = match remember {
+        let (cached, cancelled) = match remember {
             Remember::Yes { oldest } if self.shared.clients.remembers() => {
                 match self.membership.begin(id, oldest) {
-                    Verdict::Run(cancelled) => (Memory::Remembered, cancelled),
+                    Verdict::Run(cancelled) => (Cached::Yes, cancelled),
                     Verdict::Nothing => return debug!(id, "sent again, and not run again"),
                     Verdict::Respond(response) => return self.respond(id, &response),
                 }
@@ -159,16 +159,16 @@ impl<H: Handler> Desk<H> {
             _ => {
                 let cancelled = CancellationToken::new();
                 self.running().insert(id, cancelled.clone());
-                (Memory::Forgotten, cancelled)
+                (Cached::No, cancelled)
             }
         };
-        let task = Task { id, memory };
+        let job = Job { id, cached };
         let Some(admission) = self.admit() else {
-            return self.turn_down(task);
+            return self.turn_down(job);
         };
         let call = self.call(body, deadline, cancelled);
         let desk = self.clone();
-        self.start(async move { desk.answer(task, call, admission).await });
+        self.start(async move { desk.answer(job, call, admission).await });
     }
 
     /// `None` if too many wait already, over all connections.
@@ -180,11 +180,11 @@ impl<H: Handler> Desk<H> {
 
     /// Refuses a request for which there is no room. It is not remembered, unless its twin has come meanwhile: that would
     /// take room from answers.
-    fn turn_down(&self, Task { id, memory }: Task) {
+    fn turn_down(&self, Job { id, cached }: Job) {
         let refused = Response::Refused(Refusal { code: Refusal::OVERLOADED, retry_after: None });
-        match memory {
-            Memory::Remembered if self.membership.withdraw(id) => self.respond(id, &refused),
-            _ => self.settle(Task { id, memory }, &refused),
+        match cached {
+            Cached::Yes if self.membership.withdraw(id) => self.respond(id, &refused),
+            _ => self.settle(Job { id, cached }, &refused),
         }
     }
 
@@ -202,13 +202,13 @@ impl<H: Handler> Desk<H> {
         Call { body, peer: self.peer, connection: self.number, deadline, cancelled, pusher }
     }
 
-    async fn answer(&self, task: Task, call: Call, admission: Admission) {
-        let _permit = match self.turn(task, &call, admission).await {
+    async fn answer(&self, job: Job, call: Call, admission: Admission) {
+        let _permit = match self.turn(job, &call, admission).await {
             Turn::Run(permit) if !call.is_cancelled() => permit,
             Turn::Run(_) | Turn::Late => {
                 // Nothing is sent to a caller that has gone.
                 let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
-                return self.settle(task, &Response::Refused(refusal));
+                return self.settle(job, &Response::Refused(refusal));
             }
             Turn::Withdrawn => return,
         };
@@ -217,17 +217,17 @@ impl<H: Handler> Desk<H> {
             Ok(Ok(body)) => Response::Reply(body),
             Ok(Err(error)) => Response::Error(error),
             Err(_panic) => {
-                warn!(id = task.id, "a handler panicked");
+                warn!(id = job.id, "a handler panicked");
                 let (code, text) = (ErrorReply::HANDLER_PANICKED, "the handler panicked");
                 Response::Error(ErrorReply::new(code, text))
             }
         };
-        self.settle(task, &response);
+        self.settle(job, &response);
     }
 
     /// Waits for a turn among the handlers. Who has gone must not stay in the line: a client could fill it with calls that
     /// it cancels.
-    async fn turn(&self, task: Task, call: &Call, admission: Admission) -> Turn {
+    async fn turn(&self, job: Job, call: &Call, admission: Admission) -> Turn {
         let _place = match admission {
             Admission::Turn(permit) => return Turn::Run(permit),
             Admission::Line(place) => place,
@@ -241,7 +241,7 @@ impl<H: Handler> Desk<H> {
             () = call.cancelled() => return Turn::Late,
             () = self.ended.cancelled() => {}
         }
-        if task.memory == Memory::Remembered && self.membership.withdraw(task.id) {
+        if job.cached == Cached::Yes && self.membership.withdraw(job.id) {
             return Turn::Withdrawn;
         }
         tokio::select! {
@@ -251,7 +251,7 @@ impl<H: Handler> Desk<H> {
         }
     }
 
-    async fn take(&self, notification: Call) {
+    async fn notify(&self, notification: Call) {
         let length = notification.body.len();
         let _turn = self.shared.handlers.acquire().await;
         let handler = async { self.shared.handler.notified(notification).await };
@@ -262,11 +262,11 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Keeps the answer, if it may be asked for again, and sends it to everybody who waits for it.
-    fn settle(&self, task: Task, response: &Response) {
-        let Task { id, memory } = task;
-        let joined = match memory {
-            Memory::Remembered => self.membership.settle(now(), id, response),
-            Memory::Forgotten => {
+    fn settle(&self, job: Job, response: &Response) {
+        let Job { id, cached } = job;
+        let joined = match cached {
+            Cached::Yes => self.membership.settle(now(), id, response),
+            Cached::No => {
                 drop(self.take_running(id));
                 Vec::new()
             }
