@@ -76,10 +76,11 @@ impl std::fmt::Debug for Connected {
     }
 }
 
-/// Why there is no transport.
+/// Why there is no transport. A [`Connect`] makes it, and the pool makes a
+/// [`ConnectError`](crate::ConnectError) of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotConnected {
-    /// How far it came: [`Phase::Resolve`] or [`Phase::Connect`].
+    /// How far it came. From a [`Connect`]: [`Phase::Resolve`] or [`Phase::Connect`].
     pub phase: Phase,
     /// What stopped it.
     pub cause: ConnectCause,

@@ -52,6 +52,7 @@ impl<T: Clone> FanOut<T> {
         Subscription { queue, missed }
     }
 
+    /// Gives each reader a copy, and counts those for which there is no room. Waits for nobody.
     pub(crate) fn send(&self, item: &T) {
         // Copied, so that no reader is woken under the lock.
         let readers = self.lock().clone();
@@ -101,7 +102,7 @@ impl<T> Subscription<T> {
         self.queue.recv().await
     }
 
-    /// An item that is there already.
+    /// An item that is there already. `None` does not tell whether more will come: [`next`](Self::next) does.
     pub fn try_next(&mut self) -> Option<T> {
         self.queue.try_recv().ok()
     }

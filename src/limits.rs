@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::error::config::ConfigError;
 use crate::policy::{number, time};
 
-/// Bounds. Reaching one is an immediate error of the call that would exceed it, and that call was not sent.
+/// A pool's bounds. What would exceed one waits ([`in_flight`](Self::in_flight), [`dials`](Self::dials)), is dropped and
+/// counted ([`subscription`](Self::subscription)), or fails at once and was not sent (requests beyond
+/// [`message`](Self::message), [`waiting`](Self::waiting), [`queued_bytes`](Self::queued_bytes)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub(crate) message: usize,

@@ -91,10 +91,9 @@ impl Reconnect {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let hour = Duration::from_secs(3600);
-        time("reconnect initial", self.initial, &(ms(1)..=hour))?;
-        time("reconnect cap", self.cap, &(self.initial..=hour))?;
-        time("reconnect stable_after", self.stable_after, &(Duration::ZERO..=hour))
+        time("reconnect initial", self.initial, &(ms(1)..=HOUR))?;
+        time("reconnect cap", self.cap, &(self.initial..=HOUR))?;
+        time("reconnect stable_after", self.stable_after, &(Duration::ZERO..=HOUR))
     }
 }
 
@@ -164,8 +163,8 @@ impl Retry {
         Self { idempotent: true, ..self }
     }
 
-    /// Asks before a call is tried again that the server refused, or that may have run: only if `wanted` says so, given
-    /// the failure as it is so far, it is. What never left is sent again without asking. It is called on the caller's task
+    /// Lets `wanted` forbid retries. It is asked before a call that the server refused, or that may have run, is tried again,
+    /// and is given the failure as it is so far; what never left is sent again without asking. It runs on the caller's task
     /// and must not block.
     ///
     /// # Examples

@@ -23,7 +23,7 @@ use crate::fan_out::{FanOut, Subscription};
 use crate::limits::{Connections, Limits, SocketOptions, Timeouts};
 use crate::policy::{Heartbeat, Reconnect, Retry, time};
 use crate::pool::handle::Pool;
-use crate::pool::shared::Shared;
+use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::greeting::ClientId;
 use crate::switchboard::Switchboard;
 
@@ -239,8 +239,7 @@ impl Builder {
         self.limits.check()?;
         self.timeouts.check()?;
         self.socket.check()?;
-        let day = Duration::from_secs(24 * 3600);
-        time("call_timeout", self.call_timeout, &(Duration::from_millis(1)..=day))?;
+        time("call_timeout", self.call_timeout, &(Duration::from_millis(1)..=LONGEST_CALL))?;
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(ConfigError::NoRuntime);
         }

@@ -136,6 +136,9 @@ impl Pool {
 
     /// Waits until a connection takes calls, at most for `limit`.
     ///
+    /// Too little: a service gives up at its start because the other is just being restarted. Too much: it is late to say
+    /// what it lacks.
+    ///
     /// # Errors
     /// [`ReadyError::Unavailable`] with the cause, at the limit, or at once if waiting cannot mend it.
     ///
@@ -181,7 +184,11 @@ impl Pool {
 
     /// Takes no new calls, lets those in flight finish, and closes every connection with FIN, not RST.
     /// Calls that wait for a connection, or for their next attempt, fail at once with
-    /// [`CallCause::Closed`](crate::CallCause::Closed). After `limit` what is left is cut off.
+    /// [`CallCause::Closed`](crate::CallCause::Closed). After `limit` what is left is cut off. All clones of the pool are
+    /// closed, for good.
+    ///
+    /// Too little: calls are cut off that would soon be answered, and nobody knows whether they ran. Too much: the end of
+    /// this process waits for calls that may never be answered, as long as their own deadlines allow.
     ///
     /// # Errors
     /// [`CloseError`] says how many calls were cut off.

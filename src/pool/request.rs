@@ -11,7 +11,7 @@ use crate::error::config::ConfigError;
 use crate::exchange::reply_of;
 use crate::policy::Retry;
 use crate::pool::attempt::Call;
-use crate::pool::shared::Shared;
+use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::calls::Answer;
 use crate::proto::course::{Failed, Form};
 use crate::proto::retry::{Attempts, Failure, Next, classify};
@@ -65,7 +65,7 @@ impl<'a> Request<'a> {
     /// Default: the pool's [`call_timeout`](crate::Builder::call_timeout), which says what too little and too much do.
     /// More than 24 h counts as 24 h.
     pub fn timeout(self, limit: Duration) -> Self {
-        Self { limit: limit.min(Duration::from_secs(24 * 3600)), ..self }
+        Self { limit: limit.min(LONGEST_CALL), ..self }
     }
 
     /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one.

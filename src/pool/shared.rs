@@ -10,6 +10,9 @@ use tokio_util::task::TaskTracker;
 use crate::policy::Retry;
 use crate::switchboard::Switchboard;
 
+/// The longest time that a call can have: timers and the wire take more, but somebody waits for it.
+pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(24 * 3600);
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) board: Arc<Switchboard>,

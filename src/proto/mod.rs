@@ -1,7 +1,7 @@
 //! The pure core: no I/O, no runtime, no clock, no global randomness.
 //!
 //! Bytes and the time go in; bytes, events and the next deadline come out. The shells above
-//! ([`connection`](crate::connection), [`channel`](crate::channel), [`pool`](crate::pool),
+//! ([`driver`](crate::driver), [`channel`](crate::channel), [`pool`](crate::pool),
 //! [`server`](crate::server)) move bytes and time and decide nothing.
 
 pub(crate) mod assembly;

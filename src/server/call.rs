@@ -193,8 +193,8 @@ impl Call {
 pub struct Pusher(pub(crate) Connection<Serving>);
 
 impl Pusher {
-    /// Queues a message for the client, also while the server drains and finishes calls of this client; its [`Pool::pushes`](crate::Pool::pushes) yields it.
-    /// That it was queued does not mean that it arrives.
+    /// Queues a message for the client, also while the server drains and finishes calls of this client; its
+    /// [`Pool::pushes`](crate::Pool::pushes) yields it. That it was queued does not mean that it arrives.
     ///
     /// # Errors
     /// [`PushError`]; nothing was queued then.
@@ -218,10 +218,11 @@ pub enum PushError {
     /// The client's connection is lost, or drained.
     #[error("the client's connection is gone")]
     Gone,
-    /// The client reads more slowly than it is pushed to.
+    /// With it, more than [`held_bytes`](crate::ServerBuilder::held_bytes) would wait to be sent: the client reads more
+    /// slowly than it is pushed to.
     #[error("the client's queue is full")]
     Full,
-    /// It is longer than the client accepts.
+    /// It is longer than the client's [`Limits::message`](crate::Limits::message).
     #[error("push of {length} bytes exceeds the limit of {limit}")]
     TooLong {
         /// The push's length in bytes.

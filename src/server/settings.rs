@@ -96,7 +96,7 @@ impl ServerBuilder {
         Self { heartbeat, ..self }
     }
 
-    /// Options of the TCP sockets. [`SocketOptions`] says what too little and too much do.
+    /// Options of the TCP sockets. [`SocketOptions`] has the defaults and says what too little and too much do.
     pub fn socket(self, socket: SocketOptions) -> Self {
         Self { socket, ..self }
     }
