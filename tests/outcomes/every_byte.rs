@@ -33,12 +33,14 @@ async fn every_byte_of_a_small_call(promise: Promise, story: Story) -> Tally {
 }
 
 /// A call of three frames, then an answer of as many: the bytes where frames end and begin, in each way, and some of
-/// the others, in turns.
+/// the others, each time others, in turns.
 async fn where_frames_end(promise: Promise) -> Tally {
-    long_calls(promise, 2 * PART + 64, |direction, length| {
+    const STRIDE: usize = 397;
+    let first = fastrand::usize(..STRIDE);
+    long_calls(promise, 2 * PART + 64, LINES, |direction, length| {
         let is_near = |byte: &u64| (byte + 48) % (PART as u64) < 128 || length - byte < 64;
         let near = cuts(direction, (0..=length).filter(is_near), &FEW_WAYS);
-        let others = (0..=length).filter(|byte| !is_near(byte)).step_by(397);
+        let others = (0..=length).filter(|byte| !is_near(byte)).skip(first).step_by(STRIDE);
         let ways = FEW_WAYS.iter().cycle();
         let others = others.zip(ways).flat_map(|(at, way)| cuts(direction, at..=at, &[*way]));
         near.into_iter().chain(others).collect()
@@ -50,6 +52,7 @@ async fn where_frames_end(promise: Promise) -> Tally {
 async fn long_calls(
     promise: Promise,
     long: usize,
+    lines: usize,
     cuts: impl Fn(Direction, u64) -> Vec<Fault>,
 ) -> Tally {
     let small = Series { promise, story: Story::Answered, request: SMALL, reply: SMALL };
@@ -57,7 +60,7 @@ async fn long_calls(
     let mut tally = Tally::new();
     for (series, direction) in [(up, Requests), (down, Replies)] {
         let length = series.lengths().await.of(direction);
-        tally.extend(series.run(cuts(direction, length), LINES).await);
+        tally.extend(series.run(cuts(direction, length), lines).await);
     }
     tally
 }
@@ -139,7 +142,8 @@ async fn the_same_holds_at_every_byte_of_a_long_call() {
         for way in FEW_WAYS {
             let began = Instant::now();
             let all = |direction, length| cuts(direction, 0..=length, &[way]);
-            long_calls(promise, PART + 64, all).await;
+            let lines = if way == Way::Silence { 8 * LINES } else { LINES };
+            long_calls(promise, PART + 64, lines, all).await;
             println!("{promise:?}, {way:?}: {:?}", began.elapsed());
         }
     }

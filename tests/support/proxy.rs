@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Only the bytes of calls are counted: neither those of the handshake nor those of heartbeats, which come when they
-//! like. One cut is armed at a time; the line that carries the next byte in its direction gets it, and all later
-//! lines pass untouched.
+//! like. One cut is armed at a time; the line that carries the next byte in its direction gets it, if it is one of
+//! those that are meant, and all later lines pass untouched.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -64,6 +64,14 @@ pub(crate) enum Side {
     Server,
 }
 
+/// Which lines a cut is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Any,
+    /// Others may still carry what nobody waits for any more.
+    Newest,
+}
+
 /// Whether what comes from the server goes on to the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Dam {
@@ -94,6 +102,7 @@ struct Plan {
 #[derive(Debug)]
 struct Armed {
     cut: Cut,
+    which: Which,
     /// Bytes that still pass.
     left: u64,
     /// The line that carried the first byte since.
@@ -114,11 +123,20 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Arms a cut, in place of one that has not been made. What is held, if it is that kind, comes out of the channel.
+    /// Arms a cut of the newest line, in place of one that has not been made. What is held, if it is that kind, comes out
+    /// of the channel.
     pub(crate) fn cut(&self, cut: Cut) -> oneshot::Receiver<Held> {
         let (held, receiver) = oneshot::channel();
-        *self.plan.armed() = Some(Armed { cut, left: cut.after, line: None, held });
+        *self.plan.armed() =
+            Some(Armed { cut, which: Which::Newest, left: cut.after, line: None, held });
         receiver
+    }
+
+    /// Arms a cut of any line.
+    pub(crate) fn cut_any(&self, cut: Cut) {
+        let (held, _) = oneshot::channel();
+        *self.plan.armed() =
+            Some(Armed { cut, which: Which::Any, left: cut.after, line: None, held });
     }
 
     /// Whether a cut waits for its byte.
@@ -145,11 +163,6 @@ impl Proxy {
     pub(crate) fn dammed(&self) -> usize {
         self.plan.dammed.load(Ordering::Relaxed)
     }
-
-    /// Connections that were accepted.
-    pub(crate) fn lines(&self) -> u64 {
-        self.plan.lines.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Proxy {
@@ -164,6 +177,9 @@ impl Plan {
         self.passed[direction as usize].fetch_add(count, Ordering::Relaxed);
         let mut armed = self.armed();
         let plan = armed.as_mut().filter(|armed| armed.cut.direction == direction)?;
+        if plan.which == Which::Newest && line != self.lines.load(Ordering::Relaxed) {
+            return None;
+        }
         if *plan.line.get_or_insert(line) != line {
             return None;
         }
@@ -360,10 +376,6 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Delivers it, as late as it is. Returns when the server has read all of it, or will not any more.
     pub(crate) async fn deliver(mut self) {
         if self.far.write_all(&self.bytes).await.is_ok() {
