@@ -8,7 +8,7 @@
 //!                        └──────────────────────────────────────┘
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,9 +56,9 @@ pub(crate) struct Client {
 struct Memory {
     replies: Replies,
     /// By the server's own numbers.
-    connections: HashMap<u64, Link>,
+    connections: BTreeMap<u64, Link>,
     /// What tells the handlers of remembered calls that nobody waits any more.
-    running: HashMap<u64, CancellationToken>,
+    running: BTreeMap<u64, CancellationToken>,
     swept: Swept,
     /// Since when it has had no connection.
     left: Option<Instant>,
@@ -121,7 +121,7 @@ impl Clients {
         let mut memory = client.lock();
         let is_replaced = |link: &Link| link.number == hello.replaces;
         let connections = std::mem::take(&mut memory.connections);
-        let (replaced, mut rest): (HashMap<_, _>, HashMap<_, _>) =
+        let (replaced, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
             connections.into_iter().partition(|(_, link)| is_replaced(link));
         rest.insert(number, link);
         memory.connections = rest;
@@ -195,8 +195,8 @@ impl Client {
     fn new(policy: ReplyCache, next_id: u64) -> Self {
         let memory = Memory {
             replies: Replies::new(policy, next_id),
-            connections: HashMap::new(),
-            running: HashMap::new(),
+            connections: BTreeMap::new(),
+            running: BTreeMap::new(),
             swept: Swept::default(),
             left: None,
         };
