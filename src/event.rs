@@ -60,7 +60,10 @@ pub enum Event {
         /// What the server said.
         goodbye: GoAway,
     },
-    /// A connection died. The calls that it carried have been settled.
+    /// A connection died, in use or after `GoingAway`. The calls that it carried fail, or are tried again, as their
+    /// [`Retry`](crate::Retry) policies say.
+    ///
+    /// One that this side closed is not told: at the end of the pool, or after `GoingAway` when it was drained.
     Lost {
         /// Which place.
         slot: usize,
@@ -70,7 +73,7 @@ pub enum Event {
 }
 
 impl fmt::Display for Event {
-    /// One line for people, as for a log.
+    /// One line for people, as for a log. That of `Lost` has the post-mortem in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dialing { slot, attempt } => {
