@@ -119,6 +119,9 @@ impl Call {
     }
 
     /// How long the caller will still wait; `None` if it set no deadline. Zero when its time is up.
+    ///
+    /// The client's clock is not asked: it is what was left when the request was sent, counted from when it was read here.
+    /// Time in between is not seen, so after a freeze of this process it may be more than the caller has.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now()))
     }
