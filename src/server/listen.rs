@@ -188,7 +188,7 @@ impl ServerHandle {
     /// whoever supervises this process loses patience and kills it (systemd after 90 s, Kubernetes after 30 s).
     ///
     /// # Examples
-    /// On SIGTERM, which is how a supervisor asks a process to end:
+    /// On SIGTERM, which is how a supervisor asks a process to end. It takes tokio's feature `signal`:
     /// ```no_run
     /// # #[cfg(unix)]
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
