@@ -65,6 +65,9 @@ impl Pool {
     /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped; to miss
     /// none from the first connection on, ask [`Builder::pushes`](crate::Builder::pushes).
     ///
+    /// What is pushed while there is no connection is lost, and no push says so: subscribe in
+    /// [`on_connect`](crate::Builder::on_connect), and read there what may have changed meanwhile.
+    ///
     /// # Examples
     /// ```
     /// use steadfast::Pool;
