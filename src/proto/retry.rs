@@ -1,7 +1,7 @@
 //! Whether and when a failed call is tried again, and the pool's budget for it. The rules are those below.
 //!
 //! ```text
-//!  NotSent ────────────────────────────► again, outside attempts and budget
+//!  NotSent, or sent away by GOAWAY ────► again, outside attempts and budget
 //!  Refused, the first time ────────────► again, at once if another connection can take it
 //!  Refused, later   ─┐
 //!  Indeterminate and ├─ attempts? budget? time? ──► again after a backoff
@@ -67,6 +67,9 @@ pub(crate) enum Failure {
     NotSent,
     /// The server did not run it and may do so later or elsewhere.
     Refused { retry_after: Option<Duration>, elsewhere: Elsewhere },
+    /// The server went away and did not run it. All connections of a process say so at once, so that a call may hear it from
+    /// each of them; but from each only once.
+    SentAway { retry_after: Option<Duration> },
     /// It may have run.
     Indeterminate(Repeat),
     /// It may have run, and the server process that would know was replaced.
@@ -94,9 +97,8 @@ pub(crate) fn classify(
         (_, CallCause::TimedOut { .. }) => Failure::Expired,
         (_, CallCause::Replaced { .. }) => Failure::Replaced,
         (Outcome::NotSent, CallCause::Lost(_) | CallCause::SentAway(_)) => Failure::NotSent,
-        // The next connection, whichever it is, is another one.
         (Outcome::Refused, CallCause::SentAway(goodbye)) => {
-            Failure::Refused { retry_after: goodbye.retry_after, elsewhere: Elsewhere::Room }
+            Failure::SentAway { retry_after: goodbye.retry_after }
         }
         (Outcome::Refused, CallCause::Refused(refusal)) => match refusal.code {
             Refusal::EXPIRED | Refusal::UNKNOWN | Refusal::TOO_LONG => Failure::Final,
@@ -166,6 +168,7 @@ impl Attempts {
             Failure::Replaced => return Next::Stop(Stopped::InstanceChanged),
             Failure::Indeterminate(Repeat::Harmful) => return Next::Stop(Stopped::NotIdempotent),
             Failure::NotSent => (Price::Nothing, Duration::ZERO),
+            Failure::SentAway { retry_after } => (Price::Nothing, retry_after.unwrap_or_default()),
             Failure::Refused { retry_after, .. } => {
                 let first = !std::mem::replace(&mut self.refused, true);
                 let price = if first { Price::Nothing } else { Price::AttemptAndBudget };
@@ -180,7 +183,8 @@ impl Attempts {
                 return Next::Stop(Stopped::AttemptsSpent);
             }
         }
-        if self.policy.attempts == 1 && !matches!(failure, Failure::NotSent) {
+        let is_free = matches!(failure, Failure::NotSent | Failure::SentAway { .. });
+        if self.policy.attempts == 1 && !is_free {
             return Next::Stop(Stopped::AttemptsSpent);
         }
         let after = self.delay(now, failure, seed).max(least);
@@ -238,6 +242,21 @@ mod tests {
         let mut call = call(policy::Retry::never());
         for _ in 0..50 {
             assert!(matches!(call.fails(Failure::NotSent), Next::Again { .. }));
+        }
+        assert_eq!(call.budget.from_floor, 10.0);
+    }
+
+    #[test]
+    fn what_was_sent_away_is_tried_again_without_counting_when_the_server_said_so() {
+        let mut call = call(policy::Retry::never());
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(
+            call.fails(Failure::SentAway { retry_after: second }),
+            Next::Again { after: Duration::from_secs(1) }
+        );
+        for _ in 0..50 {
+            let sent_away = Failure::SentAway { retry_after: None };
+            assert!(matches!(call.fails(sent_away), Next::Again { .. }));
         }
         assert_eq!(call.budget.from_floor, 10.0);
     }
