@@ -120,7 +120,18 @@ impl fmt::Display for CallError {
             | CallCause::TimedOut { outage: Some(_), .. } => {}
             _ => write!(f, "{endpoint}: ")?,
         }
-        write!(f, "{cause}; {outcome}")?;
+        match (outcome, cause) {
+            // The last attempt did not run; one before it may have.
+            (
+                Outcome::Indeterminate,
+                CallCause::Refused(_)
+                | CallCause::SentAway(_)
+                | CallCause::Unavailable(_)
+                | CallCause::Overloaded(_)
+                | CallCause::TimedOut { stage: Stage::Connection | Stage::Sending, .. },
+            ) => write!(f, "{cause}; an earlier attempt had left, so it may have run")?,
+            _ => write!(f, "{cause}; {outcome}")?,
+        }
         match (stopped, cause) {
             (Stopped::BudgetSpent, _) => write!(f, "; not tried again, {stopped}")?,
             // Its own text says so.

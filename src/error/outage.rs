@@ -67,7 +67,7 @@ impl fmt::Display for Outage {
                 write!(f, "; {} failed, the last: {}", Count(*attempts, "attempt"), last.briefly())
             }
             (None, Began::NeverConnected) => f.write_str("; the first attempt is under way"),
-            (None, _) => f.write_str("; no attempt has ended yet"),
+            (None, _) => f.write_str("; no attempt has failed since"),
         }
     }
 }

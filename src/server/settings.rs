@@ -66,6 +66,14 @@ impl fmt::Display for BindError {
                 write!(f, "cannot listen, resolving the name failed: {}", error.meaning())
             }
             Self::NoAddress => f.write_str("cannot listen: the name has no address"),
+            // To a listener the code says something else than to one who connects.
+            Self::Os { address, error } if error.name() == Some("EADDRNOTAVAIL") => {
+                write!(
+                    f,
+                    "cannot listen on {address}: this host has no such address{}",
+                    error.codes()
+                )
+            }
             Self::Os { address, error } => {
                 write!(f, "cannot listen on {address}: {}", error.meaning())
             }

@@ -142,7 +142,7 @@ fn an_outage_says_how_it_began_how_long_it_lasts_and_what_was_tried() {
     for (began, last, line) in [
         (Began::NeverConnected, None, " yet, after 12.3 s; the first attempt is under way".into()),
         (Began::NeverConnected, refused(), format!(" yet, after 12.3 s; {refused_text}")),
-        (Began::Unknown, None, " for 12.3 s; no attempt has ended yet".into()),
+        (Began::Unknown, None, " for 12.3 s; no attempt has failed since".into()),
         (
             reset,
             refused(),
@@ -152,7 +152,7 @@ fn an_outage_says_how_it_began_how_long_it_lasts_and_what_was_tried() {
             Began::SentAway(goodbye(GoAway::CLOSING, "", Some(ms(1000)))),
             None,
             " for 12.3 s, since the server sent the last one away: it shuts down, and asks to be left alone for 1.0 s \
-             (GOAWAY 0); no attempt has ended yet"
+             (GOAWAY 0); no attempt has failed since"
                 .into(),
         ),
     ] {
