@@ -111,21 +111,13 @@ impl Clients {
         number: u64,
         connection: &Connection<Serving>,
     ) -> Arc<Membership> {
-        let client = self.client(hello);
         let fenced = CancellationToken::new();
         let link = Link {
             number: hello.connection,
             connection: connection.clone(),
             fenced: fenced.clone(),
         };
-        let mut memory = client.lock();
-        let is_replaced = |link: &Link| link.number == hello.replaces;
-        let connections = std::mem::take(&mut memory.connections);
-        let (replaced, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            connections.into_iter().partition(|(_, link)| is_replaced(link));
-        rest.insert(number, link);
-        memory.connections = rest;
-        drop(memory);
+        let (client, replaced) = self.enter(hello, number, link);
         for old in replaced.into_values() {
             old.connection.with(|serving| (serving.fence(), Tell::Nobody));
             old.fenced.cancel();
@@ -143,13 +135,22 @@ impl Clients {
         }
     }
 
-    fn client(&self, hello: &Hello) -> Arc<Client> {
+    /// Puts a connection among those of its client, and returns the one that it replaces. The lock on the table is held for
+    /// all of it: if the client's last connection ended in between, it would count as gone though it has come back.
+    fn enter(&self, hello: &Hello, number: u64, link: Link) -> (Arc<Client>, BTreeMap<u64, Link>) {
         let mut known = self.lock();
         let new = || Arc::new(Client::new(self.policy, hello.next_id));
-        let client = known.table.entry(hello.client).or_insert_with(new);
-        // Here, where it cannot be forgotten meanwhile.
-        client.lock().left = None;
-        client.clone()
+        let client = known.table.entry(hello.client).or_insert_with(new).clone();
+        let mut memory = client.lock();
+        memory.left = None;
+        let is_replaced = |link: &Link| link.number == hello.replaces;
+        let connections = std::mem::take(&mut memory.connections);
+        let (replaced, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            connections.into_iter().partition(|(_, link)| is_replaced(link));
+        rest.insert(number, link);
+        memory.connections = rest;
+        drop(memory);
+        (client, replaced)
     }
 
     fn expire(&self, now: Instant) {
@@ -339,3 +340,6 @@ impl Memory {
 fn error(code: u32, text: &'static str) -> Verdict {
     Verdict::Respond(Response::Error(ErrorReply::new(code, text)))
 }
+
+#[cfg(test)]
+mod tests;
