@@ -87,6 +87,11 @@ impl Requests {
         }
     }
 
+    /// What has come half will not come whole.
+    pub(crate) fn forget_coming(&mut self) {
+        self.unanswered.retain(|_, state| matches!(state, State::Running { .. }));
+    }
+
     /// A request has come whole, and its handler is to run.
     pub(crate) fn run(&mut self, id: u64, length: usize) {
         self.held_bytes += length;
@@ -139,8 +144,9 @@ impl Requests {
         self.unanswered.drain().map(|(id, _)| id)
     }
 
-    pub(crate) fn is_unanswered(&self, id: u64) -> bool {
-        self.unanswered.contains_key(&id)
+    /// Also while a cancelled request with this id is still worked on: otherwise any number of them would count as one.
+    pub(crate) fn is_in_use(&self, id: u64) -> bool {
+        self.unanswered.contains_key(&id) || self.abandoned.contains_key(&id)
     }
 
     pub(crate) fn unanswered(&self) -> usize {

@@ -18,6 +18,7 @@ use crate::error::call::{ErrorReply, Refusal};
 use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
+use crate::proto::assembly::Assembly;
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, millis};
@@ -166,6 +167,9 @@ impl Serving {
     /// The client has another connection in this one's place: nothing that comes here is run any more.
     pub(crate) fn fence(&mut self) {
         self.state = State::Dead;
+        // Neither is what has come half.
+        self.line.assembly = Assembly::default();
+        self.requests.forget_coming();
     }
 
     #[cfg(test)]
@@ -299,7 +303,7 @@ impl Serving {
     ) -> Result<Option<Terms>, Violation> {
         let id = request.id;
         self.use_id(id)?;
-        if self.requests.is_unanswered(id) {
+        if self.requests.is_in_use(id) {
             return Err(Violation::IdInUse { id });
         }
         let State::Open = self.state else {

@@ -206,6 +206,7 @@ fn an_id_is_free_again_once_it_is_answered() {
     desk.reply(1, "A");
     assert_eq!(words(&desk.hear(&[request(1, "b")]).unwrap()), ["run 1 b"]);
     desk.hear(&[Frame::Cancel { id: 1 }]).unwrap();
+    desk.reply(1, "B");
     assert_eq!(words(&desk.hear(&[request(1, "c")]).unwrap()), ["run 1 c"]);
 }
 
@@ -392,4 +393,29 @@ fn a_client_that_says_goodbye_changes_nothing_unless_it_complains() {
     desk.reply(1, "");
     assert_eq!(desk.sent(), [reply(1, "")]);
     assert!(matches!(desk.hear(&[goodbye(2)]), Err(LossCause::SentAway(_))));
+}
+
+/// Otherwise a client could have more calls worked on than it may, all under one id.
+#[test]
+fn the_id_of_a_cancelled_call_is_in_use_until_its_handler_has_ended() {
+    let mut desk = desk(bounds());
+    let events = desk.hear(&[request(1, "a"), Frame::Cancel { id: 1 }]).unwrap();
+    assert_eq!(words(&events), ["run 1 a", "stop 1"]);
+    desk.reply(1, "A");
+    let events = desk.hear(&[request(1, "b"), Frame::Cancel { id: 1 }]).unwrap();
+    assert_eq!(words(&events), ["run 1 b", "stop 1"]);
+    let error = desk.hear(&[request(1, "c")]).unwrap_err();
+    assert_eq!(error, Violation::IdInUse { id: 1 }.into());
+}
+
+/// Half of it came before, half of it after the client had come back.
+#[test]
+fn a_request_whose_last_part_comes_behind_the_fence_is_not_run() {
+    for head in [head(1), Head::Notify { id: 1 }] {
+        let mut desk = desk(bounds());
+        desk.hear(&[begun(head, 11)]).unwrap();
+        desk.serving.fence();
+        let events = desk.hear(&[rest(1, " late"), request(1, "whole")]).unwrap();
+        assert_eq!(words(&events), [""; 0]);
+    }
 }
