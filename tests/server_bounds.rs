@@ -327,3 +327,60 @@ async fn clients_that_never_say_hello_do_not_keep_out_those_who_do() {
     let busy = expect(&mut patient, &[BUSY]).await;
     assert_eq!((busy.code(), busy.text()), (1, "too many connections"));
 }
+
+/// They outlive their connection, because a client may say its last word and close.
+#[tokio::test]
+async fn notifications_that_wait_are_bounded_over_all_connections_that_have_been() {
+    let _alone = ALONE.lock().await;
+    let slow = Slow::new();
+    let server =
+        Server::builder().handlers(1).waiting(50).in_flight(100).bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(slow.clone()));
+    let mut busy = join(address).await;
+    busy.write_all(&request(1, 0, b"works")).await.unwrap();
+    until("the first at work", || slow.begun.load(Ordering::SeqCst) == 1).await;
+    for _ in 0..20 {
+        let mut stream = join(address).await;
+        for id in 1..=90 {
+            stream.write_all(&message(NOTIFY, id, b"x")).await.unwrap();
+        }
+        taken(&mut stream).await;
+        stream.shutdown().await.unwrap();
+        expect_fin(&mut stream).await;
+    }
+    slow.gate.add_permits(100_000);
+    expect(&mut busy, &[REPLY]).await;
+    // First in, first out: behind this one nothing waits that was before it.
+    busy.write_all(&request(2, 0, b"last")).await.unwrap();
+    expect(&mut busy, &[REPLY]).await;
+    let begun = slow.begun.load(Ordering::SeqCst);
+    assert!((52..=152).contains(&begun), "{begun} of at most 50 that wait");
+}
+
+/// As those who are told that there is no room.
+#[tokio::test]
+async fn clients_that_are_turned_away_for_what_they_said_are_bounded() {
+    let _alone = ALONE.lock().await;
+    let server = Server::builder().half_open(20).bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(Slow::new()));
+    let mut other_version = hello(0);
+    other_version[13..17].copy_from_slice(&[0, 9, 0, 9]);
+    for wrong in [frame(HELLO, &[b"GET / HTTP/1.1"]), other_version] {
+        let mut told = 0;
+        let mut streams = Vec::new();
+        for _ in 0..300 {
+            let mut stream = connect(address).await;
+            stream.write_all(&wrong).await.unwrap();
+            streams.push(stream);
+        }
+        for stream in &mut streams {
+            if let Ok(Some(frame)) = soon("its end", read_frame(stream)).await {
+                assert_eq!(frame.kind, REJECT);
+                told += 1;
+            }
+        }
+        assert!((1..=64 + 20).contains(&told), "{told} kept at a time");
+    }
+}

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
 
@@ -251,9 +251,24 @@ impl<H: Handler> Desk<H> {
         }
     }
 
+    /// Who says a last word and closes is heard, too. But what waits is bounded by its connection only as long as that lives;
+    /// then it needs a place in the line of all.
+    async fn turn_of_notification(&self) -> Option<SemaphorePermit<'_>> {
+        let mut permit = pin!(self.shared.handlers.acquire());
+        tokio::select! {
+            biased;
+            permit = &mut permit => return permit.ok(),
+            () = self.ended.cancelled() => {}
+        }
+        let _place = self.shared.waiting.try_acquire().ok()?;
+        permit.await.ok()
+    }
+
     async fn notify(&self, notification: Call) {
         let length = notification.body.len();
-        let _turn = self.shared.handlers.acquire().await;
+        let Some(_turn) = self.turn_of_notification().await else {
+            return warn!("a notification is dropped: too many wait whose connections have ended");
+        };
         let handler = async { self.shared.handler.notified(notification).await };
         if AssertUnwindSafe(handler).catch_unwind().await.is_err() {
             warn!("a handler panicked over a notification");

@@ -79,7 +79,7 @@ async fn greet<H: Handler>(
     if !(hello.min_version..=hello.max_version).contains(&VERSION) {
         let (min, max) = (hello.min_version, hello.max_version);
         let text = format!("this server speaks version {VERSION}, the client {min} to {max}");
-        reject(stream, Rejection::NO_COMMON_VERSION, &text).await;
+        reject(shared, stream, Rejection::NO_COMMON_VERSION, &text).await;
         return None;
     }
     let Ok(place) = shared.places.clone().try_acquire_owned() else {
@@ -136,7 +136,7 @@ async fn hear<H: Handler>(
         Err(cause) => {
             warn!(%peer, %cause, "no handshake");
             if let ConnectCause::Violation { violation, .. } = cause {
-                reject(stream, Rejection::NOT_HELLO, &violation.to_string()).await;
+                reject(shared, stream, Rejection::NOT_HELLO, &violation.to_string()).await;
             }
             None
         }
@@ -191,7 +191,11 @@ async fn no_room<H>(shared: &Shared<H>, stream: TcpStream, peer: SocketAddr, tex
     turn_away(stream, Frame::Busy { code: Busy::TOO_MANY, retry_after, text: text.into() }).await;
 }
 
-async fn reject(stream: TcpStream, code: u32, text: &str) {
+/// Says what is wrong, to so many at a time; others are just closed.
+async fn reject<H>(shared: &Shared<H>, stream: TcpStream, code: u32, text: &str) {
+    let Ok(_turn) = shared.explaining.try_acquire() else {
+        return;
+    };
     turn_away(stream, Frame::Reject { code, text: text.into() }).await;
 }
 

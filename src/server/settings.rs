@@ -145,7 +145,7 @@ impl ServerBuilder {
 
     /// Requests that wait for their turn among the [`handlers`](Self::handlers), over all connections; those beyond are
     /// refused as overloaded, and clients try them again, under their retry policies. Notifications, which cannot be
-    /// refused, wait beyond it. 0 to 1,000,000, default 16,384.
+    /// refused, wait beyond it; those whose connections have ended need a place here, too, or are dropped. 0 to 1,000,000, default 16,384.
     ///
     /// Too few: a burst is refused that would soon have been served. Too many: memory, and in a longer overload all
     /// requests wait for so long that their callers have given up before they are served.
