@@ -153,6 +153,12 @@ impl Clients {
         (client, replaced)
     }
 
+    /// Forgets everybody: no client can come any more.
+    pub(crate) fn forget_all(&self) {
+        let known = std::mem::take(&mut *self.lock());
+        known.table.values().for_each(|client| client.forget(&self.room));
+    }
+
     fn expire(&self, now: Instant) {
         let clients: Vec<_> = self.lock().table.values().cloned().collect();
         for client in clients {

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -118,7 +119,7 @@ impl<H: Handler> Desk<H> {
             Event::Notification { body } => {
                 let call = self.call(body, None, CancellationToken::new());
                 let desk = self.clone();
-                self.start(async move { desk.notify(call).await });
+                self.start(0, async move { desk.notify(call).await });
             }
             Event::Cancelled { id } => match self.take_running(id) {
                 Some(cancelled) => cancelled.cancel(),
@@ -168,7 +169,7 @@ impl<H: Handler> Desk<H> {
         };
         let call = self.call(body, deadline, cancelled);
         let desk = self.clone();
-        self.start(async move { desk.answer(job, call, admission).await });
+        self.start(1, async move { desk.answer(job, call, admission).await });
     }
 
     /// `None` if too many wait already, over all connections.
@@ -188,11 +189,14 @@ impl<H: Handler> Desk<H> {
         }
     }
 
-    fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let killed = self.shared.killed.clone();
+    /// Starts a task that so many calls depend on.
+    fn start(&self, calls: usize, task: impl Future<Output = ()> + Send + 'static) {
+        let shared = self.shared.clone();
         let span = tracing::Span::current();
         let task = async move {
-            killed.run_until_cancelled(task).await;
+            if shared.killed.run_until_cancelled(task).await.is_none() {
+                shared.cut_off.fetch_add(calls, Ordering::Relaxed);
+            }
         };
         self.shared.tasks.spawn(task.instrument(span));
     }

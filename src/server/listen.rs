@@ -145,6 +145,8 @@ impl Server {
         tasks.close();
         let finished = async {
             connections.wait().await;
+            // Nobody can come back for an answer any more.
+            clients.forget_all();
             tasks.wait().await;
         };
         if timeout(limit, finished).await.is_err() {
