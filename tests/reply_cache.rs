@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use steadfast::{Bytes, Call, ErrorReply, ReplyCache, Server, ServerBuilder};
 use support::scripted::{
-    Coming, ERROR, REFUSED, REPLY, WELCOME, cancel, connect, expect, expect_fin, hello_of,
-    repeatable, request, soon, until,
+    CHUNK, Coming, ERROR, REFUSED, REPLY, WELCOME, cancel, connect, expect, expect_fin, frame,
+    hello_of, long_request, repeatable, request, soon, until,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -309,4 +309,18 @@ async fn a_connection_that_replaces_none_leaves_the_others_alone() {
         assert_eq!(asks(stream, &request(id, 0, b"1")).await.0, REPLY);
     }
     assert_eq!(counter.ran(), 3);
+}
+
+#[tokio::test]
+async fn a_long_request_that_takes_its_time_to_come_is_not_taken_for_one_that_was_forgotten() {
+    let (address, counter) = server(cache(ReplyCache::default().calls(2))).await;
+    let mut stream = join(address, connection(1)).await;
+    let body = vec![b'0'; 100_000];
+    stream.write_all(&long_request(1, 100_000, &body[..50_000])).await.unwrap();
+    for id in 2..40 {
+        assert_eq!(asks(&mut stream, &request(id, 0, b"1")).await.0, REPLY);
+    }
+    let rest = frame(CHUNK, &[&[1], &1u64.to_be_bytes(), &body[50_000..]]);
+    let answer = asks(&mut stream, &rest).await;
+    assert_eq!((answer.0, counter.ran()), (REPLY, 39));
 }

@@ -17,6 +17,7 @@ pub(crate) mod ledger;
 pub(crate) mod line;
 pub(crate) mod native;
 pub(crate) mod outgoing;
+pub(crate) mod ranges;
 pub(crate) mod reconnect;
 pub(crate) mod replies;
 pub(crate) mod requests;

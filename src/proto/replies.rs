@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::error::call::{ErrorReply, Refusal};
 use crate::policy;
+use crate::proto::ranges::Ranges;
 
 /// What an answer costs beside its body, in bytes.
 const OVERHEAD: usize = 64;
@@ -84,6 +85,8 @@ pub(crate) struct Replies {
     policy: policy::ReplyCache,
     /// No smaller id is new.
     floor: u64,
+    /// Nor is any of these: they have been answered, and nothing else of them is remembered.
+    forgotten: Ranges,
     calls: BTreeMap<u64, State>,
     running: usize,
     /// Calls that run although the client has settled them, and the connections beside the first that are owed an answer.
@@ -109,6 +112,7 @@ impl Replies {
         Self {
             policy,
             floor: next_id,
+            forgotten: Ranges::default(),
             calls: BTreeMap::new(),
             running: 0,
             abandoned: BTreeMap::new(),
@@ -137,7 +141,7 @@ impl Replies {
             Some(State::Kept(answer)) => Seen::Answered(answer.clone()),
             Some(State::Lost) => Seen::Lost,
             Some(State::Evicted) => Seen::Evicted,
-            None if id < self.floor => Seen::Evicted,
+            None if id < self.floor || self.forgotten.contains(id) => Seen::Evicted,
             None => {
                 self.calls.insert(id, State::Running(Vec::new()));
                 self.running += 1;
@@ -224,7 +228,9 @@ impl Replies {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.calls.is_empty() && (self.kept, self.kept_bytes, self.running) == (0, 0, 0)
+        self.calls.is_empty()
+            && self.forgotten.is_empty()
+            && (self.kept, self.kept_bytes, self.running) == (0, 0, 0)
     }
 
     fn keep(&mut self, now: Instant, id: u64, answer: &Response, cost: usize) {
@@ -254,6 +260,7 @@ impl Replies {
             }
         }
         self.floor = self.floor.max(oldest);
+        self.forgotten.forget_below(oldest);
     }
 
     /// Evicts the oldest answer. False if there is none.
@@ -285,8 +292,9 @@ impl Replies {
         swept.responses.push(response);
     }
 
-    /// A client that never says which calls it has settled is remembered only so far: beyond that, the older half of
-    /// what is answered is forgotten at a time.
+    /// A client that does not say which calls it has settled is remembered only so far: beyond that, of the older half of
+    /// what is answered only the ids are kept. A call may still come whose id is smaller than theirs: a long one takes its
+    /// time, and all the while its client's oldest unfinished id is its own.
     fn bound_answered(&mut self, room: &Room, swept: &mut Swept) {
         let limit = self.policy.calls.saturating_mul(REMEMBERED);
         if self.calls.len() - self.running <= limit {
@@ -297,16 +305,21 @@ impl Replies {
         let Some(cut) = answered.nth(limit / 2).map(|(id, _)| *id) else {
             return;
         };
-        let mut kept = Vec::new();
+        let (mut kept, forgotten) = (Vec::new(), &mut self.forgotten);
         self.calls.retain(|id, state| {
             let stays = *id >= cut || !is_answered(state);
+            if !stays {
+                forgotten.insert(*id);
+            }
             if let (false, State::Kept(answer)) = (stays, state) {
                 kept.push(answer.clone());
             }
             stays
         });
         kept.into_iter().for_each(|answer| self.drop_kept(answer, room, swept));
-        self.floor = self.floor.max(cut);
+        if let Some(last) = self.forgotten.bound(limit) {
+            self.floor = self.floor.max(last + 1);
+        }
     }
 }
 

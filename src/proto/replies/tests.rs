@@ -224,6 +224,32 @@ fn a_client_that_settles_nothing_is_remembered_only_so_far() {
     assert_eq!(server.asks(10_000, 1), Seen::Answered(reply(1)));
 }
 
+#[test]
+fn a_call_that_comes_late_is_new_however_many_have_gone_before_it() {
+    let mut server = server(policy(), 1);
+    for id in (1..=10_000).filter(|id| ![5, 500].contains(id)) {
+        server.runs(id, &reply(1));
+    }
+    server.runs(500, &reply(1));
+    server.runs(5, &reply(1));
+    for id in [4, 5, 6, 499, 500, 501] {
+        assert_ne!(server.asks(id, 1), Seen::New, "{id}");
+    }
+}
+
+/// With a gap behind each id.
+#[test]
+fn ids_with_gaps_between_them_are_remembered_only_so_far_and_none_is_new_twice() {
+    let mut server = server(policy(), 1);
+    for id in (1..=10_000).map(|id| 2 * id) {
+        server.runs(id, &reply(1));
+    }
+    for id in 1..=20_000 {
+        assert!(id % 2 == 1 || server.asks(id, 1) != Seen::New, "{id}");
+    }
+    assert_eq!(server.asks(3, 1), Seen::Evicted);
+}
+
 proptest! {
     /// Whatever comes in whatever order: nothing is run twice, and what is counted is what is there.
     #[test]
