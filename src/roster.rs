@@ -32,8 +32,8 @@ pub(crate) struct Roster {
     pub(crate) growing: Option<usize>,
     /// Slots that are kept alive; those behind are made only when there is no room.
     warm: usize,
-    /// Calls that may have run and wait to be sent again.
-    pub(crate) resuming: usize,
+    /// Calls that may have run and wait to be sent again, by the server process that they must go to.
+    resuming: Vec<(InstanceId, usize)>,
     pub(crate) sequence: Sequence,
     pub(crate) budget: Budget,
     pub(crate) connections: u64,
@@ -141,7 +141,7 @@ impl Roster {
             life: Life::Running,
             downtime: Some(Downtime::new(now, Began::NeverConnected)),
             growing: None,
-            resuming: 0,
+            resuming: Vec::new(),
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
             connections: 0,
@@ -155,7 +155,7 @@ impl Roster {
         match (waiting, self.ledger.is_ready()) {
             (true, true) if *self.growing.get_or_insert(slot) == slot => Wanted::MoreRoom,
             (_, true) => Wanted::Nothing,
-            (_, false) if waiting || self.resuming > 0 => Wanted::Connection,
+            (_, false) if waiting || self.is_resuming() => Wanted::Connection,
             (_, false) => Wanted::Nothing,
         }
     }
@@ -262,7 +262,42 @@ impl Roster {
 
     /// Calls that wait for a connection.
     pub(crate) fn waiting(&self) -> usize {
-        self.ledger.waiting() + self.resuming
+        self.ledger.waiting() + self.resuming.iter().map(|(_, calls)| calls).sum::<usize>()
+    }
+
+    pub(crate) fn is_resuming(&self) -> bool {
+        !self.resuming.is_empty()
+    }
+
+    /// A call waits to be sent again to this server process.
+    pub(crate) fn resumes(&mut self, instance: InstanceId) {
+        match self.resuming.iter_mut().find(|(other, _)| *other == instance) {
+            Some((_, calls)) => *calls += 1,
+            None => self.resuming.push((instance, 1)),
+        }
+        self.keep_places();
+    }
+
+    /// It waits no more.
+    pub(crate) fn resumed(&mut self, instance: InstanceId, wake: &mut Vec<Waker>) {
+        for (_, calls) in self.resuming.iter_mut().filter(|(other, _)| *other == instance) {
+            *calls -= 1;
+        }
+        self.resuming.retain(|(_, calls)| *calls > 0);
+        self.keep_places();
+        self.ledger.hand_over(wake);
+    }
+
+    /// Calls that may have run can go nowhere else, and were there before those who wait for their first place: who stands in
+    /// the line gets none of theirs.
+    pub(crate) fn keep_places(&mut self) {
+        for (slot, line) in self.lines.iter().enumerate() {
+            let leads_there =
+                |instance| line.as_ref().is_some_and(|line| line.server.instance == instance);
+            let mut resuming = self.resuming.iter();
+            let calls = resuming.find(|(instance, _)| leads_there(*instance));
+            self.ledger.keep(slot, calls.map_or(0, |(_, calls)| *calls));
+        }
     }
 
     /// If nothing is ready any more, an outage begins, or it becomes known why it did.

@@ -101,8 +101,10 @@ impl Switchboard {
         let before = core.instance.replace(instance).filter(|before| *before != instance);
         let running = core.life == Life::Running;
         let (old, downtime) = if running {
+            let old = core.lines[slot].replace(line);
+            core.keep_places();
             core.ledger.open(slot, capacity, &mut wake);
-            (core.lines[slot].replace(line), core.downtime.take())
+            (old, core.downtime.take())
         } else {
             (None, None)
         };
@@ -214,7 +216,7 @@ impl Switchboard {
         let mut wake = Vec::new();
         let mut core = self.lock();
         core.ledger.release(place, &mut wake);
-        let resuming = core.resuming > 0;
+        let resuming = core.is_resuming();
         drop(core);
         wake_each(wake);
         if resuming {
@@ -228,10 +230,10 @@ impl Switchboard {
     }
 
     /// A call waits to be sent again, until what this returns is dropped.
-    pub(crate) fn resuming(&self) -> Resuming<'_> {
-        self.lock().resuming += 1;
+    pub(crate) fn resuming(&self, instance: InstanceId) -> Resuming<'_> {
+        self.lock().resumes(instance);
         self.demand.notify_waiters();
-        Resuming(self)
+        Resuming { board: self, instance }
     }
 
     /// Whether a connection other than that of slot `at` could take a call now.
@@ -342,11 +344,16 @@ impl std::fmt::Debug for Switchboard {
 
 /// A call that waits to be sent again.
 #[derive(Debug)]
-pub(crate) struct Resuming<'a>(&'a Switchboard);
+pub(crate) struct Resuming<'a> {
+    board: &'a Switchboard,
+    instance: InstanceId,
+}
 
 impl Drop for Resuming<'_> {
     fn drop(&mut self) {
-        self.0.lock().resuming -= 1;
+        let mut wake = Vec::new();
+        self.board.lock().resumed(self.instance, &mut wake);
+        wake_each(wake);
     }
 }
 

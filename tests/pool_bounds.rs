@@ -371,3 +371,47 @@ fn resident_pages() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse().unwrap()
 }
+
+/// Those who wait for a place must not keep out for ever who has had one and lost it.
+#[tokio::test]
+async fn a_call_that_is_sent_again_gets_its_turn_among_those_that_wait() {
+    let _alone = ALONE.lock().await;
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string())
+        .limits(Limits::default().in_flight(1))
+        .call_timeout(LONG)
+        .build()
+        .unwrap();
+    let welcome = || async {
+        let mut stream = script.accept().await;
+        stream.write_all(&welcome_remembering(1)).await.unwrap();
+        stream
+    };
+    let first = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.call("first").await }
+    });
+    let mut stream = welcome().await;
+    expect(&mut stream, &[REQUEST]).await;
+    let others: Vec<_> = (0..4)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { while pool.call("another").await.is_ok() {} })
+        })
+        .collect();
+    until("the others to wait", || pool.status().waiting == 4).await;
+    drop(stream);
+    let mut stream = welcome().await;
+    let mut before = 0;
+    loop {
+        let request = expect(&mut stream, &[REQUEST]).await;
+        stream.write_all(&reply(request.id(), request.body())).await.unwrap();
+        if request.body() == b"first" {
+            break;
+        }
+        before += 1;
+        assert!(before < 100, "{before} others went before it");
+    }
+    assert_eq!(soon("the reply", first).await.unwrap().unwrap(), "first");
+    others.iter().for_each(tokio::task::JoinHandle::abort);
+}

@@ -38,6 +38,8 @@ struct Slot {
     in_flight: usize,
     /// Above 0 only while the slot's connection takes calls.
     capacity: usize,
+    /// Places that only [`Ledger::place_on`] gives away.
+    kept: usize,
     /// Of the connection that is ready here. Places of an earlier one do not count.
     epoch: u64,
 }
@@ -81,7 +83,7 @@ impl Ledger {
 
     /// A place on this very slot, if it has room, also past those who wait.
     pub(crate) fn place_on(&mut self, slot: usize) -> Option<Place> {
-        let Slot { in_flight, capacity, epoch } = &mut self.slots[slot];
+        let Slot { in_flight, capacity, epoch, .. } = &mut self.slots[slot];
         if *in_flight >= *capacity {
             return None;
         }
@@ -146,11 +148,16 @@ impl Ledger {
         }
     }
 
+    /// Keeps so many of a slot's places free for those who must go [there](Self::place_on).
+    pub(crate) fn keep(&mut self, slot: usize, places: usize) {
+        self.slots[slot].kept = places;
+    }
+
     /// A slot's new connection takes so many calls at a time.
     pub(crate) fn open(&mut self, slot: usize, capacity: usize, wake: &mut Vec<Waker>) {
         let slot = &mut self.slots[slot];
         self.elsewhere += slot.in_flight;
-        *slot = Slot { in_flight: 0, capacity, epoch: slot.epoch + 1 };
+        *slot = Slot { in_flight: 0, capacity, epoch: slot.epoch + 1, ..*slot };
         self.hand_over(wake);
     }
 
@@ -189,10 +196,7 @@ impl Ledger {
 
     /// Whether a slot other than `at` has room.
     pub(crate) fn has_room_beside(&self, at: Option<usize>) -> bool {
-        self.slots
-            .iter()
-            .enumerate()
-            .any(|(slot, state)| at != Some(slot) && state.in_flight < state.capacity)
+        self.slots.iter().enumerate().any(|(slot, state)| at != Some(slot) && state.has_room())
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -222,7 +226,7 @@ impl Ledger {
             let last_resort =
                 avoid.iter().position(|avoid| *avoid == at).map_or(0, |order| order + 1);
             let candidate = (last_resort, slot.in_flight);
-            if slot.in_flight < slot.capacity && candidate < load {
+            if slot.has_room() && candidate < load {
                 (best, load) = (Some(at), candidate);
                 if load == (0, 0) {
                     break;
@@ -235,7 +239,8 @@ impl Ledger {
         Some(Place { slot: at, epoch: self.slots[at].epoch })
     }
 
-    fn hand_over(&mut self, wake: &mut Vec<Waker>) {
+    /// Free places go to those who wait.
+    pub(crate) fn hand_over(&mut self, wake: &mut Vec<Waker>) {
         while !self.waiting.is_empty() {
             let Some(place) = self.take(&[]) else {
                 return;
@@ -247,6 +252,12 @@ impl Ledger {
             wake.push(waiter.waker.clone());
             self.granted.insert(ticket, (place, waiter));
         }
+    }
+}
+
+impl Slot {
+    fn has_room(&self) -> bool {
+        self.in_flight + self.kept < self.capacity
     }
 }
 
