@@ -424,6 +424,10 @@ async fn a_server_that_cannot_have_its_address_says_which_and_why() {
     assert_eq!((*address, cause.name()), (taken, Some("EADDRINUSE")));
     assert!(error.to_string().contains(&taken.to_string()), "{error}");
 
+    // TEST-NET-1 of RFC 5737: nobody's address.
+    let error = Server::bind("192.0.2.1:7000").await.unwrap_err();
+    assert!(error.to_string().contains("this host has no such address"), "{error}");
+
     let error = Server::bind("name.invalid:7000").await.unwrap_err();
     assert!(matches!(error, BindError::Resolve(_)), "{error}");
 }
