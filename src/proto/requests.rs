@@ -98,8 +98,8 @@ impl Requests {
         self.unanswered.insert(id, State::Running { length });
     }
 
-    /// It is answered, or was taken back before it had come whole. False if nobody waits for an answer: then all that there
-    /// was to do is to give back what its handler held.
+    /// Its answer is there. False if nobody waits for it: then all that there was to do is to give back what the handler
+    /// held.
     pub(crate) fn settle(&mut self, now: Instant, id: u64) -> bool {
         match self.unanswered.remove(&id) {
             Some(State::Running { length }) => self.held_bytes -= length,
@@ -113,15 +113,19 @@ impl Requests {
         true
     }
 
-    /// The caller of a running request has gone. What its handler holds counts until that ends. False if it does not run.
-    pub(crate) fn abandon(&mut self, now: Instant, id: u64) -> bool {
-        let Some(State::Running { length }) = self.unanswered.get(&id) else {
+    /// Its caller has gone. True if a handler is to be told, which counts until it ends, however often this is said.
+    pub(crate) fn cancel(&mut self, now: Instant, id: u64) -> bool {
+        let Some(state) = self.unanswered.remove(&id) else {
             return false;
         };
-        self.abandoned.insert(id, *length);
-        self.unanswered.remove(&id);
         self.used = now;
-        true
+        match state {
+            State::Running { length } => {
+                self.abandoned.insert(id, length);
+                true
+            }
+            State::Coming(_) => false,
+        }
     }
 
     /// A notification has come.

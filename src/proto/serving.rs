@@ -338,10 +338,8 @@ impl Serving {
         self.line.assembly.forget(id);
         // A long answer may be half-way out.
         self.line.outgoing.withdraw(id, Mark::Long);
-        if self.requests.abandon(now, id) {
+        if self.requests.cancel(now, id) {
             effects.events.push(Event::Cancelled { id });
-        } else {
-            self.requests.settle(now, id);
         }
     }
 

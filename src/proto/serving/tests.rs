@@ -211,6 +211,22 @@ fn an_id_is_free_again_once_it_is_answered() {
 }
 
 #[test]
+fn a_request_that_is_cancelled_twice_counts_until_its_handler_ends() {
+    let mut desk = desk(bounds());
+    for id in 1..=3 {
+        let frames = [request(id, "work"), Frame::Cancel { id }, Frame::Cancel { id }];
+        assert_eq!(
+            words(&desk.hear(&frames).unwrap()),
+            [format!("run {id} work"), format!("stop {id}")]
+        );
+    }
+    assert!(desk.hear(&[request(4, "work")]).unwrap().is_empty());
+    assert_eq!(desk.sent(), [refused(4, Refusal::OVERLOADED)]);
+    desk.reply(1, "late");
+    assert_eq!(desk.hear(&[request(5, "work")]).unwrap().len(), 1);
+}
+
+#[test]
 fn a_cancelled_request_is_stopped_or_never_handed_over() {
     let mut desk = desk(bounds());
     desk.hear(&[request(1, ""), begun(head(2), 10)]).unwrap();
