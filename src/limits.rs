@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::error::config::ConfigError;
 use crate::policy::{number, time};
 
-/// A pool's bounds. What would exceed one waits ([`in_flight`](Self::in_flight), [`dials`](Self::dials)), is dropped and
-/// counted ([`subscription`](Self::subscription)), or fails at once and was not sent (requests beyond
+/// A pool's bounds. What would exceed one waits ([`in_flight`](Self::in_flight), [`dials`](Self::dials)), is dropped
+/// and counted ([`subscription`](Self::subscription)), or fails at once and was not sent (requests beyond
 /// [`message`](Self::message), [`waiting`](Self::waiting), [`queued_bytes`](Self::queued_bytes)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -60,8 +60,8 @@ impl Limits {
     /// Items that each stream of events or pushes holds for a reader that is slow; what comes while it is full is
     /// counted and reported as missed. 1 to 1,000,000, default 1,024.
     ///
-    /// Too little: a reader that is busy for a moment misses items. Too much: one that does not read at all holds so many
-    /// of them in memory, pushes with their bodies.
+    /// Too little: a reader that is busy for a moment misses items. Too much: one that does not read at all holds so
+    /// many of them in memory, pushes with their bodies.
     #[must_use]
     pub fn subscription(self, items: usize) -> Self {
         Self { subscription: items, ..self }
@@ -130,8 +130,8 @@ impl Timeouts {
 
     /// From `HELLO` to `WELCOME`. Default 5 s.
     ///
-    /// Too little: a busy server is given up just before it answers, and asked again. Too much: a process that is frozen,
-    /// for which the kernel goes on accepting, is found out late.
+    /// Too little: a busy server is given up just before it answers, and asked again. Too much: a process that is
+    /// frozen, for which the kernel goes on accepting, is found out late.
     #[must_use]
     pub fn handshake(self, limit: Duration) -> Self {
         Self { handshake: limit, ..self }
@@ -174,8 +174,8 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`](crate::Heartbeat) so that one lost probe does not kill a
-    /// connection; whole seconds, because that is what the kernel counts in.
+    /// No TCP keepalive. It is on by default, derived from the [`Heartbeat`](crate::Heartbeat) so that one lost probe
+    /// does not kill a connection; whole seconds, because that is what the kernel counts in.
     ///
     /// With it: a packet in each silent [`every`](crate::Heartbeat::every), beside the heartbeat's own. Without: while
     /// this process is too busy to ping, nothing keeps a firewall from forgetting the connection.
@@ -187,8 +187,8 @@ impl SocketOptions {
     /// No `TCP_USER_TIMEOUT` (Linux). It is on by default with the heartbeat's bound. It also ends a connection whose
     /// peer acknowledges but keeps its window shut: switch it off if your peer may stop reading for longer.
     ///
-    /// Without it, a peer that has vanished is given up by the heartbeat alone; the kernel itself would go on sending for
-    /// a quarter of an hour (`tcp_retries2` in `tcp(7)`).
+    /// Without it, a peer that has vanished is given up by the heartbeat alone; the kernel itself would go on sending
+    /// for a quarter of an hour (`tcp_retries2` in `tcp(7)`).
     #[must_use]
     pub fn without_user_timeout(self) -> Self {
         Self { user_timeout: false, ..self }
@@ -197,8 +197,8 @@ impl SocketOptions {
     /// `TCP_NOTSENT_LOWAT` in bytes (Linux): the kernel takes no more while so much waits in it unsent. 1 to 2^30,
     /// default 128 KiB.
     ///
-    /// Too little: more system calls per byte. Too much: on a slow line a ping or a small call waits behind all that the
-    /// kernel has taken, which can be seconds; a written heartbeat is not a sent one.
+    /// Too little: more system calls per byte. Too much: on a slow line a ping or a small call waits behind all that
+    /// the kernel has taken, which can be seconds; a written heartbeat is not a sent one.
     #[must_use]
     pub fn unsent(self, bytes: u32) -> Self {
         Self { unsent: bytes, ..self }
@@ -206,7 +206,8 @@ impl SocketOptions {
 
     /// `SO_SNDBUF` in bytes, 1 to 2^30. The kernel tunes it by default; a fixed size switches that off.
     ///
-    /// Too little: a fast but distant peer is not kept busy. Too much: memory that the kernel holds for each connection.
+    /// Too little: a fast but distant peer is not kept busy. Too much: memory that the kernel holds for each
+    /// connection.
     #[must_use]
     pub fn send_buffer(self, bytes: u32) -> Self {
         Self { send_buffer: Some(bytes), ..self }

@@ -107,8 +107,9 @@ impl Default for Reconnect {
 ///
 /// A request that never left is sent again until the deadline, whatever this policy says. Attempts and budget bound
 /// the rest: calls that the server refused, and calls marked [idempotent](crate::Request::idempotent) whose
-/// connection died. Calls that were not marked are sent again after they had left only to the server process that would know
-/// them again ([`ReplyCache`]); that counts as an attempt and costs no budget. `docs/retrying.md` has it all in one table.
+/// connection died. Calls that were not marked are sent again after they had left only to the server process that would
+/// know them again ([`ReplyCache`]); that counts as an attempt and costs no budget. `docs/retrying.md` has it all in
+/// one table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
     pub(crate) attempts: u32,
@@ -143,8 +144,8 @@ impl fmt::Debug for Predicate {
 }
 
 impl Retry {
-    /// So many attempts for a call, the first included; one that the server refused does not count the first time. 1 (never
-    /// again) to 100, default 3.
+    /// So many attempts for a call, the first included; one that the server refused does not count the first time. 1
+    /// (never again) to 100, default 3.
     ///
     /// Too little: a restart in the middle of a call is seen by the caller. Too much: a request that kills
     /// the server kills it so often.
@@ -163,9 +164,9 @@ impl Retry {
         Self { idempotent: true, ..self }
     }
 
-    /// Lets `wanted` forbid retries. It is asked before a call that the server refused, or that may have run, is tried again,
-    /// and is given the failure as it is so far; what never left is sent again without asking. It runs on the caller's task
-    /// and must not block.
+    /// Lets `wanted` forbid retries. It is asked before a call that the server refused, or that may have run, is tried
+    /// again, and is given the failure as it is so far; what never left is sent again without asking. It runs on the
+    /// caller's task and must not block.
     ///
     /// # Examples
     /// ```
@@ -179,8 +180,8 @@ impl Retry {
         Self { only_if: Some(Predicate(Arc::new(wanted))), ..self }
     }
 
-    /// Each successful call of this pool saves up so large a part of a retry, 100 retries at most, plus [`floor`](Self::floor) a second.
-    /// 0.0 to 1.0, default 0.10.
+    /// Each successful call of this pool saves up so large a part of a retry, 100 retries at most, plus
+    /// [`floor`](Self::floor) a second. 0.0 to 1.0, default 0.10.
     ///
     /// Too little: a short blip is seen by callers. Too much: an overloaded server gets a multiple of its load.
     #[must_use]
@@ -191,15 +192,16 @@ impl Retry {
     /// So many retries a second are always allowed, for pools with little traffic. 0.0 to 1000.0, default 1.0.
     /// Up to 10 s of it can be saved up.
     ///
-    /// Too little: a pool with little traffic, which saves up nothing, shows its callers every blip. Too much: each client
-    /// of a server that is in trouble adds so many calls a second to it.
+    /// Too little: a pool with little traffic, which saves up nothing, shows its callers every blip. Too much: each
+    /// client of a server that is in trouble adds so many calls a second to it.
     #[must_use]
     pub fn floor(self, per_second: f64) -> Self {
         Self { floor: per_second, ..self }
     }
 
     /// Waits between the attempts of one call a random time, at most `initial` at first, doubling up to `cap`.
-    /// The first retry is not delayed, unless the only connection refused the call. 1 ms to 1 min each, default 20 ms and 1 s.
+    /// The first retry is not delayed, unless the only connection refused the call. 1 ms to 1 min each, default 20 ms
+    /// and 1 s.
     ///
     /// Too little: the attempts are spent before the server has recovered, and do their part to keep it from that.
     /// Too much: the caller waits, or its deadline passes, though the server could answer again.
@@ -236,10 +238,10 @@ impl Default for Retry {
 /// again: the answer is taken from here, or the running call is joined.
 ///
 /// Calls marked [idempotent](crate::Request::idempotent) need it not and cost it nothing. An answer is kept until its
-/// client says that it has it (with its next call), and at most as these bounds say. What is beyond them is not run again
-/// either: its caller gets [`Indeterminate`](crate::Outcome::Indeterminate), or, if the answer alone was too long,
-/// [`ErrorReply::REPLY_LOST`](crate::ErrorReply::REPLY_LOST). It lives in memory and ends with the process; clients see that by
-/// the [instance](crate::InstanceId).
+/// client says that it has it (with its next call), and at most as these bounds say. What is beyond them is not run
+/// again either: its caller gets [`Indeterminate`](crate::Outcome::Indeterminate), or, if the answer alone was too
+/// long, [`ErrorReply::REPLY_LOST`](crate::ErrorReply::REPLY_LOST). It lives in memory and ends with the process;
+/// clients see that by the [instance](crate::InstanceId).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyCache {
     pub(crate) calls: usize,
@@ -263,8 +265,8 @@ impl ReplyCache {
         Self { calls, ..self }
     }
 
-    /// Bytes of answers kept for a client, 64 more counted for each. At least 64, default 8 MiB. An answer that is a slice of a
-    /// greater buffer keeps all of that.
+    /// Bytes of answers kept for a client, 64 more counted for each. At least 64, default 8 MiB. An answer that is a
+    /// slice of a greater buffer keeps all of that.
     ///
     /// Too few: long answers are lost with their connections. Too many: memory.
     #[must_use]

@@ -1,5 +1,5 @@
-//! What a pool knows under its one lock: which slots are ready, who waits for a place, what the outage is, and where a call
-//! that was sent before may go again.
+//! What a pool knows under its one lock: which slots are ready, who waits for a place, what the outage is, and where a
+//! call that was sent before may go again.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -208,8 +208,8 @@ impl Roster {
         self.unavailable(endpoint, wish.patience).map_or(Ok(None), Err)
     }
 
-    /// A place, or a ticket for the line of those who wait for one. Also returns a waker that is not needed any more, to be
-    /// dropped after the lock is released.
+    /// A place, or a ticket for the line of those who wait for one. Also returns a waker that is not needed any more,
+    /// to be dropped after the lock is released.
     pub(crate) fn poll_place(
         &mut self,
         endpoint: &Arc<str>,

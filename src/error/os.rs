@@ -1,7 +1,7 @@
 //! An operating system's error, and what it means. The numbers are in [`known`]'s table.
 //!
-//! An [`OsError`] displays like the [`io::Error`] that it was made of, in the system's own words. What steadfast makes of
-//! it, with both names of the code, is its [`meaning`](OsError::meaning); that is what goes into our own lines.
+//! An [`OsError`] displays like the [`io::Error`] that it was made of, in the system's own words. What steadfast makes
+//! of it, with both names of the code, is its [`meaning`](OsError::meaning); that is what goes into our own lines.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -15,14 +15,14 @@ mod known;
 
 /// An error of the operating system: comparable, cheap to clone, and explained on every platform.
 ///
-/// It displays in the system's own words (`Connection reset by peer (os error 104)`); [`meaning`](Self::meaning) has ours.
-/// In a chain of errors it is the last link: [`CallError`](crate::CallError) and the others lead to it by
+/// It displays in the system's own words (`Connection reset by peer (os error 104)`); [`meaning`](Self::meaning) has
+/// ours. In a chain of errors it is the last link: [`CallError`](crate::CallError) and the others lead to it by
 /// [`source`](Error::source), where it can be downcast.
 ///
 /// # Names that cannot be resolved
-/// Elsewhere than on Windows the standard library hides the resolver's code (`EAI_NONAME`, `EAI_AGAIN`, ...) and keeps its
-/// text, so [`code`](Self::code) is `None`; the [`name`](Self::name) is told from the texts of the usual C libraries, and is
-/// `None` for others.
+/// Elsewhere than on Windows the standard library hides the resolver's code (`EAI_NONAME`, `EAI_AGAIN`, ...) and keeps
+/// its text, so [`code`](Self::code) is `None`; the [`name`](Self::name) is told from the texts of the usual C
+/// libraries, and is `None` for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OsError {
     code: Option<i32>,

@@ -1,5 +1,5 @@
-//! What a call has been through: whether it may have run, and what follows for its id, its next connection, and its outcome
-//! in the end.
+//! What a call has been through: whether it may have run, and what follows for its id, its next connection, and its
+//! outcome in the end.
 //!
 //! ```text
 //!   fresh ── did not run ──► fresh, with a new id, anywhere

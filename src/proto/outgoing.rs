@@ -6,10 +6,10 @@
 //!  long messages  ─┘ one part each, in turns ───────────┴─► handed to the shell ─► accepted by `write`
 //! ```
 //!
-//! Here a message is long from the size on at which its body is not copied any more; the protocol's long messages, of more
-//! than one frame, are some of those. Small messages are gathered in pages that end where a frame ends. A page can still lose a message while it waits
-//! here; once it is handed to the shell it goes out whole. So "was the last byte of this message accepted?" has an
-//! exact answer at every moment, without any work per message on the way out.
+//! Here a message is long from the size on at which its body is not copied any more; the protocol's long messages, of
+//! more than one frame, are some of those. Small messages are gathered in pages that end where a frame ends. A page can
+//! still lose a message while it waits here; once it is handed to the shell it goes out whole. So "was the last byte of
+//! this message accepted?" has an exact answer at every moment, without any work per message on the way out.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -98,8 +98,8 @@ impl From<ConfigError> for BindError {
 }
 
 impl ServerBuilder {
-    /// How a silent client is found out. Default: ping after 5 s of silence, give up after 10 s more. [`Heartbeat`] says
-    /// what too little and too much do.
+    /// How a silent client is found out. Default: ping after 5 s of silence, give up after 10 s more. [`Heartbeat`]
+    /// says what too little and too much do.
     pub fn heartbeat(self, heartbeat: Heartbeat) -> Self {
         Self { heartbeat, ..self }
     }
@@ -117,8 +117,8 @@ impl ServerBuilder {
         Self { connections, ..self }
     }
 
-    /// Connections at a time that have not said `HELLO`, beside those that have. When there are more, the one that has been
-    /// silent longest is turned away, so that those who only connect keep nobody out who speaks. 1 to 1,000,000,
+    /// Connections at a time that have not said `HELLO`, beside those that have. When there are more, the one that has
+    /// been silent longest is turned away, so that those who only connect keep nobody out who speaks. 1 to 1,000,000,
     /// default 4,096.
     ///
     /// Too few: in a rush of clients, as after a restart, some are turned away before they have had the time to speak.
@@ -135,8 +135,8 @@ impl ServerBuilder {
         Self { busy_retry_after: wait, ..self }
     }
 
-    /// Handlers that run at a time, over all connections; requests beyond [wait](Self::waiting) for their turn, until their
-    /// deadline. 1 to 1,000,000, default 4,096.
+    /// Handlers that run at a time, over all connections; requests beyond [wait](Self::waiting) for their turn, until
+    /// their deadline. 1 to 1,000,000, default 4,096.
     ///
     /// Too few: callers wait though the machine is idle. Too many: memory, and all of them slow at once.
     pub fn handlers(self, handlers: usize) -> Self {
@@ -164,14 +164,14 @@ impl ServerBuilder {
 
     /// The longest request, in bytes. 1 to 2^31, default 16 MiB.
     ///
-    /// Too little: longer requests are refused. Too much: a client can make this side hold 16 of that size per connection
-    /// while they come in.
+    /// Too little: longer requests are refused. Too much: a client can make this side hold 16 of that size per
+    /// connection while they come in.
     pub fn message(self, bytes: usize) -> Self {
         Self { message: bytes, ..self }
     }
 
-    /// Bytes per connection of requests and notifications being worked on, and again of answers that wait to be sent. Above it nothing
-    /// more is read from that connection until there is room. At least 1, default 64 MiB.
+    /// Bytes per connection of requests and notifications being worked on, and again of answers that wait to be sent.
+    /// Above it nothing more is read from that connection until there is room. At least 1, default 64 MiB.
     ///
     /// Too little: a client with large requests is served one at a time. Too much: each connection can take twice that
     /// much memory, and there may be as many as [`connections`](Self::connections) says.
@@ -187,17 +187,17 @@ impl ServerBuilder {
         Self { handshake: limit, ..self }
     }
 
-    /// Closes connections without calls after so long. A steadfast pool keeps its connections and dials again at once: this
-    /// is for clients that do not. 10 ms to 24 h, default: never.
+    /// Closes connections without calls after so long. A steadfast pool keeps its connections and dials again at once:
+    /// this is for clients that do not. 10 ms to 24 h, default: never.
     ///
-    /// Too little: clients that call now and then connect for every call. Too much: clients that were forgotten keep their
-    /// places among [`connections`](Self::connections).
+    /// Too little: clients that call now and then connect for every call. Too much: clients that were forgotten keep
+    /// their places among [`connections`](Self::connections).
     pub fn idle_limit(self, limit: Duration) -> Self {
         Self { idle_limit: Some(limit), ..self }
     }
 
-    /// What is remembered of clients' calls, so that none is run twice when it is sent again. Default: 1,024 answers and
-    /// 8 MiB for a client, 256 MiB for all, for 60 s. [`ReplyCache`] says what too little and too much do.
+    /// What is remembered of clients' calls, so that none is run twice when it is sent again. Default: 1,024 answers
+    /// and 8 MiB for a client, 256 MiB for all, for 60 s. [`ReplyCache`] says what too little and too much do.
     pub fn reply_cache(self, cache: ReplyCache) -> Self {
         Self { reply_cache: cache, ..self }
     }
