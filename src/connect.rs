@@ -110,7 +110,7 @@ pub trait Connect: Send + Sync + 'static {
 /// How a pool connects unless it is told otherwise: TCP, with the name resolved on every attempt, the addresses of both
 /// families raced (RFC 8305), and the socket's options set.
 ///
-/// Whoever needs a layer above TCP gets it from [`Builder::wrap_tcp`](crate::Builder::wrap_tcp), with the pool's own
+/// Whoever needs a layer above TCP gets it from [`PoolBuilder::wrap_tcp`](crate::PoolBuilder::wrap_tcp), with the pool's own
 /// [`Timeouts`], [`Heartbeat`] and [`SocketOptions`].
 ///
 /// # Examples

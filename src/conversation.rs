@@ -15,7 +15,7 @@ use crate::proto::calls::Answer;
 use crate::proto::client::{Client, Kind, Start};
 use crate::switchboard::Switchboard;
 
-/// A new connection, lent to the [`on_connect`](crate::Builder::on_connect) hook. Calls on it are made once and never
+/// A new connection, lent to the [`on_connect`](crate::PoolBuilder::on_connect) hook. Calls on it are made once and never
 /// retried: if one fails, the hook should return the error, and the pool connects anew.
 #[derive(Debug)]
 pub struct Conversation {

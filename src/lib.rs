@@ -30,9 +30,9 @@
 //! ```
 //!
 //! # Where to look
-//! - Calling: [`Pool`], [`Builder`], [`Request`]; what went wrong: [`CallError`], [`Outcome`], [`CallCause`].
+//! - Calling: [`Pool`], [`PoolBuilder`], [`Request`]; what went wrong: [`CallError`], [`Outcome`], [`CallCause`].
 //! - What the causes and codes mean, and what to do: [when connections die](when_connections_die).
-//! - Serving: [`Server`], [`Handler`], [`Call`].
+//! - Serving: [`Server`], [`ServerBuilder`], [`Handler`], [`Call`].
 //! - Policies, with their defaults and the harm of too little and too much: [`Heartbeat`], [`Reconnect`], [`Retry`],
 //!   [`Limits`], [`Timeouts`], [`SocketOptions`].
 //! - What happens to the connections: [`Pool::events`], [`Pool::watch`], [`Pool::status`], and `tracing` spans
@@ -100,7 +100,7 @@ pub use crate::event::{Event, State, Status};
 pub use crate::fan_out::Subscription;
 pub use crate::limits::{Connections, Limits, SocketOptions, Timeouts};
 pub use crate::policy::{Heartbeat, Reconnect, ReplyCache, Retry};
-pub use crate::pool::builder::Builder;
+pub use crate::pool::builder::PoolBuilder;
 pub use crate::pool::handle::Pool;
 pub use crate::pool::request::Request;
 pub use crate::server::call::{Call, Handler, PushError, Pusher};

@@ -230,7 +230,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Any error, as an [`on_connect`](crate::Builder::on_connect) hook returns it.
+/// Any error, as an [`on_connect`](crate::PoolBuilder::on_connect) hook returns it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The error that a user's hook returned. Two are equal when they are the same error object.
@@ -276,7 +276,7 @@ impl fmt::Display for HookError {
     }
 }
 
-/// Says that waiting cannot mend the error of an [`on_connect`](crate::Builder::on_connect) hook: a wrong password, a
+/// Says that waiting cannot mend the error of an [`on_connect`](crate::PoolBuilder::on_connect) hook: a wrong password, a
 /// topic that does not exist.
 ///
 /// Calls then fail at once and name it, instead of waiting until their deadlines. The pool goes on trying under its

@@ -1,4 +1,4 @@
-//! What a user sets before there is a pool. Everything is checked in [`Builder::build`].
+//! What a user sets before there is a pool. Everything is checked in [`PoolBuilder::build`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ type Connector = Box<dyn FnOnce(Tcp) -> Box<dyn Connect> + Send + Sync>;
 /// # }
 /// ```
 #[must_use = "nothing happens before `build`"]
-pub struct Builder {
+pub struct PoolBuilder {
     endpoint: String,
     connections: Connections,
     heartbeat: Heartbeat,
@@ -77,12 +77,12 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn builder(endpoint: impl Into<String>) -> Builder {
-        Builder::new(endpoint.into())
+    pub fn builder(endpoint: impl Into<String>) -> PoolBuilder {
+        PoolBuilder::new(endpoint.into())
     }
 }
 
-impl Builder {
+impl PoolBuilder {
     fn new(endpoint: String) -> Self {
         Self {
             endpoint,
@@ -304,9 +304,9 @@ impl Drop for End {
     }
 }
 
-impl std::fmt::Debug for Builder {
+impl std::fmt::Debug for PoolBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("PoolBuilder")
             .field("endpoint", &self.endpoint)
             .field("connections", &self.connections)
             .field("heartbeat", &self.heartbeat)

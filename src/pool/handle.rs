@@ -63,10 +63,10 @@ impl Pool {
     }
 
     /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped; to miss
-    /// none from the first connection on, ask [`Builder::pushes`](crate::Builder::pushes).
+    /// none from the first connection on, ask [`PoolBuilder::pushes`](crate::PoolBuilder::pushes).
     ///
     /// What is pushed while there is no connection is lost, and no push says so: subscribe in
-    /// [`on_connect`](crate::Builder::on_connect), and read there what may have changed meanwhile.
+    /// [`on_connect`](crate::PoolBuilder::on_connect), and read there what may have changed meanwhile.
     ///
     /// # Examples
     /// ```
@@ -88,7 +88,7 @@ impl Pool {
     }
 
     /// What happens to the connections, with causes, from now on. The pool dials as soon as it is built: to miss nothing,
-    /// ask [`Builder::events`](crate::Builder::events).
+    /// ask [`PoolBuilder::events`](crate::PoolBuilder::events).
     ///
     /// # Examples
     /// ```

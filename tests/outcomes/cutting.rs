@@ -212,7 +212,7 @@ impl Series {
     }
 
     /// Every line is cut, which no budget and no backoff is made for.
-    fn pool(self, proxy: &Proxy) -> steadfast::Builder {
+    fn pool(self, proxy: &Proxy) -> steadfast::PoolBuilder {
         let retry = match self.promise {
             Promise::Honest => Retry::never(),
             Promise::Once => Retry::default(),
