@@ -8,25 +8,27 @@
 //!
 //! It moves bytes and time and decides nothing. Reading and writing are always polled together.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio_util::io::poll_read_buf;
+use bytes::BytesMut;
 
 use crate::autopsy::{About, Death, Ending, Meter};
 use crate::clock::now;
 use crate::connect::Transport;
 use crate::connection::{Connection, Tell};
+use crate::driver::inflow::Inflow;
+use crate::driver::outflow::Outflow;
 use crate::error::loss::{Loss, LossCause};
 use crate::error::os::OsError;
 use crate::proto::session::{Effects, Session};
 use crate::timer::Timer;
+
+mod inflow;
+mod outflow;
 
 /// After a failed write, what the peer said before it closed is awaited for so long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -34,24 +36,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 /// The same for a peer that broke the protocol.
 const LINGER_VIOLATION: Duration = Duration::from_millis(200);
-/// How much is read at a time: little at first, because idle connections should cost little.
-const READ_LEAST: usize = 2 * 1024;
-const READ_MOST: usize = 64 * 1024;
-/// Pieces given to one write.
-const PIECES: usize = 32;
 
 /// The owner of the socket.
 pub(crate) struct Driver<S: Session> {
     connection: Connection<S>,
     transport: Box<dyn Transport>,
-    input: BytesMut,
-    /// Whether the input holds bytes that came behind the handshake, which the session has not seen.
-    fresh: bool,
-    read_size: usize,
+    input: Inflow,
     wants_input: bool,
-    output: VecDeque<Bytes>,
-    /// Accepted by `write`, not yet reported to the session.
-    accepted: usize,
+    output: Outflow,
     effects: Effects<S::Event>,
     timer: Timer,
     phase: Phase,
@@ -125,12 +117,9 @@ impl<S: Session> Driver<S> {
         Self {
             connection,
             transport,
-            fresh: !input.is_empty(),
-            input,
-            read_size: READ_LEAST,
+            input: Inflow::new(input),
             wants_input: true,
-            output: VecDeque::new(),
-            accepted: 0,
+            output: Outflow::default(),
             effects: Effects::default(),
             timer: Timer::default(),
             phase: Phase::Open,
@@ -197,23 +186,13 @@ impl<S: Session> Driver<S> {
             return Read::Nothing;
         }
         if matches!(self.phase, Phase::Parting { .. }) {
-            self.input.clear();
+            self.input.bytes.clear();
         }
-        // Not for every read: as long as somebody keeps a piece of the buffer, reserving means another buffer.
-        if self.input.capacity() - self.input.len() < self.read_size / 4 {
-            self.input.reserve(self.read_size);
-        }
-        let room = self.input.capacity() - self.input.len();
-        match poll_read_buf(Pin::new(&mut *self.transport), cx, &mut self.input) {
+        match self.input.poll_read(&mut *self.transport, cx) {
             Poll::Pending => Read::Nothing,
-            Poll::Ready(Ok(0)) => Read::Eof,
-            Poll::Ready(Ok(bytes)) => {
-                if bytes == room {
-                    self.read_size = (self.read_size * 2).min(READ_MOST);
-                } else if bytes < self.read_size / 8 {
-                    self.read_size = (self.read_size / 2).max(READ_LEAST);
-                }
-                self.meter.came(now, &self.input[self.input.len() - bytes..]);
+            Poll::Ready(Ok([])) => Read::Eof,
+            Poll::Ready(Ok(came)) => {
+                self.meter.came(now, came);
                 Read::Bytes
             }
             Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
@@ -226,15 +205,17 @@ impl<S: Session> Driver<S> {
 
     /// One turn with the session: tells it what happened, takes what is to be written.
     fn turn(&mut self, cx: &Context<'_>, now: Instant, read: &Read) -> Turn {
-        let arrived = std::mem::take(&mut self.fresh) || matches!(read, Read::Bytes);
-        let Self { connection, input, output, accepted, effects, gathered, phase, .. } = self;
+        let arrived = self.input.take_fresh() || matches!(read, Read::Bytes);
+        let Self { connection, input, output, effects, gathered, phase, .. } = self;
+        let accepted = output.take_accepted();
+        let output = &mut output.pieces;
         let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
             let mut judge = || {
-                if *accepted > 0 {
-                    session.written(now, std::mem::take(accepted), effects);
+                if accepted > 0 {
+                    session.written(now, accepted, effects);
                 }
                 if arrived {
-                    session.received(now, input, effects)?;
+                    session.received(now, &mut input.bytes, effects)?;
                 }
                 if session.next_deadline().is_some_and(|deadline| now >= deadline) {
                     session.timeout(now, effects)?;
@@ -276,17 +257,10 @@ impl<S: Session> Driver<S> {
             return false;
         }
         let mut progress = false;
-        while !self.output.is_empty() {
-            match self.poll_write_once(cx) {
-                Poll::Ready(Ok(0)) => {
-                    self.write_failed(now, std::io::ErrorKind::WriteZero.into());
-                    return true;
-                }
-                Poll::Ready(Ok(bytes)) => {
-                    progress = true;
-                    self.accepted += bytes;
-                    advance(&mut self.output, bytes, |gone| self.meter.went(gone));
-                }
+        while !self.output.pieces.is_empty() {
+            let Self { output, transport, meter, .. } = self;
+            match output.poll_write(&mut **transport, cx, |gone| meter.went(gone)) {
+                Poll::Ready(Ok(())) => progress = true,
                 Poll::Ready(Err(error)) => {
                     self.write_failed(now, error.into());
                     return true;
@@ -301,22 +275,9 @@ impl<S: Session> Driver<S> {
         *fin_sent
     }
 
-    fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        let transport = Pin::new(&mut *self.transport);
-        if self.output.len() == 1 || !transport.is_write_vectored() {
-            return transport.poll_write(cx, &self.output[0]);
-        }
-        let mut pieces = [IoSlice::new(&[]); PIECES];
-        let count = self.output.len().min(PIECES);
-        for (slice, piece) in pieces.iter_mut().zip(&self.output) {
-            *slice = IoSlice::new(piece);
-        }
-        transport.poll_write_vectored(cx, &pieces[..count])
-    }
-
     /// Nothing more can be written; what the peer said before it closed may still be there to be read.
     fn write_failed(&mut self, now: Instant, error: OsError) {
-        self.output.clear();
+        self.output.pieces.clear();
         match &mut self.phase {
             Phase::Open => {
                 self.phase = Phase::WriteFailed { error, until: now + LAST_WORDS };
@@ -337,10 +298,10 @@ impl<S: Session> Driver<S> {
     ) {
         let fin_sent = matches!(self.phase, Phase::WriteFailed { .. });
         // Behind half a frame nothing can be said, and what has not been sent must not be, once it is settled.
-        let between_frames = self.output.is_empty();
-        self.output.clear();
+        let between_frames = self.output.pieces.is_empty();
+        self.output.pieces.clear();
         if between_frames && !fin_sent {
-            let output = &mut self.output;
+            let output = &mut self.output.pieces;
             self.connection.with(|session| (session.transmit(now, output), Tell::Nobody));
         }
         let loss = self.settle(now, Death::merge(None, Ending::Verdict(cause)), event);
@@ -370,7 +331,7 @@ impl<S: Session> Driver<S> {
             _ => (*self.transport).tcp_info(),
         };
         let loss = Arc::new(death.report(now, &self.about, &self.meter, tcp));
-        let (accepted, effects) = (std::mem::take(&mut self.accepted), &mut self.effects);
+        let (accepted, effects) = (self.output.take_accepted(), &mut self.effects);
         self.connection.with(|session| {
             if accepted > 0 {
                 session.written(now, accepted, effects);
@@ -397,19 +358,5 @@ impl<S: Session> Drop for Driver<S> {
 impl<S: Session> std::fmt::Debug for Driver<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("phase", &self.phase).finish_non_exhaustive()
-    }
-}
-
-/// Takes off what was written.
-fn advance(output: &mut VecDeque<Bytes>, mut bytes: usize, mut gone: impl FnMut(&[u8])) {
-    while let Some(first) = output.front_mut() {
-        if bytes < first.len() {
-            gone(&first[..bytes]);
-            first.advance(bytes);
-            return;
-        }
-        bytes -= first.len();
-        gone(first);
-        output.pop_front();
     }
 }

@@ -1,0 +1,55 @@
+//! What has arrived and is not taken apart yet, and how much is read at a time.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio_util::io::poll_read_buf;
+
+use crate::connect::Transport;
+
+/// How much is read at a time: little at first, because idle connections should cost little.
+const READ_LEAST: usize = 2 * 1024;
+const READ_MOST: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Inflow {
+    pub(super) bytes: BytesMut,
+    /// Whether there are bytes that came behind the handshake, which the session has not seen.
+    fresh: bool,
+    read_size: usize,
+}
+
+impl Inflow {
+    /// `bytes` came behind the handshake.
+    pub(super) fn new(bytes: BytesMut) -> Self {
+        Self { fresh: !bytes.is_empty(), bytes, read_size: READ_LEAST }
+    }
+
+    /// Whether bytes came behind the handshake, the first time that it is asked.
+    pub(super) fn take_fresh(&mut self) -> bool {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Reads once, and returns what came; nothing at the end of file.
+    pub(super) fn poll_read(
+        &mut self,
+        transport: &mut dyn Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<&[u8]>> {
+        let Self { bytes: input, read_size, .. } = self;
+        // Not for every read: as long as somebody keeps a piece of the buffer, reserving means another buffer.
+        if input.capacity() - input.len() < *read_size / 4 {
+            input.reserve(*read_size);
+        }
+        let room = input.capacity() - input.len();
+        let count = ready!(poll_read_buf(Pin::new(transport), cx, input))?;
+        if count == room {
+            *read_size = (*read_size * 2).min(READ_MOST);
+        } else if count > 0 && count < *read_size / 8 {
+            *read_size = (*read_size / 2).max(READ_LEAST);
+        }
+        Poll::Ready(Ok(&input[input.len() - count..]))
+    }
+}
