@@ -110,7 +110,7 @@ async fn after_kills_and_cuts_the_journals_agree_with_the_outcomes_call_by_call(
         pause(&mut rng, 80).await;
         match fault {
             Fault::Cut => {
-                proxy.cut_any(any_cut(&mut rng));
+                drop(proxy.cut_any(any_cut(&mut rng)));
                 until("a cut", || !proxy.is_armed()).await;
             }
             Fault::Kill => {

@@ -12,6 +12,8 @@ mod cutting;
 mod every_byte;
 mod fence;
 mod journal;
+mod load;
 mod outage;
+mod random;
 mod refused;
 mod rolling;

@@ -126,17 +126,18 @@ impl Proxy {
     /// Arms a cut of the newest line, in place of one that has not been made. What is held, if it is that kind, comes out
     /// of the channel.
     pub(crate) fn cut(&self, cut: Cut) -> oneshot::Receiver<Held> {
-        let (held, receiver) = oneshot::channel();
-        *self.plan.armed() =
-            Some(Armed { cut, which: Which::Newest, left: cut.after, line: None, held });
-        receiver
+        self.arm(cut, Which::Newest)
     }
 
-    /// Arms a cut of any line.
-    pub(crate) fn cut_any(&self, cut: Cut) {
-        let (held, _) = oneshot::channel();
-        *self.plan.armed() =
-            Some(Armed { cut, which: Which::Any, left: cut.after, line: None, held });
+    /// The same for whatever line comes first.
+    pub(crate) fn cut_any(&self, cut: Cut) -> oneshot::Receiver<Held> {
+        self.arm(cut, Which::Any)
+    }
+
+    fn arm(&self, cut: Cut, which: Which) -> oneshot::Receiver<Held> {
+        let (held, receiver) = oneshot::channel();
+        *self.plan.armed() = Some(Armed { cut, which, left: cut.after, line: None, held });
+        receiver
     }
 
     /// Whether a cut waits for its byte.

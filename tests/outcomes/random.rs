@@ -1,0 +1,72 @@
+//! Many calls at a time over several lines that are cut anywhere, in any way, while the server process lives on.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use steadfast::{Heartbeat, Pool, Reconnect, ReplyCache, Retry, Server};
+
+use crate::journal::Served;
+use crate::load::Load;
+use crate::support::news::ms;
+use crate::support::proxy::{Cut, Direction, Proxy, Side, Way};
+use crate::support::scripted::until;
+
+const CALLERS: usize = 32;
+const CONNECTIONS: usize = 4;
+const CUTS: usize = 200;
+const WAYS: [Way; 6] = [
+    Way::Fin(Side::Both),
+    Way::Fin(Side::Client),
+    Way::Fin(Side::Server),
+    Way::Rst,
+    Way::Silence,
+    Way::Hold,
+];
+
+fn any_cut(rng: &mut Rng) -> Cut {
+    let direction = if rng.bool() { Direction::Requests } else { Direction::Replies };
+    let most = [100, 10_000, 300_000][rng.usize(..3)];
+    Cut { direction, after: rng.u64(..most), way: WAYS[rng.usize(..WAYS.len())] }
+}
+
+/// While one line is silent, the answers to all calls on the others are kept, and must not push out those that were lost
+/// in that line.
+fn roomy() -> ReplyCache {
+    ReplyCache::default().calls(100_000).bytes(1 << 30).total_bytes(1 << 30)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_long_as_the_process_lives_cut_lines_cost_no_call_and_run_none_twice() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let heartbeat = Heartbeat::every(ms(50)).give_up_after(ms(100));
+    let server = Served::start(Server::builder().heartbeat(heartbeat).reply_cache(roomy())).await;
+    let proxy = Proxy::to(server.address).await;
+    let pool = Pool::builder(proxy.address())
+        .connections(CONNECTIONS)
+        .heartbeat(heartbeat)
+        .reconnect(Reconnect::exponential(ms(1), ms(5)))
+        // Some calls are cut often.
+        .retry(Retry::attempts(50))
+        .build()
+        .unwrap();
+    let load = Load::on(&pool, CALLERS);
+    for _ in 0..CUTS {
+        load.make(rng.u64(..40)).await;
+        let held = proxy.cut_any(any_cut(&mut rng));
+        until("a cut", || !proxy.is_armed()).await;
+        let late = ms(rng.u64(..30));
+        tokio::spawn(async move {
+            if let Ok(held) = held.await {
+                tokio::time::sleep(late).await;
+                held.deliver().await;
+            }
+        });
+    }
+    let account = load.end().await;
+    pool.close(Duration::from_secs(10)).await.unwrap();
+    let journal = server.end().await;
+    account.assert_all_answered_and_run_once(&journal);
+    assert_eq!(proxy.cuts(), CUTS);
+}
