@@ -2,8 +2,12 @@
 
 use std::time::Instant;
 
+use futures::StreamExt as _;
+use steadfast::{Pool, Server};
+
 use crate::cutting::{Fault, Passed, Promise, REQUEST, Series, Story, Tally, cuts};
-use crate::support::proxy::{Direction, Side, Way};
+use crate::journal::{Deed, Served, body, reply};
+use crate::support::proxy::{Cut, Direction, Proxy, Side, Way};
 
 use Direction::{Replies, Requests};
 
@@ -130,6 +134,32 @@ async fn every_idempotent_call_is_answered() {
         every_byte_of_a_small_call(Promise::AtLeastOnce, story).await;
     }
     where_frames_end(Promise::AtLeastOnce).await;
+}
+
+/// A server, a proxy and a pool of its own, with nothing set at all, and one call whose line is cut.
+async fn call_with_defaults(cut: Cut) {
+    let server = Served::start(Server::builder()).await;
+    let proxy = Proxy::to(server.address).await;
+    let pool = Pool::builder(proxy.address()).build().unwrap();
+    drop(proxy.cut(cut));
+    let answer = pool.call(body(1, Deed::Answer, SMALL, SMALL)).await;
+    assert_eq!(answer.as_deref(), Ok(&*reply(1, SMALL)), "{cut:?}");
+    assert_eq!(proxy.cuts(), 1, "{cut:?}");
+    drop(pool);
+    assert_eq!(server.end().await.runs(1), 1, "{cut:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_default_settings_a_small_call_is_answered_and_runs_once() {
+    let lengths = [(Requests, REQUEST + SMALL), (Replies, REPLY + SMALL)];
+    // A silence takes 15 s to be found out by default: that one has its own settings everywhere.
+    let ways = &WAYS[..4];
+    let cuts = lengths.into_iter().flat_map(|(direction, length)| {
+        let bytes = 0..=length as u64;
+        bytes.flat_map(move |after| ways.iter().map(move |way| Cut { direction, after, way: *way }))
+    });
+    let calls = cuts.map(call_with_defaults);
+    futures::stream::iter(calls).for_each_concurrent(LINES, |call| call).await;
 }
 
 /// 131,000 bytes in three ways, twice: minutes of work, so only on demand. Wants a release build.
