@@ -14,12 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::journal::{Deed, Served, body, reply};
+use crate::series::REQUEST;
 use crate::support::news::{self, ms};
 use crate::support::pipes::refused;
 use crate::support::scripted::soon;
 
-/// What a request costs beside its body, in bytes; each further frame of it costs 14.
-const REQUEST: usize = 26;
 const PART: usize = 65_536;
 
 /// Connects, and breaks its connections while they write.
@@ -187,7 +186,7 @@ fn bytes_of(length: usize) -> impl Iterator<Item = usize> {
     (0..=length).filter(move |byte| length < 1000 || is_near(*byte) || byte % 397 == 0)
 }
 
-/// The length of a call's frames, from that of its body.
+/// The length of a call's frames, from that of its body. Each frame but the first costs 14 bytes.
 fn framed(body: usize) -> usize {
     let more = body.div_ceil(PART) - 1;
     body + REQUEST + more * 14 + if more > 0 { 4 } else { 0 }

@@ -5,8 +5,9 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use steadfast::{Pool, Server};
 
-use crate::cutting::{Fault, Passed, Promise, REQUEST, Series, Story, Tally, cuts};
+use crate::cutting::{Passed, Tally, cuts};
 use crate::journal::{Deed, Served, body, reply};
+use crate::series::{Fault, Promise, REQUEST, Series, Story};
 use crate::support::proxy::{Cut, Direction, Proxy, Side, Way};
 
 use Direction::{Replies, Requests};

@@ -1,6 +1,7 @@
 //! Bytes of a connection that its client has given up, which reach the server when the client has come back already.
 
-use crate::cutting::{Delay, Fault, Passed, Promise, Series, Story, Tally, Until};
+use crate::cutting::{Passed, Tally};
+use crate::series::{Delay, Fault, Promise, REQUEST, Series, Story, Until};
 use crate::support::proxy::Direction;
 
 const LINES: usize = 24;
@@ -24,7 +25,7 @@ async fn delayed(series: Series, is_chosen: impl Fn(u64) -> bool) -> Tally {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_bytes_of_a_call_do_not_run_it_a_second_time() {
     let tally = delayed(series(Promise::Once, SMALL), |_| true).await;
-    assert_eq!(tally[&(Direction::Requests, Passed::Part, "ok")], 2 * (26 + SMALL));
+    assert_eq!(tally[&(Direction::Requests, Passed::Part, "ok")], 2 * (REQUEST + SMALL));
     // Where a frame ends, and here and there.
     let chosen = |byte: u64| (byte + 32) % 65_536 < 96 || byte % 4099 == 0;
     delayed(series(Promise::Once, LONG), chosen).await;
@@ -33,5 +34,5 @@ async fn late_bytes_of_a_call_do_not_run_it_a_second_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_bytes_do_not_run_a_call_that_is_over_for_its_caller() {
     let tally = delayed(series(Promise::Honest, SMALL), |_| true).await;
-    assert_eq!(tally[&(Direction::Requests, Passed::Part, "indeterminate")], 2 * (26 + SMALL));
+    assert_eq!(tally[&(Direction::Requests, Passed::Part, "indeterminate")], 2 * (REQUEST + SMALL));
 }

@@ -8,6 +8,7 @@
 mod support;
 
 mod accepted;
+mod bench;
 mod cutting;
 mod every_byte;
 mod fence;
@@ -17,3 +18,4 @@ mod outage;
 mod random;
 mod refused;
 mod rolling;
+mod series;

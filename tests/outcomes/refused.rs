@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::journal::{Deed, Served, body};
+use crate::series::REQUEST;
 use crate::support::news::ms;
 use crate::support::proxy::{Cut, Dam, Direction, Proxy, Way};
 use crate::support::scripted::{REFUSED, expect, join, request, soon, until};
@@ -36,7 +37,7 @@ async fn a_call_whose_time_is_up_before_its_turn_never_runs() {
         let proxy = Proxy::to(server.address).await;
         let pool = Pool::builder(proxy.address()).build().unwrap();
         pool.ready(Duration::from_secs(10)).await.unwrap();
-        let cost = (26 + LENGTH) as u64 * CALLS.count() as u64;
+        let cost = (REQUEST + LENGTH) as u64 * CALLS.count() as u64;
         drop(proxy.cut(Cut { direction: Direction::Requests, after: cost, way: Way::Silence }));
         let calls = CALLS.map(|key| {
             let call = pool.request(body(key, Deed::Answer, LENGTH, LENGTH));
@@ -102,7 +103,7 @@ async fn calls_behind_the_goodbye_of_a_draining_server_are_refused_and_never_run
             tokio::spawn(async move { pool.call(body).await })
         })
         .collect();
-    let cost = (26 + LENGTH) as u64 * CALLS.count() as u64;
+    let cost = (REQUEST + LENGTH) as u64 * CALLS.count() as u64;
     until("the calls", || proxy.passed(Direction::Requests) == before + cost).await;
     proxy.dam(Dam::Open);
     for call in calls {
