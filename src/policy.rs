@@ -153,7 +153,7 @@ impl Retry {
         Self { attempts, ..Self::default() }
     }
 
-    /// Nothing is tried again except what never left. The same as one [attempt](Self::attempts).
+    /// Nothing is tried again except what never left, or was sent away by a server that goes away. The same as one [attempt](Self::attempts).
     pub fn never() -> Self {
         Self::attempts(1)
     }

@@ -166,7 +166,11 @@ impl Replies {
             return Vec::new();
         };
         let joined = std::mem::take(joined);
-        *state = State::Lost;
+        // Should it not be kept.
+        *state = match answer {
+            Response::Refused(_) => State::Evicted,
+            Response::Reply(_) | Response::Error(_) => State::Lost,
+        };
         self.running -= 1;
         self.bound_answered(room, swept);
         let cost = cost(answer);

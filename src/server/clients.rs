@@ -143,7 +143,7 @@ impl Clients {
         let client = known.table.entry(hello.client).or_insert_with(new).clone();
         let mut memory = client.lock();
         memory.left = None;
-        let is_replaced = |link: &Link| link.number == hello.replaces;
+        let is_replaced = |link: &Link| hello.replaces != 0 && link.number == hello.replaces;
         let connections = std::mem::take(&mut memory.connections);
         let (replaced, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
             connections.into_iter().partition(|(_, link)| is_replaced(link));
@@ -171,6 +171,7 @@ impl Clients {
         }
         let (age, most) = (self.policy.age, self.most_gone);
         let mut known = self.lock();
+        known.drop_those_that_came_back();
         let mut forgotten = Vec::new();
         while known
             .gone
@@ -190,6 +191,13 @@ impl Clients {
 }
 
 impl Known {
+    fn drop_those_that_came_back(&mut self) {
+        let Self { table, gone } = self;
+        gone.retain(|(id, left)| {
+            table.get(id).is_some_and(|client| client.lock().left == Some(*left))
+        });
+    }
+
     /// Forgets the client that has been gone for longest, unless it has come back.
     fn forget_first(&mut self) -> Option<Arc<Client>> {
         let (id, left) = self.gone.pop_front()?;
