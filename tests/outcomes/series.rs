@@ -1,8 +1,8 @@
 //! Calls whose lines are cut: what is promised of them, what the server makes of them, and how both ends are set up.
 
 use steadfast::{
-    Bytes, CallError, Heartbeat, Outcome, Pool, PoolBuilder, Reconnect, ReplyCache, Retry, Server,
-    ServerBuilder,
+    Bytes, CallCause, CallError, Heartbeat, Outcome, Pool, PoolBuilder, Reconnect, ReplyCache,
+    Retry, Server, ServerBuilder,
 };
 
 use crate::journal::{Deed, body};
@@ -71,7 +71,7 @@ pub(crate) enum Until {
 pub(crate) struct Trial {
     pub(crate) key: u64,
     pub(crate) cut: Option<Cut>,
-    pub(crate) result: Result<Bytes, CallError>,
+    pub(crate) result: Result<(), CallError>,
 }
 
 impl Series {
@@ -110,6 +110,14 @@ impl Series {
 impl Trial {
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.result.as_ref().err().map(CallError::outcome)
+    }
+
+    /// The number of the connection that died with it.
+    pub(crate) fn lost(&self) -> Option<u64> {
+        match self.result.as_ref().err()?.cause() {
+            CallCause::Lost(loss) => Some(loss.connection),
+            _ => None,
+        }
     }
 }
 
