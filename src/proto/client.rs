@@ -325,7 +325,12 @@ impl Client {
         }
         self.state = State::Draining;
         for (id, mark) in self.calls.beyond(goodbye.accepted) {
-            let sent = self.line.outgoing.withdraw(id, mark) == Withdrawn::TooLate;
+            let withdrawn = self.line.outgoing.withdraw(id, mark);
+            if withdrawn == Withdrawn::Begun {
+                // Of a notification the server may be waiting for the rest.
+                Frame::Cancel { id }.encode(self.line.outgoing.control());
+            }
+            let sent = withdrawn == Withdrawn::TooLate;
             // A notification that has left may have come before the server went away.
             if !(sent && self.calls.is_notification(id)) {
                 let answer = Answer::SentAway { goodbye: goodbye.clone(), sent };

@@ -132,7 +132,18 @@ impl Replies {
         room: &Room,
         swept: &mut Swept,
     ) -> Seen {
+        let is_new = id >= self.floor.max(oldest)
+            && !self.calls.contains_key(&id)
+            && !self.forgotten.contains(id);
+        if is_new {
+            // Before the others are forgotten, so that the map is never emptied and filled again.
+            self.calls.insert(id, State::Running(Vec::new()));
+            self.running += 1;
+        }
         self.forget_below(oldest, room, swept);
+        if is_new {
+            return Seen::New;
+        }
         match self.calls.get_mut(&id) {
             Some(State::Running(joined)) => {
                 joined.push(connection);
@@ -140,13 +151,7 @@ impl Replies {
             }
             Some(State::Kept(answer)) => Seen::Answered(answer.clone()),
             Some(State::Lost) => Seen::Lost,
-            Some(State::Evicted) => Seen::Evicted,
-            None if id < self.floor || self.forgotten.contains(id) => Seen::Evicted,
-            None => {
-                self.calls.insert(id, State::Running(Vec::new()));
-                self.running += 1;
-                Seen::New
-            }
+            Some(State::Evicted) | None => Seen::Evicted,
         }
     }
 

@@ -58,7 +58,7 @@ struct Memory {
     /// By the server's own numbers.
     connections: BTreeMap<u64, Link>,
     /// What tells the handlers of remembered calls that nobody waits any more.
-    running: BTreeMap<u64, CancellationToken>,
+    running: HashMap<u64, CancellationToken>,
     swept: Swept,
     /// Since when it has had no connection.
     left: Option<Instant>,
@@ -211,7 +211,7 @@ impl Client {
         let memory = Memory {
             replies: Replies::new(policy, next_id),
             connections: BTreeMap::new(),
-            running: BTreeMap::new(),
+            running: HashMap::new(),
             swept: Swept::default(),
             left: None,
         };

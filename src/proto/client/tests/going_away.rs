@@ -28,6 +28,18 @@ fn a_goodbye_keeps_what_the_server_accepted_and_sends_the_rest_away() {
 }
 
 #[test]
+fn a_notification_that_had_begun_to_go_out_is_taken_back_so_that_the_server_does_not_wait_for_the_rest()
+ {
+    let mut desk = desk();
+    desk.notify(1, vec![0; 8 * MAX_PART]);
+    // Handed over, and on its way.
+    desk.write(0);
+    desk.hear(&[Frame::GoAway(accepted(0))]).unwrap();
+    assert_eq!(desk.answer(1), Some(Answer::SentAway { goodbye: accepted(0), sent: false }));
+    assert_eq!(ids(&desk.sent()).last(), Some(&("CANCEL", 1)));
+}
+
+#[test]
 fn what_a_server_accepted_is_counted_in_the_order_in_which_it_saw_the_requests() {
     // The first never left: the server's first is the second.
     let mut desk = desk();
