@@ -8,6 +8,7 @@ pub(crate) mod assembly;
 pub(crate) mod calls;
 pub(crate) mod client;
 pub(crate) mod course;
+pub(crate) mod eviction;
 pub(crate) mod frame;
 pub(crate) mod greeting;
 pub(crate) mod head;

@@ -10,7 +10,7 @@
 //!
 //! Calls that are marked repeatable do not come here. Nothing here runs, sends or wakes anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::error::call::{ErrorReply, Refusal};
 use crate::policy;
+use crate::proto::eviction::Queue;
 use crate::proto::ranges::Ranges;
 
 /// What an answer costs beside its body, in bytes.
@@ -91,8 +92,8 @@ pub(crate) struct Replies {
     running: usize,
     /// Calls that run although the client has settled them, and the connections beside the first that are owed an answer.
     abandoned: BTreeMap<u64, Vec<u64>>,
-    /// Kept answers in the order in which they came; some of them have gone since.
-    order: VecDeque<(u64, Instant)>,
+    /// In which order kept answers make room.
+    order: Queue,
     kept: usize,
     kept_bytes: usize,
 }
@@ -116,7 +117,7 @@ impl Replies {
             calls: BTreeMap::new(),
             running: 0,
             abandoned: BTreeMap::new(),
-            order: VecDeque::new(),
+            order: Queue::default(),
             kept: 0,
             kept_bytes: 0,
         }
@@ -132,6 +133,7 @@ impl Replies {
         room: &Room,
         swept: &mut Swept,
     ) -> Seen {
+        self.order.heard(connection);
         let is_new = id >= self.floor.max(oldest)
             && !self.calls.contains_key(&id)
             && !self.forgotten.contains(id);
@@ -155,10 +157,11 @@ impl Replies {
         }
     }
 
-    /// A call that was new has been answered. Returns the other connections that wait for the answer.
+    /// A call that was new on that connection has been answered. Returns the other connections that wait for the answer.
     pub(crate) fn settle(
         &mut self,
         now: Instant,
+        connection: u64,
         id: u64,
         answer: &Response,
         room: &Room,
@@ -190,7 +193,8 @@ impl Replies {
                     return joined;
                 }
             }
-            self.keep(now, id, answer, cost);
+            self.keep(id, answer, cost);
+            self.order.push(now, id, joined.last().copied().unwrap_or(connection));
         }
         joined
     }
@@ -219,13 +223,11 @@ impl Replies {
 
     /// Evicts what is too old.
     pub(crate) fn expire(&mut self, now: Instant, room: &Room, swept: &mut Swept) {
-        let age = self.policy.age;
-        while self
-            .order
-            .front()
-            .is_some_and(|(_, kept)| now.saturating_duration_since(*kept) >= age)
-        {
-            self.evict_next(room, swept);
+        let Some(then) = now.checked_sub(self.policy.age) else {
+            return;
+        };
+        while let Some(id) = self.order.pop_kept_by(then) {
+            self.evict_id(id, room, swept);
         }
     }
 
@@ -242,16 +244,15 @@ impl Replies {
             && (self.kept, self.kept_bytes, self.running) == (0, 0, 0)
     }
 
-    fn keep(&mut self, now: Instant, id: u64, answer: &Response, cost: usize) {
+    fn keep(&mut self, id: u64, answer: &Response, cost: usize) {
         self.calls.insert(id, State::Kept(answer.clone()));
         self.kept += 1;
         self.kept_bytes += cost;
         // Answers that went away leave their entries here: not more than there are answers.
         if self.order.len() > 2 * self.kept + 16 {
             let calls = &self.calls;
-            self.order.retain(|(id, _)| matches!(calls.get(id), Some(State::Kept(_))));
+            self.order.retain(|id| matches!(calls.get(&id), Some(State::Kept(_))));
         }
-        self.order.push_back((id, now));
     }
 
     /// The client has settled all calls below `oldest`.
@@ -272,19 +273,19 @@ impl Replies {
         self.forgotten.forget_below(oldest);
     }
 
-    /// Evicts the oldest answer. False if there is none.
+    /// Evicts an answer. False if there is none.
     fn evict(&mut self, room: &Room, swept: &mut Swept) -> bool {
         let before = self.kept;
-        while self.kept == before && !self.order.is_empty() {
-            self.evict_next(room, swept);
+        while self.kept == before {
+            let Some(id) = self.order.pop() else {
+                return false;
+            };
+            self.evict_id(id, room, swept);
         }
-        self.kept < before
+        true
     }
 
-    fn evict_next(&mut self, room: &Room, swept: &mut Swept) {
-        let Some((id, _)) = self.order.pop_front() else {
-            return;
-        };
+    fn evict_id(&mut self, id: u64, room: &Room, swept: &mut Swept) {
         let Some(state @ State::Kept(_)) = self.calls.get_mut(&id) else {
             return;
         };
@@ -315,8 +316,9 @@ impl Replies {
             return;
         };
         let (mut kept, forgotten) = (Vec::new(), &mut self.forgotten);
+        let doubtful: BTreeSet<_> = self.order.doubtful().collect();
         self.calls.retain(|id, state| {
-            let stays = *id >= cut || !is_answered(state);
+            let stays = *id >= cut || !is_answered(state) || doubtful.contains(id);
             if !stays {
                 forgotten.insert(*id);
             }

@@ -276,7 +276,7 @@ impl Membership {
         let mut memory = self.client.lock();
         let Memory { replies, swept, running, connections, .. } = &mut *memory;
         let cancelled = running.remove(&id);
-        let joined = replies.settle(now, id, response, &self.clients.room, swept);
+        let joined = replies.settle(now, self.number, id, response, &self.clients.room, swept);
         let connection = |number| connections.get(&number).map(|link| link.connection.clone());
         let joined = joined.into_iter().filter_map(connection).collect();
         let rubbish = memory.rubbish();

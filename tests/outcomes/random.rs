@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use steadfast::{Heartbeat, Pool, Reconnect, ReplyCache, Retry, Server};
 
-use crate::journal::Served;
+use crate::journal::{Deed, Served, body};
 use crate::load::Load;
 use crate::support::news::ms;
 use crate::support::proxy::{Cut, Direction, Proxy, Side, Way};
@@ -69,4 +69,36 @@ async fn as_long_as_the_process_lives_cut_lines_cost_no_call_and_run_none_twice(
     let journal = server.end().await;
     account.assert_all_answered_and_run_once(&journal);
     assert_eq!(proxy.cuts(), CUTS);
+}
+
+/// A call runs and its answer is lost in a line that has fallen silent; meanwhile the other line goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_was_lost_in_a_silent_line_is_not_pushed_out_by_answers_that_arrived() {
+    const KEPT: usize = 100;
+    let cache = ReplyCache::default().calls(KEPT);
+    let server = Served::start(Server::builder().reply_cache(cache)).await;
+    let proxy = Proxy::to(server.address).await;
+    let pool = Pool::builder(proxy.address())
+        .connections(2)
+        .heartbeat(Heartbeat::every(ms(500)).give_up_after(ms(1500)))
+        .build()
+        .unwrap();
+    crate::support::news::connected(&pool, 2).await;
+    // All bytes of the request pass, and nothing of the answer.
+    drop(proxy.cut_any(Cut { direction: Direction::Replies, after: 0, way: Way::Silence }));
+    let lost = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.call(body(1, Deed::Answer, 40, 40)).await }
+    });
+    until("a cut", || !proxy.is_armed()).await;
+    // On the line that lives, one after the other; those that go to the silent one are given up.
+    let (mut key, mut answered) = (1, 0);
+    while answered < KEPT + KEPT / 2 {
+        key += 1;
+        let call = pool.request(body(key, Deed::Answer, 40, 40)).timeout(ms(20));
+        answered += usize::from(call.send().await.is_ok());
+    }
+    assert!(!lost.is_finished(), "the silence was found out before enough calls were answered");
+    lost.await.unwrap().unwrap();
+    assert_eq!(server.end().await.runs(1), 1);
 }

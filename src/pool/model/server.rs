@@ -202,7 +202,14 @@ impl Server {
     ) {
         let mut joined = Vec::new();
         if let Some(replies) = self.replies.as_mut().filter(|_| task.remembered) {
-            joined = replies.settle(now, task.id, response, &self.room, &mut Swept::default());
+            joined = replies.settle(
+                now,
+                task.connection,
+                task.id,
+                response,
+                &self.room,
+                &mut Swept::default(),
+            );
         }
         joined.push(task.connection);
         for connection in joined {
