@@ -18,6 +18,7 @@ use steadfast::{
     Bytes, Call, Connect, Connecting, Endpoint, ErrorReply, Event, Handler, Pool, PushError,
     Pusher, Server, ServerBuilder, SocketOptions,
 };
+use support::local::{pool, start};
 use support::scripted::{
     CHUNK, ERROR, GOAWAY, NOTIFY, PUSH, REFUSED, REPLY, REQUEST, Script, expect, expect_fin, frame,
     hello, join, long_request, message, request, soon, until, welcome,
@@ -40,17 +41,6 @@ fn alone(test: impl Future<Output = ()>) {
 
 const MS: Duration = Duration::from_millis(1);
 const MIB: usize = 1 << 20;
-
-async fn start(builder: ServerBuilder, handler: impl Handler) -> SocketAddr {
-    let server = builder.bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(handler));
-    address
-}
-
-fn pool(address: SocketAddr) -> Pool {
-    Pool::builder(address.to_string()).build().unwrap()
-}
 
 /// Calls in the background.
 fn call(pool: &Pool) -> tokio::task::JoinHandle<Result<Bytes, steadfast::CallError>> {

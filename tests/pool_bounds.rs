@@ -12,7 +12,9 @@ use steadfast::{
     Subscription,
 };
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
+use support::local::resident_bytes;
 use support::scripted::*;
 
 /// Some of these measure the memory of the process, so none runs beside another.
@@ -29,6 +31,20 @@ async fn lost(events: &mut Subscription<Event>) -> Arc<steadfast::Loss> {
         }
     })
     .await
+}
+
+/// A pool, the far end of its connection, and where others would come.
+async fn connected() -> (Pool, TcpStream, Script) {
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string()).build().unwrap();
+    let stream = script.welcome().await;
+    pool.ready(LONG).await.unwrap();
+    (pool, stream, script)
+}
+
+fn assert_grown_by_less_than(limit: usize, before: usize) {
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < limit, "grown by {grown} bytes");
 }
 
 /// The calls that waited before there was any connection are no reason less to make more of them.
@@ -171,31 +187,23 @@ async fn a_pool_whose_close_was_dropped_is_closed_in_the_end() {
 #[tokio::test]
 async fn asking_whether_it_is_ready_leaves_nothing_behind() {
     let _alone = ALONE.lock().await;
-    let script = Script::bind().await;
-    let pool = Pool::builder(script.address.to_string()).build().unwrap();
-    let _stream = script.welcome().await;
-    pool.ready(LONG).await.unwrap();
-    let before = resident_pages();
+    let (pool, _stream, _script) = connected().await;
+    let before = resident_bytes();
     for _ in 0..20_000 {
         pool.ready(LONG).await.unwrap();
     }
-    let grown = resident_pages().saturating_sub(before) * 4096;
-    assert!(grown < 4 << 20, "grown by {grown} bytes");
+    assert_grown_by_less_than(4 << 20, before);
 }
 
 #[tokio::test]
 async fn a_subscription_that_is_dropped_leaves_nothing_behind() {
     let _alone = ALONE.lock().await;
-    let script = Script::bind().await;
-    let pool = Pool::builder(script.address.to_string()).build().unwrap();
-    let _stream = script.welcome().await;
-    pool.ready(LONG).await.unwrap();
-    let before = resident_pages();
+    let (pool, _stream, _script) = connected().await;
+    let before = resident_bytes();
     for _ in 0..20_000 {
         drop(pool.pushes());
     }
-    let grown = resident_pages().saturating_sub(before) * 4096;
-    assert!(grown < 4 << 20, "grown by {grown} bytes");
+    assert_grown_by_less_than(4 << 20, before);
 }
 
 /// A server that asks without end and takes no answers.
@@ -215,7 +223,7 @@ async fn pings_that_nobody_hears_answered_are_not_answered_in_memory() {
     pool.ready(LONG).await.unwrap();
     let ping = frame(PING, &[&7u64.to_be_bytes()]);
     let many = ping.repeat(80_000);
-    let before = resident_pages();
+    let before = resident_bytes();
     // 64 MiB of pings; a client that stops reading is fine, too.
     let flood = async {
         for _ in 0..64 {
@@ -223,8 +231,7 @@ async fn pings_that_nobody_hears_answered_are_not_answered_in_memory() {
         }
     };
     let _ = tokio::time::timeout(Duration::from_secs(10), flood).await;
-    let grown = resident_pages().saturating_sub(before) * 4096;
-    assert!(grown < 16 << 20, "grown by {} MiB", grown >> 20);
+    assert_grown_by_less_than(16 << 20, before);
 }
 
 /// Bytes behind `WELCOME` in the same segment are bytes of the connection, too.
@@ -365,11 +372,6 @@ async fn small_calls_that_are_given_up_make_room_for_others() {
         assert!(futures::poll!(&mut call).is_pending(), "the given up still take the room");
         calls.push(call);
     }
-}
-
-fn resident_pages() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Those who wait for a place must not keep out for ever who has had one and lost it.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use steadfast::{Bytes, Call, ErrorReply, ReplyCache, Server, ServerBuilder};
+use support::local::start;
 use support::scripted::{
     CHUNK, Coming, ERROR, REFUSED, REPLY, WELCOME, cancel, connect, expect, expect_fin, frame,
     hello_of, long_request, repeatable, request, soon, until,
@@ -51,10 +52,8 @@ impl Counter {
 
 async fn server(builder: ServerBuilder) -> (SocketAddr, Counter) {
     let counter = Counter { ran: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
-    let server = builder.bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
     let handler = counter.clone();
-    tokio::spawn(server.serve(move |call: Call| handler.clone().run(call)));
+    let address = start(builder, move |call: Call| handler.clone().run(call)).await;
     (address, counter)
 }
 

@@ -6,15 +6,15 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use steadfast::{
     BindError, Busy, Bytes, Call, CallCause, ConnectCause, ErrorReply, Event, Handler, Limits,
-    Outcome, Pool, PushError, Pusher, Reconnect, ReplyCache, Server, ServerBuilder,
+    Outcome, Pool, PushError, Pusher, Reconnect, ReplyCache, Server,
 };
+use support::local::{pool, start};
 use support::scripted::{
     BUSY, CHUNK, GOAWAY, REFUSED, REJECT, REPLY, REQUEST, cancel, connect, expect, expect_fin,
     frame, hello, join, repeatable, request, soon, until,
@@ -24,17 +24,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 const MS: Duration = Duration::from_millis(1);
-
-async fn start(builder: ServerBuilder, handler: impl Handler) -> SocketAddr {
-    let server = builder.bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(handler));
-    address
-}
-
-fn pool(address: SocketAddr) -> Pool {
-    Pool::builder(address.to_string()).build().unwrap()
-}
 
 /// Calls in the background.
 fn call(

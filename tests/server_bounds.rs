@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
+use support::local::{resident_bytes, start};
 use support::scripted::*;
 
 /// Some of these measure the memory of the process, so none runs beside another.
@@ -49,11 +50,6 @@ impl Handler for Slow {
     }
 }
 
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
 /// Writes what the server takes, until it takes no more for a while or all is written.
 async fn flood(
     stream: &mut tokio::net::TcpStream,
@@ -75,10 +71,7 @@ async fn flood(
 async fn notifications_that_nobody_works_off_are_bounded() {
     let _alone = ALONE.lock().await;
     let slow = Slow::new();
-    let server =
-        Server::builder().in_flight(100).held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(slow.clone()));
+    let address = start(Server::builder().in_flight(100).held_bytes(1 << 20), slow.clone()).await;
     let mut stream = join(address).await;
     let body = vec![7; 1000];
     let before = resident_bytes();
@@ -96,10 +89,7 @@ async fn notifications_that_nobody_works_off_are_bounded() {
 async fn calls_that_are_cancelled_but_still_worked_on_are_bounded() {
     let _alone = ALONE.lock().await;
     let slow = Slow::new();
-    let server =
-        Server::builder().in_flight(100).held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(slow.clone()));
+    let address = start(Server::builder().in_flight(100).held_bytes(1 << 20), slow.clone()).await;
     let mut stream = join(address).await;
     for id in 1..300 {
         // What is cancelled before it began does not begin.
@@ -116,9 +106,7 @@ async fn calls_that_are_cancelled_but_still_worked_on_are_bounded() {
 async fn a_server_that_holds_all_it_may_reads_no_more() {
     let _alone = ALONE.lock().await;
     let slow = Slow::new();
-    let server = Server::builder().held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(slow.clone()));
+    let address = start(Server::builder().held_bytes(1 << 20), slow.clone()).await;
     let mut stream = join(address).await;
     let body = vec![7; 60_000];
     let taken = flood(&mut stream, |number| request(number + 1, 0, &body), 1000).await;
@@ -136,9 +124,7 @@ async fn a_server_that_holds_all_it_may_reads_no_more() {
 async fn a_cancelled_request_that_waits_for_its_turn_is_forgotten() {
     let _alone = ALONE.lock().await;
     let slow = Slow::new();
-    let server = Server::builder().handlers(1).in_flight(2000).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(slow.clone()));
+    let address = start(Server::builder().handlers(1).in_flight(2000), slow.clone()).await;
     let mut stream = join(address).await;
     stream.write_all(&request(1, 0, b"works")).await.unwrap();
     until("the first at work", || slow.begun.load(Ordering::SeqCst) == 1).await;
@@ -220,9 +206,7 @@ async fn a_reply_to_a_client_that_has_gone_is_dropped_though_somebody_keeps_its_
 async fn small_requests_do_not_hold_the_bytes_that_came_with_them() {
     let _alone = ALONE.lock().await;
     let slow = Slow::new();
-    let server = Server::builder().held_bytes(1 << 20).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(slow.clone()));
+    let address = start(Server::builder().held_bytes(1 << 20), slow.clone()).await;
     let mut stream = join(address).await;
     let ignored = frame(0x80, &[&vec![0; 65_000]]);
     let before = resident_bytes();
@@ -258,10 +242,8 @@ async fn requests_that_wait_for_a_turn_are_bounded_over_all_connections() {
     let _alone = ALONE.lock().await;
     let builder = Server::builder().handlers(1).waiting(2);
     for builder in [builder.clone(), builder.reply_cache(ReplyCache::off())] {
-        let server = builder.bind("127.0.0.1:0").await.unwrap();
-        let address = server.local_addr().unwrap();
         let slow = Slow::new();
-        tokio::spawn(server.serve(slow.clone()));
+        let address = start(builder, slow.clone()).await;
         let [mut one, mut other] = [join(address).await, join(address).await];
         one.write_all(&request(1, 0, b"works")).await.unwrap();
         until("the first at work", || slow.begun.load(Ordering::SeqCst) == 1).await;
@@ -300,11 +282,8 @@ async fn taken(stream: &mut tokio::net::TcpStream) {
 #[tokio::test]
 async fn clients_that_never_say_hello_do_not_keep_out_those_who_do() {
     let _alone = ALONE.lock().await;
-    let server =
-        Server::builder().connections(2).half_open(20).handshake(LONG).bind("127.0.0.1:0").await;
-    let server = server.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(Slow::new()));
+    let builder = Server::builder().connections(2).half_open(20).handshake(LONG);
+    let address = start(builder, Slow::new()).await;
     let mut silent = Vec::new();
     // No more than are told why they are sent away.
     for _ in 0..60 {
@@ -333,10 +312,8 @@ async fn clients_that_never_say_hello_do_not_keep_out_those_who_do() {
 async fn notifications_that_wait_are_bounded_over_all_connections_that_have_been() {
     let _alone = ALONE.lock().await;
     let slow = Slow::new();
-    let server =
-        Server::builder().handlers(1).waiting(50).in_flight(100).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(slow.clone()));
+    let address =
+        start(Server::builder().handlers(1).waiting(50).in_flight(100), slow.clone()).await;
     let mut busy = join(address).await;
     busy.write_all(&request(1, 0, b"works")).await.unwrap();
     until("the first at work", || slow.begun.load(Ordering::SeqCst) == 1).await;
@@ -362,9 +339,7 @@ async fn notifications_that_wait_are_bounded_over_all_connections_that_have_been
 #[tokio::test]
 async fn clients_that_are_turned_away_for_what_they_said_are_bounded() {
     let _alone = ALONE.lock().await;
-    let server = Server::builder().half_open(20).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(Slow::new()));
+    let address = start(Server::builder().half_open(20), Slow::new()).await;
     let mut other_version = hello(0);
     other_version[13..17].copy_from_slice(&[0, 9, 0, 9]);
     for wrong in [frame(HELLO, &[b"GET / HTTP/1.1"]), other_version] {

@@ -1,29 +1,19 @@
 //! Calls that may have run, and a server that would know them again: where they go, and what is said of those that have
 //! nowhere to go. Against servers that follow a script.
 
-use steadfast::{
-    Bytes, CallCause, CallError, ErrorReply, Outcome, Pool, Reconnect, Refusal, Retry, Stopped,
-};
+use steadfast::{Bytes, CallCause, CallError, ErrorReply, Outcome, Pool, Refusal, Retry, Stopped};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
 use crate::support::news::{self, ms};
 use crate::support::peer::{Peer, error, refused};
-use crate::support::pipes::{Switch, pipes};
+use crate::support::pipes::{Switch, pool_over};
 use crate::support::scripted::{go_away, reply};
 
 type Answer = Result<Bytes, CallError>;
 
 fn pool(connections: usize, retry: Retry) -> (Pool, Switch) {
-    let (connector, switch) = pipes(65_536);
-    let pool = Pool::builder("peer:1")
-        .connector(connector)
-        .connections(connections)
-        .reconnect(Reconnect::exponential(ms(10), ms(100)))
-        .retry(retry)
-        .build()
-        .unwrap();
-    (pool, switch)
+    pool_over(65_536, connections, retry)
 }
 
 fn call(pool: &Pool, body: &'static str) -> JoinHandle<Answer> {

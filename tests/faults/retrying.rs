@@ -1,15 +1,14 @@
 //! What is tried again and what is not, end to end, against servers that follow a script.
 
 use steadfast::{
-    Bytes, CallCause, CallError, Event, Limits, Outcome, Overload, Pool, Reconnect, Refusal, Retry,
-    Stopped,
+    Bytes, CallCause, CallError, Event, Limits, Outcome, Overload, Pool, Refusal, Retry, Stopped,
 };
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 
 use crate::support::news::{self, ms};
 use crate::support::peer::{Peer, refused};
-use crate::support::pipes::{Switch, pipes};
+use crate::support::pipes::{Switch, pipes, pool_over};
 use crate::support::scripted::{
     Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, reply, soon, until,
 };
@@ -18,19 +17,6 @@ type Answer = Result<Bytes, CallError>;
 
 fn pool(connections: usize, retry: Retry) -> (Pool, Switch) {
     pool_over(65_536, connections, retry)
-}
-
-/// Over pipes that hold so many bytes.
-fn pool_over(size: usize, connections: usize, retry: Retry) -> (Pool, Switch) {
-    let (connector, switch) = pipes(size);
-    let pool = Pool::builder("peer:1")
-        .connector(connector)
-        .connections(connections)
-        .reconnect(Reconnect::exponential(ms(10), ms(100)))
-        .retry(retry)
-        .build()
-        .unwrap();
-    (pool, switch)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

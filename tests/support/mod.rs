@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::disallowed_methods, clippy::unwrap_used)]
 
 pub(crate) mod lab;
+pub(crate) mod local;
 pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use steadfast::{
-    Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase,
+    Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase, Pool,
+    Reconnect, Retry,
 };
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -35,6 +36,20 @@ pub(crate) fn pipes(size: usize) -> (Pipes, Switch) {
     let dials = Arc::new(AtomicUsize::new(0));
     let open_from = Instant::now();
     (Pipes { size, dials: dials.clone(), open_from, ends: sender }, Switch { dials, ends })
+}
+
+/// A pool over pipes that hold so many bytes.
+pub(crate) fn pool_over(size: usize, connections: usize, retry: Retry) -> (Pool, Switch) {
+    let (connector, switch) = pipes(size);
+    let reconnect = Reconnect::exponential(Duration::from_millis(10), Duration::from_millis(100));
+    let pool = Pool::builder("peer:1")
+        .connector(connector)
+        .connections(connections)
+        .reconnect(reconnect)
+        .retry(retry)
+        .build()
+        .unwrap();
+    (pool, switch)
 }
 
 impl Pipes {
