@@ -32,7 +32,7 @@ use crate::policy::{Heartbeat, Reconnect};
 use crate::proto::client::{self, Bounds, Client};
 use crate::proto::course::{ServerMemory, ServerProcess};
 use crate::proto::greeting::{ClientId, Hello, Welcome};
-use crate::proto::native::{VERSION, after, millis};
+use crate::proto::native::{VERSION, after, millis, wire};
 use crate::roster::Line;
 use crate::switchboard::Switchboard;
 
@@ -247,9 +247,4 @@ fn client_session(settings: &Settings, welcome: &Welcome) -> Client {
         queued_bytes: settings.limits.queued_bytes,
     };
     Client::new(now(), settings.heartbeat, after(welcome.every), bounds)
-}
-
-/// A bound as the wire has it.
-fn wire(bound: usize) -> u32 {
-    bound.try_into().unwrap_or(u32::MAX)
 }

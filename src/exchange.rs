@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::clock::now;
 use crate::connection::{Connection, Tell};
 use crate::error::call::{CallCause, ErrorReply, Outcome, Overload};
 use crate::proto::calls::Answer;
-use crate::proto::client::{Client, Kind, NotTaken, Start};
+use crate::proto::client::{Client, NotTaken, Start};
 use crate::proto::course::Failed;
 
 /// The future of one attempt.
@@ -22,11 +22,7 @@ use crate::proto::course::Failed;
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     connection: &'a Connection<Client>,
-    id: u64,
-    kind: Kind,
-    body: &'a Bytes,
-    deadline: Instant,
-    oldest: u64,
+    start: Start<'a>,
     state: State,
 }
 
@@ -39,8 +35,7 @@ enum State {
 
 impl<'a> Exchange<'a> {
     pub(crate) fn new(connection: &'a Connection<Client>, start: Start<'a>) -> Self {
-        let Start { id, kind, body, deadline, oldest } = start;
-        Self { connection, id, kind, body, deadline, oldest, state: State::New }
+        Self { connection, start, state: State::New }
     }
 }
 
@@ -48,13 +43,11 @@ impl Future for Exchange<'_> {
     type Output = Result<Answer, NotTaken>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { connection, id, kind, body, deadline, oldest, state } = &mut *self;
+        let Self { connection, start, state } = &mut *self;
         match state {
             State::New => {
-                let start =
-                    Start { id: *id, kind: *kind, body, deadline: *deadline, oldest: *oldest };
                 let now = now();
-                let taken = connection.with(|client| match client.start(now, &start, cx.waker()) {
+                let taken = connection.with(|client| match client.start(now, start, cx.waker()) {
                     Ok(()) => (Ok(()), Tell::Owner),
                     Err(not_taken) => (Err(not_taken), Tell::Nobody),
                 });
@@ -71,7 +64,7 @@ impl Future for Exchange<'_> {
             }
             State::InFlight => {
                 let (answer, _waker_before) =
-                    connection.with(|client| (client.poll(*id, cx.waker()), Tell::Nobody));
+                    connection.with(|client| (client.poll(start.id, cx.waker()), Tell::Nobody));
                 answer.map(|answer| {
                     *state = State::Done;
                     Ok(answer)
@@ -87,7 +80,7 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if self.state == State::InFlight {
             let _waker = self.connection.with(|client| {
-                let waker = client.abandon(self.id);
+                let waker = client.abandon(self.start.id);
                 let tell = if waker.is_some() { Tell::Owner } else { Tell::Nobody };
                 (waker, tell)
             });

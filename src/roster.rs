@@ -109,6 +109,10 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    fn leads_to(&self, instance: InstanceId) -> bool {
+        self.server.instance == instance
+    }
+
     fn seen_at(&self, slot: usize) -> resume::Line {
         resume::Line { slot, connection: self.number, instance: self.server.instance }
     }
@@ -167,11 +171,8 @@ impl Roster {
         resume: Resume,
         patience: Patience,
     ) -> Result<Resumed, NoPlace> {
-        if self.life != Life::Running {
-            return Err(NoPlace::Closed);
-        }
-        if let Some(unavailable) = self.unavailable(endpoint, patience) {
-            return Err(unavailable);
+        if let Some(no_place) = self.why_not_wait(endpoint, patience) {
+            return Err(no_place);
         }
         let lines = self.lines.iter().enumerate();
         let lines = lines.filter_map(|(slot, line)| line.as_ref().map(|line| line.seen_at(slot)));
@@ -184,13 +185,11 @@ impl Roster {
 
     /// A place on a connection to this very process, if one has room.
     fn take_on(&mut self, instance: InstanceId) -> Option<Taken> {
-        let leads_there = |line: &Option<Line>| {
-            line.as_ref().is_some_and(|line| line.server.instance == instance)
-        };
-        let slots = 0..self.lines.len();
+        let Self { lines, ledger, .. } = self;
+        let slots = lines.iter().enumerate();
         let place = slots
-            .filter(|slot| leads_there(&self.lines[*slot]))
-            .find_map(|slot| self.ledger.place_on(slot))?;
+            .filter(|(_, line)| line.as_ref().is_some_and(|line| line.leads_to(instance)))
+            .find_map(|(slot, _)| ledger.place_on(slot))?;
         self.taken(place)
     }
 
@@ -222,7 +221,8 @@ impl Roster {
             let place;
             (place, before) = self.ledger.claim(waiting, waker);
             let Some(place) = place else {
-                return (self.why_wait(endpoint, wish), before);
+                let no_place = self.why_not_wait(endpoint, wish.patience);
+                return (no_place.map_or(Poll::Pending, |no| Poll::Ready(Err(no))), before);
             };
             *ticket = None;
             if let Some(taken) = self.taken(place) {
@@ -245,12 +245,12 @@ impl Roster {
         (polled, before)
     }
 
-    /// Whether one who waits should go on.
-    fn why_wait(&self, endpoint: &Arc<str>, wish: Wish<'_>) -> Poll<Result<Taken, NoPlace>> {
-        if self.life != Life::Running {
-            return Poll::Ready(Err(NoPlace::Closed));
+    /// Why one who waits should not go on, if so.
+    fn why_not_wait(&self, endpoint: &Arc<str>, patience: Patience) -> Option<NoPlace> {
+        match self.life {
+            Life::Running => self.unavailable(endpoint, patience),
+            Life::Closing | Life::Closed => Some(NoPlace::Closed),
         }
-        self.unavailable(endpoint, wish.patience).map_or(Poll::Pending, |no| Poll::Ready(Err(no)))
     }
 
     /// The outage, if it is none to be waited through.
@@ -292,11 +292,11 @@ impl Roster {
     /// the line gets none of theirs.
     pub(crate) fn keep_places(&mut self) {
         for (slot, line) in self.lines.iter().enumerate() {
-            let leads_there =
-                |instance| line.as_ref().is_some_and(|line| line.server.instance == instance);
             let mut resuming = self.resuming.iter();
-            let calls = resuming.find(|(instance, _)| leads_there(*instance));
-            self.ledger.keep(slot, calls.map_or(0, |(_, calls)| *calls));
+            let calls = line.as_ref().and_then(|line| {
+                resuming.find(|(instance, _)| line.leads_to(*instance)).map(|(_, calls)| *calls)
+            });
+            self.ledger.keep(slot, calls.unwrap_or_default());
         }
     }
 

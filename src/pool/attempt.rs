@@ -22,7 +22,7 @@ use crate::exchange::{Exchange, refused_here, result_of};
 use crate::issued::{Held, Issued};
 use crate::placing::Placing;
 use crate::proto::calls::Answer;
-use crate::proto::client::{Kind, NotTaken, Start};
+use crate::proto::client::{NotTaken, Start};
 use crate::proto::course::{Attempt, Course, Failed, Form};
 use crate::proto::ledger::Place;
 use crate::proto::resume::Resume;
@@ -83,7 +83,8 @@ impl<'a> Call<'a> {
             };
             let held = Held::new(self.board, place);
             let (id, oldest) = self.issue();
-            let start = Start { id, kind: self.kind(), body, deadline: self.deadline, oldest };
+            let start =
+                Start { id, kind: self.course.kind(), body, deadline: self.deadline, oldest };
             match Exchange::new(&connection, start).await {
                 Ok(answer) => {
                     self.attempts += 1;
@@ -128,15 +129,6 @@ impl<'a> Call<'a> {
             }
         }
         result
-    }
-
-    fn kind(&self) -> Kind {
-        let resent = self.course.may_have_run();
-        match self.course.form() {
-            Form::Notification => Kind::Notification,
-            Form::Once => Kind::Request { repeatable: false, resent },
-            Form::Repeatable => Kind::Request { repeatable: true, resent },
-        }
     }
 
     fn issue(&mut self) -> (u64, u64) {

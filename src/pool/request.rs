@@ -1,5 +1,6 @@
 //! A request as the caller makes it, and its attempts until it is settled.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,18 +41,16 @@ pub struct Request<'a> {
     pool: &'a Shared,
     body: Bytes,
     limit: Duration,
-    retry: Retry,
+    /// The pool's, or its own.
+    retry: Cow<'a, Retry>,
     idempotent: bool,
     patience: Patience,
-    /// What is wrong with its own policy.
-    misconfigured: Option<Box<ConfigError>>,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(pool: &'a Shared, body: Bytes) -> Self {
-        let (limit, retry) = (pool.call_timeout, pool.retry.clone());
-        let (idempotent, patience) = (false, Patience::Wait);
-        Self { pool, body, limit, retry, idempotent, patience, misconfigured: None }
+        let (limit, retry) = (pool.call_timeout, Cow::Borrowed(&pool.retry));
+        Self { pool, body, limit, retry, idempotent: false, patience: Patience::Wait }
     }
 
     /// Running it twice is harmless; by default it is taken not to be. Then it is tried again, within the [`Retry`] policy
@@ -76,8 +75,7 @@ impl<'a> Request<'a> {
     /// Another retry policy than the pool's, for this request. Its budget stays the pool's. A policy that is out of its
     /// documented range makes [`send`](Self::send) fail, with [`CallCause::Config`] and nothing sent.
     pub fn retry(self, retry: Retry) -> Self {
-        let misconfigured = retry.check().err().map(Box::new);
-        Self { retry, misconfigured, ..self }
+        Self { retry: Cow::Owned(retry), ..self }
     }
 
     /// Sends it and waits for the reply.
@@ -112,11 +110,11 @@ impl<'a> Request<'a> {
         let deadline = started + self.limit;
         let board = &self.pool.board;
         let mut call = Call::new(board, form, self.patience, deadline, self.limit);
-        if let Some(error) = &self.misconfigured {
-            let failed = (Outcome::NotSent, CallCause::Config((**error).clone()));
+        if let Err(error) = self.check() {
+            let failed = (Outcome::NotSent, CallCause::Config(error));
             return Err(self.error(failed, Stopped::Final, &call, started));
         }
-        let mut attempts = Attempts::new(self.retry.clone());
+        let mut attempts = Attempts::new(&self.retry);
         let (stopped, failed) = loop {
             let failed = match call.attempt(&self.body).await {
                 Ok(answer) => return Ok(answer),
@@ -141,6 +139,14 @@ impl<'a> Request<'a> {
             }
         };
         Err(self.error(failed, stopped, &call, started))
+    }
+
+    /// The pool's policy was checked when the pool was built.
+    fn check(&self) -> Result<(), ConfigError> {
+        match &self.retry {
+            Cow::Owned(own) => own.check(),
+            Cow::Borrowed(_) => Ok(()),
+        }
     }
 
     /// Whether the policy's own predicate lets it be tried again.

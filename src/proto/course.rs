@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::error::call::{CallCause, Outcome};
 use crate::error::instance::InstanceId;
 use crate::error::loss::Loss;
+use crate::proto::client::Kind;
 use crate::proto::resume::Resume;
 use crate::proto::retry::Repeat;
 
@@ -66,6 +67,7 @@ impl Course {
         Self { form, last: None, may_have_run: None }
     }
 
+    #[cfg(test)]
     pub(crate) fn form(&self) -> Form {
         self.form
     }
@@ -92,6 +94,16 @@ impl Course {
         let loss = self.may_have_run.as_ref().filter(|_| self.form == Form::Once)?;
         let Attempt { slot, connection, server } = self.last?;
         Some((Resume { instance: server.instance, slot, connection }, loss))
+    }
+
+    /// What its next attempt is on the wire.
+    pub(crate) fn kind(&self) -> Kind {
+        let resent = self.may_have_run();
+        match self.form {
+            Form::Notification => Kind::Notification,
+            Form::Once => Kind::Request { repeatable: false, resent },
+            Form::Repeatable => Kind::Request { repeatable: true, resent },
+        }
     }
 
     /// What sending it again would do.

@@ -258,6 +258,11 @@ pub(crate) fn millis(duration: Duration) -> u32 {
     duration.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u32::MAX)
 }
 
+/// A bound as the wire has it: at most what fits.
+pub(crate) fn wire(bound: usize) -> u32 {
+    bound.try_into().unwrap_or(u32::MAX)
+}
+
 /// A time of the wire in which 0 means that there is none.
 pub(crate) fn after(millis: u32) -> Option<Duration> {
     (millis > 0).then(|| Duration::from_millis(millis.into()))

@@ -125,7 +125,9 @@ pub(crate) enum Repeat {
 /// One call's attempts.
 #[derive(Debug)]
 pub(crate) struct Attempts {
-    policy: policy::Retry,
+    most: u32,
+    /// The caps of the first delay and of all.
+    backoff: (Duration, Duration),
     /// Attempts that count.
     counted: u32,
     refused: bool,
@@ -149,8 +151,9 @@ pub(crate) enum Next {
 }
 
 impl Attempts {
-    pub(crate) fn new(policy: policy::Retry) -> Self {
-        Self { policy, counted: 0, refused: false, delays: None }
+    pub(crate) fn new(policy: &policy::Retry) -> Self {
+        let (most, backoff) = (policy.attempts, (policy.initial, policy.cap));
+        Self { most, backoff, counted: 0, refused: false, delays: None }
     }
 
     /// What to do after a failed attempt.
@@ -179,12 +182,12 @@ impl Attempts {
         };
         if price != Price::Nothing {
             self.counted += 1;
-            if self.counted >= self.policy.attempts {
+            if self.counted >= self.most {
                 return Next::Stop(Stopped::AttemptsSpent);
             }
         }
         let is_free = matches!(failure, Failure::NotSent | Failure::SentAway { .. });
-        if self.policy.attempts == 1 && !is_free {
+        if self.most == 1 && !is_free {
             return Next::Stop(Stopped::AttemptsSpent);
         }
         let after = self.delay(now, failure, seed).max(least);
@@ -201,10 +204,10 @@ impl Attempts {
     fn delay(&mut self, now: Instant, failure: Failure, seed: u64) -> Duration {
         let at_once = !matches!(failure, Failure::Refused { elsewhere: Elsewhere::NoRoom, .. });
         let first = self.delays.is_none();
-        let policy = &self.policy;
-        let (growth, rng) = self.delays.get_or_insert_with(|| {
-            (Exponential::new(now, policy.initial, policy.cap), Rng::with_seed(seed))
-        });
+        let (initial, cap) = self.backoff;
+        let (growth, rng) = self
+            .delays
+            .get_or_insert_with(|| (Exponential::new(now, initial, cap), Rng::with_seed(seed)));
         if first && at_once { Duration::ZERO } else { growth.next(now).mul_f64(rng.f64()) }
     }
 }
@@ -227,7 +230,7 @@ mod tests {
     fn call(policy: policy::Retry) -> Call {
         let now = Instant::now();
         let budget = Budget::new(now, &policy);
-        Call { now, attempts: Attempts::new(policy), budget }
+        Call { now, attempts: Attempts::new(&policy), budget }
     }
 
     impl Call {

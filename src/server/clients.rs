@@ -169,19 +169,7 @@ impl Clients {
             drop(memory);
             drop(swept);
         }
-        let (age, most) = (self.policy.age, self.most_gone);
-        let mut known = self.lock();
-        known.drop_those_that_came_back();
-        let mut forgotten = Vec::new();
-        while known
-            .gone
-            .front()
-            .is_some_and(|(_, left)| now.saturating_duration_since(*left) >= age)
-            || known.gone.len() > most
-        {
-            forgotten.extend(known.forget_first());
-        }
-        drop(known);
+        let forgotten = self.lock().forget(now, self.policy.age, self.most_gone);
         forgotten.iter().for_each(|client| client.forget(&self.room));
     }
 
@@ -191,18 +179,17 @@ impl Clients {
 }
 
 impl Known {
-    fn drop_those_that_came_back(&mut self) {
+    /// Takes out the clients that have been gone for so long, and of the others those that have been so for longest, until at
+    /// most so many are left.
+    fn forget(&mut self, now: Instant, age: Duration, most: usize) -> Vec<Arc<Client>> {
         let Self { table, gone } = self;
+        // Who came back is gone no more; nobody comes back while the table is locked.
         gone.retain(|(id, left)| {
             table.get(id).is_some_and(|client| client.lock().left == Some(*left))
         });
-    }
-
-    /// Forgets the client that has been gone for longest, unless it has come back.
-    fn forget_first(&mut self) -> Option<Arc<Client>> {
-        let (id, left) = self.gone.pop_front()?;
-        let is_gone = self.table.get(&id)?.lock().left == Some(left);
-        if is_gone { self.table.remove(&id) } else { None }
+        let old = |(_, left): &&(_, Instant)| now.saturating_duration_since(*left) >= age;
+        let count = gone.iter().take_while(old).count().max(gone.len().saturating_sub(most));
+        gone.drain(..count).filter_map(|(id, _)| table.remove(&id)).collect()
     }
 }
 

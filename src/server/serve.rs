@@ -22,7 +22,7 @@ use crate::error::instance::InstanceId;
 use crate::error::loss::GoAway;
 use crate::handshake::{await_hello, send};
 use crate::proto::greeting::{Hello, Welcome};
-use crate::proto::native::{Frame, VERSION, after, millis};
+use crate::proto::native::{Frame, VERSION, after, millis, wire};
 use crate::proto::serving::{Bounds, Serving};
 use crate::server::call::Handler;
 use crate::server::desk::{Desk, OpenDesk};
@@ -181,22 +181,25 @@ async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
     }
 }
 
-/// Says that there is no room, to so many at a time; others are just closed.
+/// Says that there is no room.
 async fn no_room<H>(shared: &Shared<H>, stream: TcpStream, peer: SocketAddr, text: &str) {
     warn!(%peer, "client turned away: {text}");
-    let Ok(_turn) = shared.explaining.try_acquire() else {
-        return;
-    };
     let retry_after = millis(shared.settings.busy_retry_after);
-    turn_away(stream, Frame::Busy { code: Busy::TOO_MANY, retry_after, text: text.into() }).await;
+    let answer = Frame::Busy { code: Busy::TOO_MANY, retry_after, text: text.into() };
+    explain(shared, stream, answer).await;
 }
 
-/// Says what is wrong, to so many at a time; others are just closed.
+/// Says what is wrong.
 async fn reject<H>(shared: &Shared<H>, stream: TcpStream, code: u32, text: &str) {
+    explain(shared, stream, Frame::Reject { code, text: text.into() }).await;
+}
+
+/// Says no to so many at a time; others are just closed.
+async fn explain<H>(shared: &Shared<H>, stream: TcpStream, answer: Frame) {
     let Ok(_turn) = shared.explaining.try_acquire() else {
         return;
     };
-    turn_away(stream, Frame::Reject { code, text: text.into() }).await;
+    turn_away(stream, answer).await;
 }
 
 /// Says no, then FIN, then reads to the client's FIN, so that no RST destroys the answer.
@@ -236,9 +239,4 @@ fn session(settings: &ServerBuilder, hello: &Hello) -> Serving {
         idle_limit: settings.idle_limit,
     };
     Serving::new(now(), settings.heartbeat, after(hello.every), bounds)
-}
-
-/// A bound as the wire has it.
-fn wire(bound: usize) -> u32 {
-    bound.try_into().unwrap_or(u32::MAX)
 }

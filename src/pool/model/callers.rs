@@ -13,7 +13,7 @@ use crate::pool::model::line::{LONGEST, Line};
 use crate::pool::model::server::{Server, key};
 use crate::pool::model::{Seen, Weather};
 use crate::proto::calls::Answer;
-use crate::proto::client::{Kind, Start};
+use crate::proto::client::Start;
 use crate::proto::course::{Attempt, Course, Failed, Form, ServerMemory, ServerProcess};
 use crate::proto::resume::{self, Way};
 use crate::proto::retry::{Attempts, Budget, Elsewhere, Next, classify};
@@ -109,7 +109,7 @@ impl Callers {
             key: self.keys,
             body: body.into(),
             course: Course::new(form),
-            attempts: Attempts::new(weather.retry.clone()),
+            attempts: Attempts::new(&weather.retry),
             deadline: now + Duration::from_millis(weather.patience),
             issued: None,
             oldest: 0,
@@ -220,11 +220,7 @@ impl Callers {
             call.oldest = self.sequence.oldest_unfinished();
         }
         let (id, resent) = (call.issued.expect("just issued"), call.course.may_have_run());
-        let kind = match call.course.form() {
-            Form::Notification => Kind::Notification,
-            form => Kind::Request { repeatable: form == Form::Repeatable, resent },
-        };
-        let (body, oldest) = (&call.body, call.oldest);
+        let (kind, body, oldest) = (call.course.kind(), &call.body, call.oldest);
         let start = Start { id, kind, body, deadline: call.deadline, oldest };
         let line = lines.get_mut(&place.connection).expect("it is ready");
         assert!(line.lost.is_none());

@@ -113,7 +113,7 @@ impl Line {
             return;
         }
         self.up.truncate(keep);
-        let loss = Arc::new(loss());
+        let loss = Arc::new(Loss::example(LossCause::ClosedByPeer));
         self.client.lost(&loss, &mut self.client_effects);
         self.client_out.clear();
         self.lost = Some(loss);
@@ -127,7 +127,8 @@ impl Line {
         self.served = false;
         self.up.clear();
         self.down.truncate(keep);
-        self.serving.lost(&Arc::new(loss()), &mut self.serving_effects);
+        self.serving
+            .lost(&Arc::new(Loss::example(LossCause::ClosedByPeer)), &mut self.serving_effects);
         self.serving_out.clear();
         std::mem::take(&mut self.serving_effects.events)
     }
@@ -191,8 +192,4 @@ fn write<S: Session>(
 pub(super) fn heartbeat() -> Heartbeat {
     let hour = Duration::from_secs(3600);
     Heartbeat::every(hour).give_up_after(hour)
-}
-
-fn loss() -> Loss {
-    Loss::example(LossCause::ClosedByPeer)
 }

@@ -147,10 +147,7 @@ impl World {
     }
 
     fn client_writes(&mut self, number: u64) {
-        let most = self.some();
-        if let Some(line) = self.lines.get_mut(&number) {
-            line.client_writes(self.now, most);
-        }
+        self.move_bytes(number, Line::client_writes);
     }
 
     fn server_reads(&mut self, number: u64) {
@@ -162,16 +159,17 @@ impl World {
     }
 
     fn server_writes(&mut self, number: u64) {
-        let most = self.some();
-        if let Some(line) = self.lines.get_mut(&number) {
-            line.server_writes(self.now, most);
-        }
+        self.move_bytes(number, Line::server_writes);
     }
 
     fn client_reads(&mut self, number: u64) {
+        self.move_bytes(number, Line::client_reads);
+    }
+
+    fn move_bytes(&mut self, number: u64, step: fn(&mut Line, Instant, usize)) {
         let most = self.some();
         if let Some(line) = self.lines.get_mut(&number) {
-            line.client_reads(self.now, most);
+            step(line, self.now, most);
         }
     }
 
