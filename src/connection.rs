@@ -6,19 +6,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-/// The handle to a connection's session. Cheap to clone.
-pub(crate) struct Connection<S>(Arc<Mutex<Core<S>>>);
+use crate::proto::calling::Calling;
 
-impl<S> Clone for Connection<S> {
+/// The handle to a connection's session. Cheap to clone.
+pub(crate) struct Connection<S: ?Sized>(Arc<Mutex<Core<S>>>);
+
+impl<S: ?Sized> Clone for Connection<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-struct Core<S> {
-    session: S,
+struct Core<S: ?Sized> {
     /// The owner, when it sleeps.
     owner: Option<Waker>,
+    session: S,
 }
 
 /// Whether the owner of the socket has something to do now.
@@ -30,9 +32,17 @@ pub(crate) enum Tell {
 
 impl<S> Connection<S> {
     pub(crate) fn new(session: S) -> Self {
-        Self(Arc::new(Mutex::new(Core { session, owner: None })))
+        Self(Arc::new(Mutex::new(Core { owner: None, session })))
     }
+}
 
+impl Connection<dyn Calling> {
+    pub(crate) fn calling(session: impl Calling) -> Self {
+        Self(Arc::new(Mutex::new(Core { owner: None, session })))
+    }
+}
+
+impl<S: ?Sized> Connection<S> {
     /// One short turn with the session.
     pub(crate) fn with<R>(&self, turn: impl FnOnce(&mut S) -> (R, Tell)) -> R {
         let mut core = self.lock();
@@ -65,7 +75,7 @@ impl<S> Connection<S> {
     }
 }
 
-impl<S> std::fmt::Debug for Connection<S> {
+impl<S: ?Sized> std::fmt::Debug for Connection<S> {
     /// Not the session: it holds other people's bodies.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()

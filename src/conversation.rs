@@ -11,17 +11,17 @@ use crate::error::call::{CallError, Outcome, Stopped};
 use crate::error::instance::InstanceId;
 use crate::exchange::{Exchange, refused_here, reply_of, result_of};
 use crate::issued::Issued;
+use crate::proto::calling::{Calling, Kind, Start};
 use crate::proto::calls::Answer;
-use crate::proto::client::{Client, Kind, Start};
 use crate::switchboard::Switchboard;
 
 /// A new connection, lent to the [`on_connect`](crate::PoolBuilder::on_connect) hook. Calls on it are made once and never
 /// retried: if one fails, the hook should return the error, and the pool connects anew.
 #[derive(Debug)]
 pub struct Conversation {
-    pub(crate) connection: Connection<Client>,
+    pub(crate) connection: Connection<dyn Calling>,
     pub(crate) board: Arc<Switchboard>,
-    pub(crate) instance: InstanceId,
+    pub(crate) instance: Option<InstanceId>,
     pub(crate) number: u64,
     /// The end of the hook's time.
     pub(crate) deadline: Instant,
@@ -56,8 +56,8 @@ impl Conversation {
         self.number
     }
 
-    /// The server process at the other end.
-    pub fn instance(&self) -> InstanceId {
+    /// The server process at the other end, where the protocol tells.
+    pub fn instance(&self) -> Option<InstanceId> {
         self.instance
     }
 

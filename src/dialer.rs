@@ -29,7 +29,8 @@ use crate::event::Event;
 use crate::handshake::greet;
 use crate::limits::{Limits, Timeouts};
 use crate::policy::{Heartbeat, Reconnect};
-use crate::proto::client::{self, Bounds, Client};
+use crate::proto::calling::{self, Bounds, Calling};
+use crate::proto::client::Client;
 use crate::proto::course::{ServerMemory, ServerProcess};
 use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis, wire};
@@ -69,7 +70,7 @@ pub(crate) type Running = BoxFuture<'static, Arc<Loss>>;
 
 /// A connection that calls can use.
 pub(crate) struct Ready {
-    pub(crate) connection: Connection<Client>,
+    pub(crate) connection: Connection<dyn Calling>,
     pub(crate) number: u64,
     pub(crate) running: Running,
     /// What the server says when it goes away.
@@ -79,9 +80,18 @@ pub(crate) struct Ready {
 /// A connection after the handshake.
 struct Greeted {
     connected: Connected,
-    welcome: Welcome,
-    input: BytesMut,
     number: u64,
+    peer: Peer,
+    /// What came behind the handshake.
+    input: BytesMut,
+}
+
+/// What a handshake agreed on.
+struct Peer {
+    connection: Connection<dyn Calling>,
+    server: ServerProcess,
+    /// How many calls it takes at a time.
+    capacity: usize,
 }
 
 impl Dialer {
@@ -91,18 +101,17 @@ impl Dialer {
         let permit = settings.dials.acquire().await.ok();
         let greeted = self.connect_and_greet().await?;
         drop(permit);
-        let Greeted { connected: Connected { transport, address }, welcome, input, number } =
-            greeted;
+        let Greeted { connected: Connected { transport, address }, number, peer, input } = greeted;
+        let Peer { connection, server, capacity } = peer;
+        let instance = server.instance;
         let span = info_span!(
             "connection",
             endpoint = %settings.endpoint,
             slot = self.slot,
             number,
             address = address.map(tracing::field::display),
-            instance = %welcome.instance,
+            instance = instance.map(tracing::field::display),
         );
-        let capacity = (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight);
-        let connection = Connection::new(client_session(settings, &welcome));
         let about = About { endpoint: settings.endpoint.text().clone(), address, number };
         let driver = Driver::new(connection.clone(), transport, input, about);
         let (bye, goodbye) = oneshot::channel();
@@ -111,7 +120,7 @@ impl Dialer {
             let conversation = Conversation {
                 connection: connection.clone(),
                 board: self.board.clone(),
-                instance: welcome.instance,
+                instance,
                 number,
                 deadline: now() + settings.timeouts.hook,
             };
@@ -121,16 +130,9 @@ impl Dialer {
         }
         let took = now().saturating_duration_since(began);
         span.in_scope(|| info!(?took, "connection ready"));
-        let instance = welcome.instance;
-        let memory = match welcome.cached_calls {
-            0 => ServerMemory::None,
-            _ => ServerMemory::ReplyCache,
-        };
-        let server = ServerProcess { instance, memory };
         let line = Line { connection: connection.clone(), number, server };
-        let previous = self.board.opened(self.slot, line, capacity);
-        if let Some(previous) = previous {
-            self.board.events.send(&Event::InstanceChanged { previous, current: instance });
+        if let Some((previous, current)) = self.board.opened(self.slot, line, capacity) {
+            self.board.events.send(&Event::InstanceChanged { previous, current });
         }
         let slot = self.slot;
         self.board.events.send(&Event::Ready { slot, connection: number, address, instance, took });
@@ -164,7 +166,10 @@ impl Dialer {
         let limit = settings.timeouts.handshake;
         let greeting = timeout(limit, greet(&mut *connected.transport, hello)).await;
         match greeting.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
-            Ok((welcome, input)) => Ok(Greeted { connected, welcome, input, number }),
+            Ok((welcome, input)) => {
+                let peer = native_peer(settings, &welcome);
+                Ok(Greeted { connected, number, peer, input })
+            }
             Err(cause) => {
                 let address = connected.address;
                 Err(NotConnected { phase: Phase::Handshake, cause, address })
@@ -175,7 +180,7 @@ impl Dialer {
 
 /// The driver, with its events reported and its life in one span.
 fn run(
-    driver: Driver<Client>,
+    driver: Driver<dyn Calling>,
     board: Arc<Switchboard>,
     bye: oneshot::Sender<GoAway>,
     span: Span,
@@ -185,8 +190,8 @@ fn run(
         async move {
             let loss = driver
                 .run(|event| match event {
-                    client::Event::Push(body) => board.pushes.send(&body),
-                    client::Event::GoAway(goodbye) => {
+                    calling::Event::Push(body) => board.pushes.send(&body),
+                    calling::Event::GoAway(goodbye) => {
                         info!(code = goodbye.code, text = %goodbye.text, "the server goes away");
                         // Nobody listens any more when it is draining already.
                         let _ = bye.take().map(|bye| bye.send(goodbye));
@@ -238,6 +243,19 @@ async fn run_hook(
 fn is_loss(error: &BoxError) -> bool {
     let error = error.downcast_ref::<CallError>();
     error.is_some_and(|error| matches!(error.cause(), CallCause::Lost(_)))
+}
+
+/// The server behind a `WELCOME`.
+fn native_peer(settings: &Settings, welcome: &Welcome) -> Peer {
+    let memory = match welcome.cached_calls {
+        0 => ServerMemory::None,
+        _ => ServerMemory::ReplyCache,
+    };
+    Peer {
+        connection: Connection::calling(client_session(settings, welcome)),
+        server: ServerProcess { instance: Some(welcome.instance), memory },
+        capacity: (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight),
+    }
 }
 
 fn client_session(settings: &Settings, welcome: &Welcome) -> Client {

@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_VIOLATION: Duration = Duration::from_millis(200);
 
 /// The owner of the socket.
-pub(crate) struct Driver<S: Session> {
+pub(crate) struct Driver<S: Session + ?Sized> {
     connection: Connection<S>,
     transport: Box<dyn Transport>,
     input: Inflow,
@@ -105,7 +105,7 @@ enum Verdict {
     Finished,
 }
 
-impl<S: Session> Driver<S> {
+impl<S: Session + ?Sized> Driver<S> {
     /// `input` holds what came behind the handshake.
     pub(crate) fn new(
         connection: Connection<S>,
@@ -345,7 +345,7 @@ impl<S: Session> Driver<S> {
     }
 }
 
-impl<S: Session> Drop for Driver<S> {
+impl<S: Session + ?Sized> Drop for Driver<S> {
     /// Whoever still waits is told, even if the task is dropped half-way.
     fn drop(&mut self) {
         if !matches!(self.phase, Phase::Parting { .. }) {
@@ -355,7 +355,7 @@ impl<S: Session> Drop for Driver<S> {
     }
 }
 
-impl<S: Session> std::fmt::Debug for Driver<S> {
+impl<S: Session + ?Sized> std::fmt::Debug for Driver<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("phase", &self.phase).finish_non_exhaustive()
     }

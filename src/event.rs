@@ -39,8 +39,8 @@ pub enum Event {
         connection: u64,
         /// Where it leads, if the transport knows.
         address: Option<SocketAddr>,
-        /// The server process.
-        instance: InstanceId,
+        /// The server process, where the protocol tells.
+        instance: Option<InstanceId>,
         /// From the beginning of the attempt.
         took: Duration,
     },
@@ -88,7 +88,8 @@ impl fmt::Display for Event {
                 if let Some(address) = address {
                     write!(f, "to {address} ")?;
                 }
-                write!(f, "is ready after {}, server instance {instance}", Rounded(*took))
+                write!(f, "is ready after {}", Rounded(*took))?;
+                instance.map_or(Ok(()), |instance| write!(f, ", server instance {instance}"))
             }
             Self::InstanceChanged { previous, current } => {
                 write!(f, "the server process was replaced: instance {previous}, now {current}")
@@ -172,7 +173,7 @@ mod tests {
                  limit of 300 ms; the next attempt comes in 50 ms at the latest",
             ),
             (
-                Event::Ready { slot: 1, connection: 7, address, instance: now, took: ms(4) },
+                Event::Ready { slot: 1, connection: 7, address, instance: Some(now), took: ms(4) },
                 "slot 1: connection 7 to 10.0.0.1:7000 is ready after 4 ms, server instance \
                  02020202020202020202020202020202",
             ),

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
 use crate::error::call::{CallCause, ErrorReply, Outcome, Overload};
+use crate::proto::calling::{Calling, NotTaken, Start};
 use crate::proto::calls::Answer;
-use crate::proto::client::{Client, NotTaken, Start};
 use crate::proto::course::Failed;
 
 /// The future of one attempt.
@@ -21,7 +21,7 @@ use crate::proto::course::Failed;
 /// stop one that has.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
-    connection: &'a Connection<Client>,
+    connection: &'a Connection<dyn Calling>,
     start: Start<'a>,
     state: State,
 }
@@ -34,7 +34,7 @@ enum State {
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(connection: &'a Connection<Client>, start: Start<'a>) -> Self {
+    pub(crate) fn new(connection: &'a Connection<dyn Calling>, start: Start<'a>) -> Self {
         Self { connection, start, state: State::New }
     }
 }

@@ -56,7 +56,8 @@ mod tests {
     use crate::fan_out::FanOut;
     use crate::limits::Limits;
     use crate::policy::{Heartbeat, Retry};
-    use crate::proto::client::{Bounds, Client};
+    use crate::proto::calling::Bounds;
+    use crate::proto::client::Client;
     use crate::proto::course::{ServerMemory, ServerProcess};
     use crate::roster::{Line, Patience};
 
@@ -78,8 +79,9 @@ mod tests {
     fn line() -> Line {
         let bounds = Bounds { send: 1, receive: 1, queued_bytes: 1 };
         let client = Client::new(now(), Heartbeat::default(), None, bounds);
-        let server = ServerProcess { instance: InstanceId([1; 16]), memory: ServerMemory::None };
-        Line { connection: Connection::new(client), number: 1, server }
+        let server =
+            ServerProcess { instance: Some(InstanceId([1; 16])), memory: ServerMemory::None };
+        Line { connection: Connection::calling(client), number: 1, server }
     }
 
     /// How many wakers, of which nobody else has a copy, have been dropped when two calls have begun to wait, when one has

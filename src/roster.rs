@@ -13,7 +13,7 @@ use crate::error::outage::{Began, Outage};
 use crate::event::State;
 use crate::limits::{Connections, Limits};
 use crate::policy::Retry;
-use crate::proto::client::Client;
+use crate::proto::calling::Calling;
 use crate::proto::course::ServerProcess;
 use crate::proto::ledger::{Ledger, Place, Ticket};
 use crate::proto::resume::{self, Resume, Way};
@@ -95,7 +95,7 @@ pub(crate) enum Wanted {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) place: Place,
-    pub(crate) connection: Connection<Client>,
+    pub(crate) connection: Connection<dyn Calling>,
     pub(crate) number: u64,
     pub(crate) server: ServerProcess,
 }
@@ -103,18 +103,19 @@ pub(crate) struct Taken {
 /// A connection that takes calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
-    pub(crate) connection: Connection<Client>,
+    pub(crate) connection: Connection<dyn Calling>,
     pub(crate) number: u64,
     pub(crate) server: ServerProcess,
 }
 
 impl Line {
     fn leads_to(&self, instance: InstanceId) -> bool {
-        self.server.instance == instance
+        self.server.instance == Some(instance)
     }
 
-    fn seen_at(&self, slot: usize) -> resume::Line {
-        resume::Line { slot, connection: self.number, instance: self.server.instance }
+    fn seen_at(&self, slot: usize) -> Option<resume::Line> {
+        let instance = self.server.instance?;
+        Some(resume::Line { slot, connection: self.number, instance })
     }
 }
 
@@ -175,7 +176,7 @@ impl Roster {
             return Err(no_place);
         }
         let lines = self.lines.iter().enumerate();
-        let lines = lines.filter_map(|(slot, line)| line.as_ref().map(|line| line.seen_at(slot)));
+        let lines = lines.filter_map(|(slot, line)| line.as_ref()?.seen_at(slot));
         match resume.way(self.warm, lines) {
             Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
             Way::Wait => Ok(Resumed::Wait),

@@ -92,13 +92,19 @@ impl Switchboard {
         self.changed.notify_waiters();
     }
 
-    /// A slot's connection takes calls. Returns the server process before, if it was another.
-    pub(crate) fn opened(&self, slot: usize, line: Line, capacity: usize) -> Option<InstanceId> {
+    /// A slot's connection takes calls. Returns the server process before and now, if it was another.
+    pub(crate) fn opened(
+        &self,
+        slot: usize,
+        line: Line,
+        capacity: usize,
+    ) -> Option<(InstanceId, InstanceId)> {
         let mut wake = Vec::new();
         let mut core = self.lock();
         core.grown(slot);
         let (connection, instance) = (line.connection.clone(), line.server.instance);
-        let before = core.instance.replace(instance).filter(|before| *before != instance);
+        let before =
+            instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
         let running = core.life == Life::Running;
         let (old, downtime) = if running {
             let old = core.lines[slot].replace(line);
@@ -120,7 +126,7 @@ impl Switchboard {
         if more {
             self.demand.notify_waiters();
         }
-        before
+        before.filter(|(before, now)| before != now)
     }
 
     /// A slot's connection takes no more calls, and why.

@@ -91,9 +91,12 @@ async fn tell(mut events: Subscription<Event>, narrator: Narrator) {
             Event::InstanceChanged { previous, current } => {
                 say(format!("instance changed: {} -> {}", short(previous), short(current)));
             }
-            Event::Ready { instance, .. } => say(match lost_at.take() {
-                Some(at) => format!("back after {}, {failed} attempts failed", ms(at.elapsed())),
-                None => format!("connected to instance {}", short(instance)),
+            Event::Ready { instance, .. } => say(match (lost_at.take(), instance) {
+                (Some(at), _) => {
+                    format!("back after {}, {failed} attempts failed", ms(at.elapsed()))
+                }
+                (None, Some(instance)) => format!("connected to instance {}", short(instance)),
+                (None, None) => "connected".into(),
             }),
             _ => {}
         }

@@ -14,23 +14,13 @@ use crate::error::call::{ErrorReply, Refusal, Stage};
 use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
+use crate::proto::calling::{Bounds, Calling, Event, Kind, NotTaken, Start};
 use crate::proto::calls::{Answer, Calls, Ordinal};
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, millis};
 use crate::proto::outgoing::{Mark, Withdrawn};
 use crate::proto::session::{Effects, Session};
-
-/// The bounds of one connection, the server's and this side's already merged.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// The longest body to send, in bytes.
-    pub(crate) send: usize,
-    /// The longest body to take, in bytes.
-    pub(crate) receive: usize,
-    /// Of bodies that wait to be handed to the operating system.
-    pub(crate) queued_bytes: usize,
-}
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -54,43 +44,6 @@ enum State {
     Dead(Arc<Loss>),
 }
 
-/// A call to be made.
-#[derive(Debug)]
-pub(crate) struct Start<'a> {
-    pub(crate) id: u64,
-    pub(crate) kind: Kind,
-    pub(crate) body: &'a Bytes,
-    pub(crate) deadline: Instant,
-    pub(crate) oldest: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Request { repeatable: bool, resent: bool },
-    Notification,
-}
-
-/// Why a call was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NotTaken {
-    /// The connection takes no calls any more. The cause is there when it is dead.
-    Gone(Option<Arc<Loss>>),
-    /// It has as many bytes to send as it may.
-    Full {
-        limit: usize,
-    },
-    TooLong {
-        limit: usize,
-    },
-}
-
-/// What the owner must hear of.
-#[derive(Debug)]
-pub(crate) enum Event {
-    Push(Bytes),
-    GoAway(GoAway),
-}
-
 impl Client {
     pub(crate) fn new(
         now: Instant,
@@ -108,61 +61,6 @@ impl Client {
             highest_push: PUSH_BIT,
             bounds,
         }
-    }
-
-    /// Takes a call: its bytes are queued, its place is kept.
-    pub(crate) fn start(
-        &mut self,
-        now: Instant,
-        start: &Start<'_>,
-        waker: &Waker,
-    ) -> Result<(), NotTaken> {
-        match &self.state {
-            State::Open => {}
-            State::Draining => return Err(NotTaken::Gone(None)),
-            State::Dead(loss) => return Err(NotTaken::Gone(Some(loss.clone()))),
-        }
-        let length = start.body.len();
-        if length > self.bounds.send {
-            return Err(NotTaken::TooLong { limit: self.bounds.send });
-        }
-        let queued = self.line.outgoing.queued_bytes();
-        // A single body always finds room in an empty queue.
-        if queued > 0 && queued + length > self.bounds.queued_bytes {
-            return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
-        }
-        let (head, ordinal) = self.head(now, start);
-        let mark = self.line.outgoing.message(head, start.body);
-        self.calls.insert(start.id, mark, start.deadline, ordinal, waker.clone());
-        self.highest_id = self.highest_id.max(start.id);
-        Ok(())
-    }
-
-    /// What became of a call that was started. After `Ready` it is forgotten. Also returns a waker that is not needed any
-    /// more, to be dropped after the lock is released.
-    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> (Poll<Answer>, Option<Waker>) {
-        self.calls.poll(id, waker)
-    }
-
-    /// Whoever made the call is gone. If it still waited, the owner must be told, because there is something to send; the
-    /// call's waker is returned, to be dropped after the lock is released.
-    pub(crate) fn abandon(&mut self, id: u64) -> Option<Waker> {
-        let (mark, waker) = self.calls.remove(id)?;
-        self.stop(id, mark);
-        self.forget_notifications();
-        Some(waker)
-    }
-
-    /// No new calls; the connection ends when the last one is settled.
-    pub(crate) fn drain(&mut self) {
-        if let State::Open = self.state {
-            self.state = State::Draining;
-        }
-    }
-
-    /// Pings at once.
-    pub(crate) fn probe(&mut self, now: Instant) {
-        self.line.probe(now);
     }
 
     #[cfg(test)]
@@ -352,6 +250,51 @@ impl Client {
             effects.wake.extend(self.calls.settle(id, Answer::Expired { sent, stage }));
         }
         self.forget_notifications();
+    }
+}
+
+impl Calling for Client {
+    fn start(&mut self, now: Instant, start: &Start<'_>, waker: &Waker) -> Result<(), NotTaken> {
+        match &self.state {
+            State::Open => {}
+            State::Draining => return Err(NotTaken::Gone(None)),
+            State::Dead(loss) => return Err(NotTaken::Gone(Some(loss.clone()))),
+        }
+        let length = start.body.len();
+        if length > self.bounds.send {
+            return Err(NotTaken::TooLong { limit: self.bounds.send });
+        }
+        let queued = self.line.outgoing.queued_bytes();
+        // A single body always finds room in an empty queue.
+        if queued > 0 && queued + length > self.bounds.queued_bytes {
+            return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
+        }
+        let (head, ordinal) = self.head(now, start);
+        let mark = self.line.outgoing.message(head, start.body);
+        self.calls.insert(start.id, mark, start.deadline, ordinal, waker.clone());
+        self.highest_id = self.highest_id.max(start.id);
+        Ok(())
+    }
+
+    fn poll(&mut self, id: u64, waker: &Waker) -> (Poll<Answer>, Option<Waker>) {
+        self.calls.poll(id, waker)
+    }
+
+    fn abandon(&mut self, id: u64) -> Option<Waker> {
+        let (mark, waker) = self.calls.remove(id)?;
+        self.stop(id, mark);
+        self.forget_notifications();
+        Some(waker)
+    }
+
+    fn drain(&mut self) {
+        if let State::Open = self.state {
+            self.state = State::Draining;
+        }
+    }
+
+    fn probe(&mut self, now: Instant) {
+        self.line.probe(now);
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::error::call::{CallCause, Outcome};
 use crate::error::instance::InstanceId;
 use crate::error::loss::Loss;
-use crate::proto::client::Kind;
+use crate::proto::calling::Kind;
 use crate::proto::resume::Resume;
 use crate::proto::retry::Repeat;
 
@@ -24,7 +24,8 @@ pub(crate) type Failed = (Outcome, CallCause);
 /// The process at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ServerProcess {
-    pub(crate) instance: InstanceId,
+    /// `None` where the protocol does not tell.
+    pub(crate) instance: Option<InstanceId>,
     pub(crate) memory: ServerMemory,
 }
 
@@ -93,7 +94,7 @@ impl Course {
     pub(crate) fn resume(&self) -> Option<(Resume, &Arc<Loss>)> {
         let loss = self.may_have_run.as_ref().filter(|_| self.form == Form::Once)?;
         let Attempt { slot, connection, server } = self.last?;
-        Some((Resume { instance: server.instance, slot, connection }, loss))
+        Some((Resume { instance: server.instance?, slot, connection }, loss))
     }
 
     /// What its next attempt is on the wire.

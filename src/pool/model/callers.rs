@@ -12,8 +12,8 @@ use crate::exchange::result_of;
 use crate::pool::model::line::{LONGEST, Line};
 use crate::pool::model::server::{Server, key};
 use crate::pool::model::{Seen, Weather};
+use crate::proto::calling::{Calling as _, Start};
 use crate::proto::calls::Answer;
-use crate::proto::client::Start;
 use crate::proto::course::{Attempt, Course, Failed, Form, ServerMemory, ServerProcess};
 use crate::proto::resume::{self, Way};
 use crate::proto::retry::{Attempts, Budget, Elsewhere, Next, classify};
@@ -227,7 +227,7 @@ impl Callers {
         match line.client.start(now, &start, Waker::noop()) {
             Ok(()) => {
                 call.resent |= resent;
-                let server = ServerProcess { instance: place.instance, memory: self.memory };
+                let server = ServerProcess { instance: Some(place.instance), memory: self.memory };
                 let (slot, connection) = (place.slot, place.connection);
                 call.state = State::InFlight(Attempt { slot, connection, server });
             }

@@ -9,7 +9,8 @@ use bytes::{Bytes, BytesMut};
 use crate::error::instance::InstanceId;
 use crate::error::loss::{Loss, LossCause};
 use crate::policy::Heartbeat;
-use crate::proto::client::{self, Client};
+use crate::proto::calling;
+use crate::proto::client::Client;
 use crate::proto::serving::{self, Serving};
 use crate::proto::session::{Effects, Session};
 
@@ -20,7 +21,7 @@ pub(super) struct Line {
     pub(super) slot: usize,
     pub(super) instance: InstanceId,
     pub(super) client: Client,
-    client_effects: Effects<client::Event>,
+    client_effects: Effects<calling::Event>,
     client_out: VecDeque<Bytes>,
     client_input: BytesMut,
     /// The client has lost it.
@@ -39,7 +40,8 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(now: Instant, slot: usize, instance: InstanceId, serving: Serving) -> Self {
-        let bounds = client::Bounds { send: LONGEST, receive: LONGEST, queued_bytes: 10 * LONGEST };
+        let bounds =
+            calling::Bounds { send: LONGEST, receive: LONGEST, queued_bytes: 10 * LONGEST };
         Self {
             slot,
             instance,
@@ -103,7 +105,7 @@ impl Line {
         let Self { client, client_input, client_effects, .. } = self;
         client.received(now, client_input, client_effects).expect("no violation");
         for event in client_effects.events.drain(..) {
-            self.closed |= matches!(event, client::Event::GoAway(_));
+            self.closed |= matches!(event, calling::Event::GoAway(_));
         }
     }
 

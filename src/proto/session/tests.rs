@@ -13,8 +13,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::call::{ErrorReply, Refusal};
 use crate::policy;
+use crate::proto::calling::{self, Calling as _, Kind, Start};
 use crate::proto::calls::Answer;
-use crate::proto::client::{self, Client, Kind, Start};
+use crate::proto::client::Client;
 use crate::proto::head::{Head, Position, RequestHead};
 use crate::proto::native::{Frame, PUSH_BIT};
 use crate::proto::replies::Response;
@@ -157,7 +158,7 @@ impl World {
         // The bounds are never met here; the tables of either end show what happens then.
         let hour = Duration::from_secs(3600);
         let heartbeat = policy::Heartbeat::every(hour).give_up_after(hour);
-        let bounds = client::Bounds { send: LONGEST, receive: LONGEST, queued_bytes: usize::MAX };
+        let bounds = calling::Bounds { send: LONGEST, receive: LONGEST, queued_bytes: usize::MAX };
         let client = Client::new(now, heartbeat, None, bounds);
         let bounds = serving::Bounds {
             send: LONGEST,
@@ -263,7 +264,7 @@ impl World {
     fn client_reads(&mut self, most: usize) -> usize {
         let count = self.client.read(self.now, &mut self.server.line, most);
         for event in self.client.effects.events.drain(..) {
-            if let client::Event::Push(body) = event {
+            if let calling::Event::Push(body) = event {
                 self.pushed.push(body);
             }
         }
