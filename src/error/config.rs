@@ -48,6 +48,16 @@ pub enum ConfigError {
         /// The greatest value allowed.
         max: Duration,
     },
+    /// A [`Framing`](crate::Framing) that strips bytes before the length field without knowing what to send there.
+    #[error(
+        "only {known} of the {offset} bytes before the length field are known: give all as magic, or keep_header"
+    )]
+    UnknownHeader {
+        /// Bytes before the length field.
+        offset: usize,
+        /// How many of them the magic gives.
+        known: usize,
+    },
     /// Not called from within a tokio runtime, in which the pool's tasks could run.
     #[error("there is no tokio runtime here")]
     NoRuntime,

@@ -1,4 +1,6 @@
-//! How a peer can break the protocol. The texts are those of `docs/protocol.md`.
+//! How a peer can break the protocol. The texts are those of `docs/protocol.md`, but for those of foreign framings.
+
+use crate::error::opening::Opening;
 
 /// The peer sent something that the protocol does not allow. The connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +16,23 @@ pub enum Violation {
         length: u64,
         /// What is allowed, in bytes.
         limit: u64,
+    },
+    /// A length field that claims less than the header that it stands in.
+    #[error("frame of {length} bytes is shorter than its header of {header}")]
+    FrameTooShort {
+        /// What the length field makes of the whole frame, in bytes.
+        length: u64,
+        /// The shortest frame there is, in bytes.
+        header: u64,
+    },
+    /// A frame that does not begin as it must. Mostly the peer speaks another protocol, or the
+    /// [`Framing`](crate::Framing) is not the peer's, so that an earlier frame was cut in the wrong place.
+    #[error("frame begins with {came}, not with \"{}\"", .magic.escape_ascii())]
+    WrongMagic {
+        /// What it must begin with.
+        magic: &'static [u8],
+        /// What has come in its place.
+        came: Opening,
     },
     /// A kind that this version does not know and must not skip.
     #[error("unknown kind {kind:#04x}")]

@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod course;
 pub(crate) mod eviction;
 pub(crate) mod frame;
+pub(crate) mod framing;
 pub(crate) mod greeting;
 pub(crate) mod head;
 pub(crate) mod heartbeat;
