@@ -49,6 +49,9 @@ impl Framing {
 
     /// Fills in the length, and the magic, of the frame that [`begin`](Self::begin) began at `start`, and of which
     /// `rest` bytes follow what is in `out`. After an error nothing of it is in `out` any more.
+    ///
+    /// # Panics
+    /// With a kept header, if less than [`head`](Self::head) bytes of the frame are in `out` while the rest follows.
     pub(crate) fn end(
         &self,
         start: usize,
@@ -63,15 +66,13 @@ impl Framing {
     }
 
     fn fill_in(&self, frame: &mut [u8], rest: usize) -> Result<(), Unframeable> {
-        let whole = (frame.len() + rest) as u64;
-        let (stripped, header) = (self.stripped() as u64, self.shortest() as u64);
-        let too_short =
-            Unframeable::TooShort { length: whole - stripped, header: header - stripped };
-        if whole < header || frame.len() < self.field_end() {
-            return Err(too_short);
+        let (whole, stripped) = ((frame.len() + rest) as u64, self.stripped() as u64);
+        let (length, header) = (whole - stripped, self.shortest() as u64 - stripped);
+        if length < header {
+            return Err(Unframeable::TooShort { length, header });
         }
-        if whole - stripped > self.longest() {
-            return Err(Unframeable::TooLong { length: whole - stripped, limit: self.longest() });
+        if length > self.longest() {
+            return Err(Unframeable::TooLong { length, limit: self.longest() });
         }
         frame[..self.magic.len()].copy_from_slice(self.magic);
         let field = &mut frame[self.header_offset()..self.field_end()];
