@@ -1,4 +1,4 @@
-//! Frames of a foreign server over real sockets on loopback: glued, cut into single bytes, and as its own code has them.
+//! Frames of a foreign server over real sockets on loopback: glued, cut into single bytes, and as its own code has it.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
@@ -19,11 +19,14 @@ use support::scripted::soon;
 
 const MESSAGES: usize = 65_536;
 
-/// A foreign protocol: its framing, and a frame of it made by hand, whole and as a user sees it.
+/// A foreign protocol: its framing, and how its own code makes a frame of a body.
 struct Foreign {
     framing: Framing,
-    frame: fn(&[u8]) -> (Vec<u8>, Vec<u8>),
+    frame: fn(&[u8]) -> Frame,
 }
+
+/// A frame as it is on the wire, and as a user sees it.
+type Frame = (Vec<u8>, Vec<u8>);
 
 const FOREIGN: [Foreign; 3] = [
     Foreign {
