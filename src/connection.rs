@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use crate::proto::calling::Calling;
+use crate::proto::session::Session;
+use crate::proto::speech::Speech;
 
 /// The handle to a connection's session. Cheap to clone.
 pub(crate) struct Connection<S: ?Sized>(Arc<Mutex<Core<S>>>);
@@ -43,6 +45,14 @@ impl Connection<dyn Calling> {
 }
 
 impl<S: ?Sized> Connection<S> {
+    /// Who makes sense of what arrives, where that is not the session itself.
+    pub(crate) fn reader(&self) -> Option<Arc<Speech>>
+    where
+        S: Session,
+    {
+        self.lock().session.reader()
+    }
+
     /// One short turn with the session.
     pub(crate) fn with<R>(&self, turn: impl FnOnce(&mut S) -> (R, Tell)) -> R {
         let mut core = self.lock();

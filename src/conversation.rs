@@ -13,6 +13,7 @@ use crate::exchange::{Exchange, refused_here, reply_of, result_of};
 use crate::issued::Issued;
 use crate::proto::calling::{Calling, Kind, Start};
 use crate::proto::calls::Answer;
+use crate::proto::speech::Speech;
 use crate::switchboard::Switchboard;
 
 /// A new connection, lent to the [`on_connect`](crate::PoolBuilder::on_connect) hook. Calls on it are made once and never
@@ -20,6 +21,8 @@ use crate::switchboard::Switchboard;
 #[derive(Debug)]
 pub struct Conversation {
     pub(crate) connection: Connection<dyn Calling>,
+    /// How frames are made, where the protocol is a foreign one.
+    pub(crate) speech: Option<Arc<Speech>>,
     pub(crate) board: Arc<Switchboard>,
     pub(crate) instance: Option<InstanceId>,
     pub(crate) number: u64,
@@ -65,8 +68,16 @@ impl Conversation {
         let started = now();
         let issued = Issued::new(&self.board);
         let Issued { id, oldest, .. } = issued;
-        let start = Start { id, kind, body: &body, deadline: self.deadline, oldest };
-        let result = Exchange::new(&self.connection, start).await;
+        let start = Start {
+            id,
+            kind,
+            body: &body,
+            deadline: self.deadline,
+            oldest,
+            place: None,
+            spoken: None,
+        };
+        let result = Exchange::new(&self.connection, self.speech.as_deref(), start, None).await;
         let failed = match result {
             Ok(answer) => match result_of(answer, self.deadline.saturating_duration_since(started))
             {

@@ -17,13 +17,13 @@ use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::autopsy::About;
 use crate::clock::now;
-use crate::connect::{Connect, Connected, NotConnected};
+use crate::connect::{Connect, Connected, NotConnected, Transport};
 use crate::connection::Connection;
 use crate::conversation::Conversation;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::call::{CallCause, CallError};
-use crate::error::connect::{BoxError, ConnectCause, Phase};
+use crate::error::connect::{BoxError, ConnectCause, HookError, Phase};
 use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::handshake::greet;
@@ -32,8 +32,12 @@ use crate::policy::{Heartbeat, Reconnect};
 use crate::proto::calling::{self, Bounds, Calling};
 use crate::proto::client::Client;
 use crate::proto::course::{ServerMemory, ServerProcess};
+use crate::proto::dialect::Dialect;
+use crate::proto::foreign::Foreign;
 use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis, wire};
+use crate::proto::speech::Speech;
+use crate::protocol::Opener;
 use crate::roster::Line;
 use crate::switchboard::Switchboard;
 
@@ -44,6 +48,8 @@ pub(crate) type Hook =
 pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
     pub(crate) connector: Box<dyn Connect>,
+    /// `None`: `Native`.
+    pub(crate) protocol: Option<Box<dyn Opener>>,
     pub(crate) client: ClientId,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) reconnect: Reconnect,
@@ -89,6 +95,7 @@ struct Greeted {
 /// What a handshake agreed on.
 struct Peer {
     connection: Connection<dyn Calling>,
+    speech: Option<Arc<Speech>>,
     server: ServerProcess,
     /// How many calls it takes at a time.
     capacity: usize,
@@ -102,7 +109,7 @@ impl Dialer {
         let greeted = self.connect_and_greet().await?;
         drop(permit);
         let Greeted { connected: Connected { transport, address }, number, peer, input } = greeted;
-        let Peer { connection, server, capacity } = peer;
+        let Peer { connection, speech, server, capacity } = peer;
         let instance = server.instance;
         let span = info_span!(
             "connection",
@@ -119,6 +126,7 @@ impl Dialer {
         if let Some(hook) = &settings.hook {
             let conversation = Conversation {
                 connection: connection.clone(),
+                speech: speech.clone(),
                 board: self.board.clone(),
                 instance,
                 number,
@@ -130,7 +138,7 @@ impl Dialer {
         }
         let took = now().saturating_duration_since(began);
         span.in_scope(|| info!(?took, "connection ready"));
-        let line = Line { connection: connection.clone(), number, server };
+        let line = Line { connection: connection.clone(), speech, number, server };
         if let Some((previous, current)) = self.board.opened(self.slot, line, capacity) {
             self.board.events.send(&Event::InstanceChanged { previous, current });
         }
@@ -152,6 +160,29 @@ impl Dialer {
             Err(_elapsed) => return failed(ConnectCause::TimedOut { limit }),
         };
         let (number, next_id) = self.board.number_connection();
+        let limit = settings.timeouts.handshake;
+        let greeting = timeout(limit, self.greet(&mut *connected.transport, number, next_id)).await;
+        match greeting.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
+            Ok((peer, input)) => Ok(Greeted { connected, number, peer, input }),
+            Err(cause) => {
+                let address = connected.address;
+                Err(NotConnected { phase: Phase::Handshake, cause, address })
+            }
+        }
+    }
+
+    /// The handshake. Also returns what came behind it.
+    async fn greet(
+        &self,
+        transport: &mut dyn Transport,
+        number: u64,
+        next_id: u64,
+    ) -> Result<(Peer, BytesMut), ConnectCause> {
+        let settings = &*self.settings;
+        if let Some(protocol) = &settings.protocol {
+            let (dialect, input) = protocol.open(transport, settings.limits.message).await?;
+            return Ok((foreign_peer(settings, dialect)?, input));
+        }
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
@@ -163,18 +194,8 @@ impl Dialer {
             give_up_after: millis(settings.heartbeat.give_up_after),
             next_id,
         };
-        let limit = settings.timeouts.handshake;
-        let greeting = timeout(limit, greet(&mut *connected.transport, hello)).await;
-        match greeting.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
-            Ok((welcome, input)) => {
-                let peer = native_peer(settings, &welcome);
-                Ok(Greeted { connected, number, peer, input })
-            }
-            Err(cause) => {
-                let address = connected.address;
-                Err(NotConnected { phase: Phase::Handshake, cause, address })
-            }
-        }
+        let (welcome, input) = greet(transport, hello).await?;
+        Ok((native_peer(settings, &welcome), input))
     }
 }
 
@@ -191,6 +212,7 @@ fn run(
             let loss = driver
                 .run(|event| match event {
                     calling::Event::Push(body) => board.pushes.send(&body),
+                    calling::Event::Vacated(place) => board.release(place),
                     calling::Event::GoAway(goodbye) => {
                         info!(code = goodbye.code, text = %goodbye.text, "the server goes away");
                         // Nobody listens any more when it is draining already.
@@ -253,9 +275,28 @@ fn native_peer(settings: &Settings, welcome: &Welcome) -> Peer {
     };
     Peer {
         connection: Connection::calling(client_session(settings, welcome)),
+        speech: None,
         server: ServerProcess { instance: Some(welcome.instance), memory },
         capacity: (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight),
     }
+}
+
+/// The server behind a connection that a dialect has opened.
+fn foreign_peer(settings: &Settings, dialect: Box<dyn Dialect>) -> Result<Peer, ConnectCause> {
+    let limits = &settings.limits;
+    // It was checked when the pool was built, but opening may have changed it.
+    let speech = Speech::new(dialect, limits.message)
+        .map_err(|error| ConnectCause::Hook(HookError::permanent(error)))?;
+    let speech = Arc::new(speech);
+    let bounds =
+        Bounds { send: limits.message, receive: limits.message, queued_bytes: limits.queued_bytes };
+    let session = Foreign::new(now(), settings.heartbeat, speech.clone(), bounds);
+    Ok(Peer {
+        connection: Connection::calling(session),
+        capacity: speech.capacity().min(limits.in_flight),
+        speech: Some(speech),
+        server: ServerProcess { instance: None, memory: ServerMemory::None },
+    })
 }
 
 fn client_session(settings: &Settings, welcome: &Welcome) -> Client {

@@ -25,6 +25,7 @@ use crate::driver::outflow::Outflow;
 use crate::error::loss::{Loss, LossCause};
 use crate::error::os::OsError;
 use crate::proto::session::{Effects, Session};
+use crate::proto::speech::{Speech, Understood};
 use crate::timer::Timer;
 
 mod inflow;
@@ -42,6 +43,9 @@ pub(crate) struct Driver<S: Session + ?Sized> {
     connection: Connection<S>,
     transport: Box<dyn Transport>,
     input: Inflow,
+    /// Who makes sense of what arrives, where that is not the session itself.
+    reader: Option<Arc<Speech>>,
+    understood: Understood,
     wants_input: bool,
     output: Outflow,
     effects: Effects<S::Event>,
@@ -115,9 +119,11 @@ impl<S: Session + ?Sized> Driver<S> {
     ) -> Self {
         let meter = Meter::new(now(), &input);
         Self {
+            reader: connection.reader(),
             connection,
             transport,
             input: Inflow::new(input),
+            understood: Understood::default(),
             wants_input: true,
             output: Outflow::default(),
             effects: Effects::default(),
@@ -206,7 +212,11 @@ impl<S: Session + ?Sized> Driver<S> {
     /// One turn with the session: tells it what happened, takes what is to be written.
     fn turn(&mut self, cx: &Context<'_>, now: Instant, read: &Read) -> Turn {
         let arrived = self.input.take_fresh() || matches!(read, Read::Bytes);
-        let Self { connection, input, output, effects, gathered, phase, .. } = self;
+        if let (Some(reader), true) = (&self.reader, arrived) {
+            reader.read(&mut self.input.bytes, &mut self.understood);
+        }
+        let Self { connection, input, output, effects, gathered, phase, understood, .. } = self;
+        let is_read = self.reader.is_some();
         let accepted = output.take_accepted();
         let output = &mut output.pieces;
         let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
@@ -214,8 +224,10 @@ impl<S: Session + ?Sized> Driver<S> {
                 if accepted > 0 {
                     session.written(now, accepted, effects);
                 }
-                if arrived {
-                    session.received(now, &mut input.bytes, effects)?;
+                match arrived {
+                    true if is_read => session.understood(now, understood, effects)?,
+                    true => session.received(now, &mut input.bytes, effects)?,
+                    false => {}
                 }
                 if session.next_deadline().is_some_and(|deadline| now >= deadline) {
                     session.timeout(now, effects)?;

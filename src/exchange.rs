@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,19 +10,25 @@ use bytes::Bytes;
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
 use crate::error::call::{CallCause, ErrorReply, Outcome, Overload};
-use crate::proto::calling::{Calling, NotTaken, Start};
-use crate::proto::calls::Answer;
+use crate::error::unsendable::{Unframeable, Unsendable};
+use crate::issued::Held;
+use crate::proto::calling::{Calling, Kind, NotTaken, Start};
+use crate::proto::calls::{Answer, Tenure};
 use crate::proto::course::Failed;
+use crate::proto::speech::Speech;
 
 /// The future of one attempt.
 ///
 /// # Cancel safety
 /// Dropping it frees the call's place at once; a request that has not left never leaves, and the server is told to
-/// stop one that has.
+/// stop one that has. Where the protocol cannot say that, the place is free when the answer has come.
 #[derive(Debug)]
-pub(crate) struct Exchange<'a> {
+pub(crate) struct Exchange<'a, 'p> {
     connection: &'a Connection<dyn Calling>,
+    /// How the frame is made, where the protocol is a foreign one.
+    speech: Option<&'a Speech>,
     start: Start<'a>,
+    held: Option<&'a mut Held<'p>>,
     state: State,
 }
 
@@ -33,42 +39,76 @@ enum State {
     Done,
 }
 
-impl<'a> Exchange<'a> {
-    pub(crate) fn new(connection: &'a Connection<dyn Calling>, start: Start<'a>) -> Self {
-        Self { connection, start, state: State::New }
+impl<'a, 'p> Exchange<'a, 'p> {
+    pub(crate) fn new(
+        connection: &'a Connection<dyn Calling>,
+        speech: Option<&'a Speech>,
+        start: Start<'a>,
+        held: Option<&'a mut Held<'p>>,
+    ) -> Self {
+        Self { connection, speech, start, held, state: State::New }
+    }
+
+    fn start(&mut self, waker: &Waker) -> Result<(), NotTaken> {
+        let (now, connection) = (now(), self.connection);
+        let start = |start: &Start<'_>| {
+            connection.with(|calling| match calling.start(now, start, waker) {
+                Ok(()) => (Ok(()), Tell::Owner),
+                Err(not_taken) => (Err(not_taken), Tell::Nobody),
+            })
+        };
+        let Some(speech) = self.speech else {
+            return start(&self.start);
+        };
+        loop {
+            self.start.id = speech.name();
+            let spoken = match self.start.kind {
+                Kind::Notification => speech.notification(self.start.body.clone()),
+                Kind::Request { .. } => speech.request(self.start.id, self.start.body.clone()),
+            };
+            let spoken = spoken.map_err(NotTaken::Unsendable)?;
+            match start(&Start { spoken: Some(&spoken), ..self.start }) {
+                Err(NotTaken::NameTaken) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn settled(&mut self, answer: Answer) -> Answer {
+        self.state = State::Done;
+        if let Answer::Expired { tenure, .. } = &answer {
+            self.leave_place(*tenure);
+        }
+        answer
+    }
+
+    fn leave_place(&mut self, tenure: Tenure) {
+        if let (Tenure::Kept, Some(held)) = (tenure, &mut self.held) {
+            held.leave_to_connection();
+        }
     }
 }
 
-impl Future for Exchange<'_> {
+impl Future for Exchange<'_, '_> {
     type Output = Result<Answer, NotTaken>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { connection, start, state } = &mut *self;
-        match state {
-            State::New => {
-                let now = now();
-                let taken = connection.with(|client| match client.start(now, start, cx.waker()) {
-                    Ok(()) => (Ok(()), Tell::Owner),
-                    Err(not_taken) => (Err(not_taken), Tell::Nobody),
-                });
-                match taken {
-                    Ok(()) => {
-                        *state = State::InFlight;
-                        Poll::Pending
-                    }
-                    Err(not_taken) => {
-                        *state = State::Done;
-                        Poll::Ready(Err(not_taken))
-                    }
+        match self.state {
+            State::New => match self.start(cx.waker()) {
+                Ok(()) => {
+                    self.state = State::InFlight;
+                    Poll::Pending
                 }
-            }
+                Err(not_taken) => {
+                    self.state = State::Done;
+                    Poll::Ready(Err(not_taken))
+                }
+            },
             State::InFlight => {
+                let id = self.start.id;
                 let (answer, _waker_before) =
-                    connection.with(|client| (client.poll(start.id, cx.waker()), Tell::Nobody));
-                answer.map(|answer| {
-                    *state = State::Done;
-                    Ok(answer)
-                })
+                    self.connection.with(|calling| (calling.poll(id, cx.waker()), Tell::Nobody));
+                answer.map(|answer| Ok(self.settled(answer)))
             }
             // A future must not be polled after `Ready`.
             State::Done => Poll::Pending,
@@ -76,15 +116,18 @@ impl Future for Exchange<'_> {
     }
 }
 
-impl Drop for Exchange<'_> {
+impl Drop for Exchange<'_, '_> {
     fn drop(&mut self) {
-        if self.state == State::InFlight {
-            let _waker = self.connection.with(|client| {
-                let waker = client.abandon(self.start.id);
-                let tell = if waker.is_some() { Tell::Owner } else { Tell::Nobody };
-                (waker, tell)
-            });
+        if self.state != State::InFlight {
+            return;
         }
+        let now = now();
+        let left = self.connection.with(|calling| {
+            let left = calling.leave(now, self.start.id);
+            let tell = if left.waker.is_some() { Tell::Owner } else { Tell::Nobody };
+            (left, tell)
+        });
+        self.leave_place(left.tenure);
     }
 }
 
@@ -104,7 +147,7 @@ pub(crate) fn result_of(answer: Answer, limit: Duration) -> Result<Answer, Faile
             let outcome = if sent { Outcome::Refused } else { Outcome::NotSent };
             (outcome, CallCause::SentAway(goodbye))
         }
-        Answer::Expired { sent, stage } => {
+        Answer::Expired { sent, stage, .. } => {
             (unless(sent), CallCause::TimedOut { limit, stage, outage: None, full: None })
         }
         Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
@@ -124,6 +167,12 @@ pub(crate) fn refused_here(not_taken: NotTaken, length: usize) -> CallCause {
     match not_taken {
         NotTaken::TooLong { limit } => CallCause::TooLong { length, limit },
         NotTaken::Full { limit } => CallCause::Overloaded(Overload::Bytes { limit }),
+        NotTaken::Unsendable(Unsendable::Unframeable(Unframeable::TooLong { length, limit })) => {
+            CallCause::TooLong { length: length as usize, limit: limit as usize }
+        }
+        NotTaken::Unsendable(unsendable) => CallCause::Unsendable(unsendable),
+        // Not reached: then another name is taken.
+        NotTaken::NameTaken => CallCause::Closed,
         NotTaken::Gone(Some(loss)) => CallCause::Lost(loss),
         NotTaken::Gone(None) => CallCause::Closed,
     }

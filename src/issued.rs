@@ -36,17 +36,26 @@ impl Drop for Issued<'_> {
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     board: &'a Switchboard,
-    pub(crate) place: Place,
+    place: Option<Place>,
 }
 
 impl<'a> Held<'a> {
     pub(crate) fn new(board: &'a Switchboard, place: Place) -> Self {
-        Self { board, place }
+        Self { board, place: Some(place) }
+    }
+}
+
+impl Held<'_> {
+    /// The connection gives the place back, when the call's answer has come.
+    pub(crate) fn leave_to_connection(&mut self) {
+        self.place = None;
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.board.release(self.place);
+        if let Some(place) = self.place {
+            self.board.release(place);
+        }
     }
 }

@@ -81,7 +81,7 @@ mod tests {
         let client = Client::new(now(), Heartbeat::default(), None, bounds);
         let server =
             ServerProcess { instance: Some(InstanceId([1; 16])), memory: ServerMemory::None };
-        Line { connection: Connection::calling(client), number: 1, server }
+        Line { connection: Connection::calling(client), speech: None, number: 1, server }
     }
 
     /// How many wakers, of which nobody else has a copy, have been dropped when two calls have begun to wait, when one has

@@ -19,6 +19,7 @@ use crate::proto::ledger::{Ledger, Place, Ticket};
 use crate::proto::resume::{self, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
+use crate::proto::speech::Speech;
 
 #[derive(Debug)]
 pub(crate) struct Roster {
@@ -96,6 +97,8 @@ pub(crate) enum Wanted {
 pub(crate) struct Taken {
     pub(crate) place: Place,
     pub(crate) connection: Connection<dyn Calling>,
+    /// How frames are made, where the protocol is a foreign one.
+    pub(crate) speech: Option<Arc<Speech>>,
     pub(crate) number: u64,
     pub(crate) server: ServerProcess,
 }
@@ -104,6 +107,8 @@ pub(crate) struct Taken {
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) connection: Connection<dyn Calling>,
+    /// How frames are made, where the protocol is a foreign one.
+    pub(crate) speech: Option<Arc<Speech>>,
     pub(crate) number: u64,
     pub(crate) server: ServerProcess,
 }
@@ -338,8 +343,8 @@ impl Roster {
         if !self.ledger.is_current(place) {
             return None;
         }
-        let Line { connection, number, server } = self.lines[place.slot].clone()?;
-        Some(Taken { place, connection, number, server })
+        let Line { connection, speech, number, server } = self.lines[place.slot].clone()?;
+        Some(Taken { place, connection, speech, number, server })
     }
 
     pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {

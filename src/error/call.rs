@@ -9,6 +9,7 @@ use crate::error::instance::InstanceId;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::outage::Outage;
 use crate::error::text::{Count, OneLine, RetryAfter, Rounded};
+use crate::error::unsendable::Unsendable;
 
 /// Whether a failed call ran. The question that a caller must answer before it tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -218,6 +219,9 @@ pub enum CallCause {
         /// The limit in bytes.
         limit: usize,
     },
+    /// No frame could be made of the request. Nothing was queued.
+    #[error("{0}")]
+    Unsendable(Unsendable),
     /// The request's own [retry policy](crate::Request::retry) is out of its range. Nothing was queued.
     #[error("{0}")]
     Config(ConfigError),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::error::unsendable::Unsendable;
+
 /// A pool or server cannot be built as configured.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +60,9 @@ pub enum ConfigError {
         /// How many of them the magic gives.
         known: usize,
     },
+    /// A heartbeat frame that cannot be sent.
+    #[error("heartbeat frame: {0}")]
+    Ping(Unsendable),
     /// Not called from within a tokio runtime, in which the pool's tasks could run.
     #[error("there is no tokio runtime here")]
     NoRuntime,

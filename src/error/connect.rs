@@ -10,6 +10,7 @@ use crate::error::loss::Loss;
 use crate::error::opening::Opening;
 use crate::error::os::OsError;
 use crate::error::text::{At, OneLine, RetryAfter, Rounded};
+use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
 
 /// The steps from a name to a connection that calls can use. Each has its own time-out.
@@ -60,7 +61,9 @@ impl ConnectError {
     /// Calls fail at once with such a cause, while the pool goes on trying under its backoff.
     pub fn is_permanent(&self) -> bool {
         match &self.cause {
-            ConnectCause::Rejected(_) | ConnectCause::Violation { .. } => true,
+            ConnectCause::Rejected(_)
+            | ConnectCause::Violation { .. }
+            | ConnectCause::Unsendable(_) => true,
             ConnectCause::Hook(error) => error.is_permanent(),
             _ => false,
         }
@@ -154,18 +157,37 @@ pub enum ConnectCause {
     /// The connection was lost while the hook ran.
     #[error("{0}")]
     Lost(Arc<Loss>),
-    /// The user's hook returned an error.
+    /// The user's `on_connect` hook, or the [`open`](crate::Protocol::open) of the user's protocol, returned an error.
     #[error("{0}")]
     Hook(HookError),
     /// The user's hook panicked.
     #[error("the hook panicked")]
     HookPanicked,
+    /// The [`open`](crate::Protocol::open) of the user's protocol panicked.
+    #[error("the protocol panicked")]
+    ProtocolPanicked,
+    /// The [`open`](crate::Protocol::open) of the user's protocol wanted to send a frame that cannot be sent. Waiting does
+    /// not mend it.
+    #[error("what is said first cannot be sent: {0}")]
+    Unsendable(Unsendable),
     /// The user's [`Connect`](crate::Connect) panicked.
     #[error("the connector panicked")]
     ConnectorPanicked,
     /// The pool was closed or dropped during the attempt.
     #[error("the pool was closed")]
     Closed,
+}
+
+impl From<Busy> for ConnectCause {
+    fn from(busy: Busy) -> Self {
+        Self::Busy(busy)
+    }
+}
+
+impl From<Rejection> for ConnectCause {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
 }
 
 /// The server's word that it has no room for another connection now.
@@ -181,6 +203,11 @@ pub struct Busy {
 }
 
 impl Busy {
+    /// What the [`open`](crate::Protocol::open) of a protocol makes of such a word. Its code is [`TOO_MANY`](Self::TOO_MANY).
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self { code: Self::TOO_MANY, retry_after: None, text: text.into() }
+    }
+
     /// It has as many connections as it will.
     pub const TOO_MANY: u32 = 1;
     /// It is shutting down.
@@ -206,6 +233,12 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// What the [`open`](crate::Protocol::open) of a protocol makes of such a word. Its code is
+    /// [`NOT_ALLOWED`](Self::NOT_ALLOWED).
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self { code: Self::NOT_ALLOWED, text: text.into() }
+    }
+
     /// It speaks none of the versions that the client speaks.
     pub const NO_COMMON_VERSION: u32 = 1;
     /// The client's first frame was no steadfast `HELLO`.
@@ -245,6 +278,10 @@ impl HookError {
     /// [`ConnectError`]'s, so the chain of errors goes on below it.
     pub fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.error
+    }
+
+    pub(crate) fn permanent(error: impl Into<BoxError>) -> Self {
+        BoxError::from(Permanent::new(error)).into()
     }
 
     /// Whether the hook returned it as [`Permanent`].

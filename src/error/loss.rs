@@ -199,12 +199,22 @@ pub enum LossCause {
         /// `every + give_up_after` of the heartbeat.
         bound: Duration,
     },
+    /// The server owes answers that nobody waits for any more, and nothing has come for the whole heartbeat bound since: it
+    /// hangs, or forgot them. Of a protocol with ids: more answers are missing for good than can be borne.
+    Unanswered {
+        /// Calls that were cancelled or timed out and not answered.
+        calls: usize,
+        /// For how long nothing had come.
+        silent_for: Duration,
+    },
     /// The peer broke the protocol.
     Violation(Violation),
     /// The peer said goodbye, and why.
     SentAway(GoAway),
     /// This side closed it: the pool was closed or dropped, or the connection was drained.
     ClosedHere,
+    /// A lease took the socket with it.
+    Detached,
 }
 
 impl LossCause {
@@ -231,6 +241,10 @@ impl LossCause {
                 Rounded(*stalled_for),
                 Rounded(*bound),
             ),
+            Self::Unanswered { calls, silent_for } => {
+                let (calls, silent_for) = (Count(*calls as u64, "answer"), Rounded(*silent_for));
+                write!(f, "was given up: it owes {calls} that nobody waits for, for {silent_for}")
+            }
             Self::Violation(violation) => {
                 write!(
                     f,
@@ -239,6 +253,7 @@ impl LossCause {
             }
             Self::SentAway(goodbye) => write!(f, "was ended by the peer{after}: {goodbye}"),
             Self::ClosedHere => f.write_str("was closed on this side"),
+            Self::Detached => f.write_str("was taken over by its lease"),
         }
     }
 }

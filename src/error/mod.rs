@@ -42,7 +42,7 @@ pub(crate) mod os;
 pub(crate) mod outage;
 pub(crate) mod tcp_info;
 pub(crate) mod text;
-pub(crate) mod unframeable;
+pub(crate) mod unsendable;
 pub(crate) mod violation;
 
 // With the numbers of Linux.

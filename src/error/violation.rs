@@ -34,6 +34,18 @@ pub enum Violation {
         /// What has come in its place.
         came: Opening,
     },
+    /// A frame that a [`Dialect`](crate::Dialect) cannot make sense of.
+    #[error("malformed frame: {what}")]
+    Malformed {
+        /// What is wrong with it, in lower case and without a full stop.
+        what: &'static str,
+    },
+    /// Bytes that came while nothing was asked.
+    #[error("it sent something that was not asked for")]
+    Unasked,
+    /// The [`Dialect`](crate::Dialect) panicked over a frame.
+    #[error("the dialect panicked over a frame")]
+    DialectPanicked,
     /// A kind that this version does not know and must not skip.
     #[error("unknown kind {kind:#04x}")]
     UnknownKind {

@@ -77,15 +77,22 @@ impl<'a> Call<'a> {
         let mut avoid = Vec::from_iter(self.slot());
         let mut full = Vec::new();
         loop {
-            let Taken { place, connection, number, server } = match self.course.resume() {
+            let Taken { place, connection, speech, number, server } = match self.course.resume() {
                 Some((resume, loss)) => self.resume(resume, loss).await?,
                 None => self.find_place(length, &avoid).await?,
             };
-            let held = Held::new(self.board, place);
+            let mut held = Held::new(self.board, place);
             let (id, oldest) = self.issue();
-            let start =
-                Start { id, kind: self.course.kind(), body, deadline: self.deadline, oldest };
-            match Exchange::new(&connection, start).await {
+            let start = Start {
+                id,
+                kind: self.course.kind(),
+                body,
+                deadline: self.deadline,
+                oldest,
+                place: Some(place),
+                spoken: None,
+            };
+            match Exchange::new(&connection, speech.as_deref(), start, Some(&mut held)).await {
                 Ok(answer) => {
                     self.attempts += 1;
                     drop(held);

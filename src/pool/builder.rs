@@ -25,6 +25,8 @@ use crate::policy::{Heartbeat, Reconnect, Retry, time};
 use crate::pool::handle::Pool;
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::greeting::ClientId;
+use crate::proto::speech::Speech;
+use crate::protocol::{Opener, Protocol};
 use crate::switchboard::Switchboard;
 
 /// Makes the pool's connector, of its own TCP or not.
@@ -62,6 +64,7 @@ pub struct PoolBuilder {
     call_timeout: Duration,
     hook: Option<Hook>,
     connector: Connector,
+    protocol: Option<Box<dyn Opener>>,
     events: FanOut<Event>,
     pushes: FanOut<Bytes>,
 }
@@ -96,6 +99,7 @@ impl PoolBuilder {
             call_timeout: Duration::from_secs(10),
             hook: None,
             connector: Box::new(|tcp| Box::new(tcp)),
+            protocol: None,
             events: FanOut::new(),
             pushes: FanOut::new(),
         }
@@ -199,6 +203,22 @@ impl PoolBuilder {
         self
     }
 
+    /// Speaks a protocol of somebody else's, to a server that nobody can change: [`Ordered`](crate::Ordered), or one of yours.
+    /// By default `Native`, steadfast's own, whose other end is a [`Server`](crate::Server).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use steadfast::{Framing, Ordered, Pool};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder("legacy:9000").protocol(Ordered::new(Framing::u32_le())).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn protocol(self, protocol: impl Protocol) -> Self {
+        Self { protocol: Some(Box::new(protocol)), ..self }
+    }
+
     /// What will happen to the connections, from the first attempt on. It holds as many items as the
     /// [`Limits::subscription`] that is set by now; ends at once if the builder is dropped.
     ///
@@ -239,6 +259,9 @@ impl PoolBuilder {
         self.limits.check()?;
         self.timeouts.check()?;
         self.socket.check()?;
+        if let Some(protocol) = &self.protocol {
+            Speech::new(protocol.dialect(), self.limits.message)?;
+        }
         time("call_timeout", self.call_timeout, &(Duration::from_millis(1)..=LONGEST_CALL))?;
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(ConfigError::NoRuntime);
@@ -264,6 +287,7 @@ impl PoolBuilder {
         let settings = Arc::new(Settings {
             endpoint,
             connector: (self.connector)(Tcp { timeouts, heartbeat, options }),
+            protocol: self.protocol,
             client,
             heartbeat,
             reconnect: self.reconnect,

@@ -1,6 +1,6 @@
 //! What callers need of the calling end of a connection, whichever protocol it speaks.
 //!
-//! [`client`](crate::proto::client) is that of `Native`.
+//! [`client`](crate::proto::client) is that of `Native`, [`foreign`](crate::proto::foreign) that of all others.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -9,8 +9,12 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::error::loss::{GoAway, Loss};
-use crate::proto::calls::Answer;
+use crate::error::unsendable::Unsendable;
+use crate::proto::calls::{Answer, Tenure};
+use crate::proto::foreign::Foreign;
+use crate::proto::ledger::Place;
 use crate::proto::session::Session;
+use crate::proto::speech::Spoken;
 
 /// The calling end of one connection.
 pub(crate) trait Calling: Session<Event = Event> + std::fmt::Debug {
@@ -21,15 +25,19 @@ pub(crate) trait Calling: Session<Event = Event> + std::fmt::Debug {
     /// more, to be dropped after the lock is released.
     fn poll(&mut self, id: u64, waker: &Waker) -> (Poll<Answer>, Option<Waker>);
 
-    /// Whoever made the call is gone. If it still waited, the owner must be told, because there is something to send; the
-    /// call's waker is returned, to be dropped after the lock is released.
-    fn abandon(&mut self, id: u64) -> Option<Waker>;
+    /// Whoever made the call is gone.
+    fn leave(&mut self, now: Instant, id: u64) -> Left;
 
     /// No new calls; the connection ends when the last one is settled.
     fn drain(&mut self);
 
-    /// Asks at once for a sign of life.
+    /// Asks at once for a sign of life, if the protocol can.
     fn probe(&mut self, now: Instant);
+
+    /// The session of a foreign protocol, for what only such can do.
+    fn foreign(&mut self) -> Option<&mut Foreign> {
+        None
+    }
 }
 
 /// The bounds of one connection, the server's and this side's already merged.
@@ -51,6 +59,19 @@ pub(crate) struct Start<'a> {
     pub(crate) body: &'a Bytes,
     pub(crate) deadline: Instant,
     pub(crate) oldest: u64,
+    /// Where it goes, in the ledger of the pool.
+    pub(crate) place: Option<Place>,
+    /// The frame that the body has become, where the protocol is a foreign one.
+    pub(crate) spoken: Option<&'a Spoken>,
+}
+
+/// A call that nobody waits for any more.
+#[derive(Debug)]
+pub(crate) struct Left {
+    /// Who would have been woken, if it still waited: to be dropped after the lock is released. Then the owner must be told,
+    /// because there is something to send, or to judge.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) tenure: Tenure,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +92,10 @@ pub(crate) enum NotTaken {
     TooLong {
         limit: usize,
     },
+    /// No frame can be made of it.
+    Unsendable(Unsendable),
+    /// Another call has this id still; take another one.
+    NameTaken,
 }
 
 /// What the owner must hear of.
@@ -78,4 +103,6 @@ pub(crate) enum NotTaken {
 pub(crate) enum Event {
     Push(Bytes),
     GoAway(GoAway),
+    /// A place is free whose call ended before.
+    Vacated(Place),
 }

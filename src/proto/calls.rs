@@ -73,11 +73,28 @@ pub(crate) enum Answer {
     Expired {
         sent: bool,
         stage: Stage,
+        tenure: Tenure,
     },
     Lost {
         sent: bool,
         loss: Arc<Loss>,
     },
+}
+
+/// Whether a call that has ended has left its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tenure {
+    Ended,
+    /// Its answer will come, and the place is taken until then: the connection says when.
+    Kept,
+}
+
+/// A call that was taken out of the table.
+#[derive(Debug)]
+pub(crate) enum Removed {
+    /// It still waited: where its bytes are, and who would have been woken.
+    Waiting(Mark, Waker),
+    Settled(Answer),
 }
 
 impl Calls {
@@ -111,14 +128,16 @@ impl Calls {
         }
     }
 
-    /// Forgets a call. Says where its bytes are and who would have been woken, if it was still waiting.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<(Mark, Waker)> {
+    /// Forgets a call.
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Removed> {
         let Call { mark, state, .. } = self.table.remove(&id)?;
-        let State::Waiting(waker) = state else {
-            return None;
-        };
-        self.waiting -= 1;
-        Some((mark, waker))
+        match state {
+            State::Waiting(waker) => {
+                self.waiting -= 1;
+                Some(Removed::Waiting(mark, waker))
+            }
+            State::Settled(answer) => Some(Removed::Settled(answer)),
+        }
     }
 
     pub(crate) fn is_notification(&self, id: u64) -> bool {

@@ -14,8 +14,8 @@ use crate::error::call::{ErrorReply, Refusal, Stage};
 use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
-use crate::proto::calling::{Bounds, Calling, Event, Kind, NotTaken, Start};
-use crate::proto::calls::{Answer, Calls, Ordinal};
+use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
+use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Tenure};
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, millis};
@@ -61,6 +61,15 @@ impl Client {
             highest_push: PUSH_BIT,
             bounds,
         }
+    }
+
+    pub(crate) fn abandon(&mut self, id: u64) -> Option<Waker> {
+        let Some(Removed::Waiting(mark, waker)) = self.calls.remove(id) else {
+            return None;
+        };
+        self.stop(id, mark);
+        self.forget_notifications();
+        Some(waker)
     }
 
     #[cfg(test)]
@@ -247,7 +256,9 @@ impl Client {
                 false if sent => Stage::Reply,
                 _ => Stage::Sending,
             };
-            effects.wake.extend(self.calls.settle(id, Answer::Expired { sent, stage }));
+            effects.wake.extend(
+                self.calls.settle(id, Answer::Expired { sent, stage, tenure: Tenure::Ended }),
+            );
         }
         self.forget_notifications();
     }
@@ -280,11 +291,8 @@ impl Calling for Client {
         self.calls.poll(id, waker)
     }
 
-    fn abandon(&mut self, id: u64) -> Option<Waker> {
-        let (mark, waker) = self.calls.remove(id)?;
-        self.stop(id, mark);
-        self.forget_notifications();
-        Some(waker)
+    fn leave(&mut self, _: Instant, id: u64) -> Left {
+        Left { waker: self.abandon(id), tenure: Tenure::Ended }
     }
 
     fn drain(&mut self) {

@@ -83,6 +83,11 @@ impl Heartbeat {
         self.spoke = now;
     }
 
+    /// When bytes arrived last.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.heard
+    }
+
     pub(crate) fn silent_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard)
     }

@@ -1,5 +1,5 @@
-//! What both ends of a connection do alike: cut frames, put long messages together, answer pings, notice silence and
-//! standstill, and queue what goes out.
+//! What both ends of a connection do alike: cut frames, put long messages together, answer pings, and queue what goes
+//! out.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use crate::policy;
 use crate::proto::assembly::{Assembly, Chunk};
 use crate::proto::frame::next_payload;
 use crate::proto::head::Head;
-use crate::proto::heartbeat::{Beat, GRACES, Heartbeat};
 use crate::proto::native::Frame;
 use crate::proto::outgoing::Outgoing;
+use crate::proto::pulse::{Beat, Pulse};
 
 /// With so many bytes of control frames waiting, pings are not answered: their sender does not read.
 const MAX_CONTROL: usize = 64 * 1024;
@@ -23,20 +23,8 @@ const MAX_CONTROL: usize = 64 * 1024;
 pub(crate) struct Line {
     pub(crate) outgoing: Outgoing,
     pub(crate) assembly: Assembly,
-    heartbeat: Heartbeat,
-    sending: Sending,
+    pulse: Pulse,
     nonce: u64,
-}
-
-/// Whether the operating system takes what is handed to it.
-#[derive(Debug, Clone, Copy)]
-enum Sending {
-    Idle,
-    /// Something is in the shell's hands; the last byte of it was accepted then. So many verdicts were put off.
-    Busy {
-        progress: Instant,
-        graces: u8,
-    },
 }
 
 /// What the end itself has to deal with.
@@ -61,15 +49,14 @@ impl Line {
         Self {
             outgoing: Outgoing::default(),
             assembly: Assembly::default(),
-            heartbeat: Heartbeat::new(now, heartbeat, peer_every),
-            sending: Sending::Idle,
+            pulse: Pulse::new(now, heartbeat, peer_every),
             nonce: 0,
         }
     }
 
     /// Bytes have arrived; [`next`](Self::next) takes them apart.
     pub(crate) fn heard(&mut self, now: Instant) {
-        self.heartbeat.heard(now);
+        self.pulse.heard(now);
     }
 
     /// The next thing that the end has to deal with; `None` when the input holds no whole frame.
@@ -101,44 +88,37 @@ impl Line {
 
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
         self.outgoing.transmit(out);
-        if matches!(self.sending, Sending::Idle) && self.outgoing.is_in_hand() {
-            self.sending = Sending::Busy { progress: now, graces: 0 };
-        }
+        self.pulse.transmitted(now, &self.outgoing);
     }
 
     pub(crate) fn written(&mut self, now: Instant, bytes: usize) {
         self.outgoing.written(bytes);
-        self.heartbeat.spoke(now);
-        self.sending = match self.outgoing.is_in_hand() {
-            true => Sending::Busy { progress: now, graces: 0 },
-            false => Sending::Idle,
-        };
+        self.pulse.written(now, &self.outgoing);
     }
 
     /// Pings, or judges.
     pub(crate) fn timeout(&mut self, now: Instant) -> Result<(), LossCause> {
-        if let Some((due, graces)) = self.stalled_at().filter(|(due, _)| now >= *due) {
-            let (bound, late) = (self.heartbeat.bound(), now - due);
-            // A verdict that is due long ago is not given: then it was us who slept. But not for ever.
-            if late <= bound / 4 || graces >= GRACES {
-                return Err(LossCause::Stalled { stalled_for: bound + late, bound });
-            }
-            self.sending = Sending::Busy { progress: now, graces: graces + 1 };
+        self.pulse.check_sending(now)?;
+        match self.pulse.beat(now)? {
+            Beat::Nothing => {}
+            Beat::Ask => self.ping(),
+            // What waits to be sent will be heard, too.
+            Beat::Speak if !self.outgoing.is_empty() => {}
+            Beat::Speak => self.ping(),
         }
-        let beat = self.heartbeat.timeout(now);
-        self.act(now, beat)
+        Ok(())
     }
 
     /// Pings at once, because a connection to the same server has just died of silence.
     pub(crate) fn probe(&mut self, now: Instant) {
-        if self.heartbeat.probe(now) == Beat::Ask {
+        if self.pulse.probe(now) == Beat::Ask {
             self.ping();
         }
     }
 
     pub(crate) fn next_deadline(&self) -> Instant {
-        let beat = self.heartbeat.deadline();
-        self.stalled_at().map_or(beat, |(due, _)| due.min(beat))
+        let beat = self.pulse.beat_at();
+        self.pulse.stalled_at().map_or(beat, |due| due.min(beat))
     }
 
     /// Says goodbye because of a violation, and nothing else any more. Whether it arrives is not our business.
@@ -165,21 +145,6 @@ impl Line {
         self.outgoing.is_empty() && self.outgoing.queued_bytes() == 0 && self.assembly.is_empty()
     }
 
-    fn act(&mut self, now: Instant, beat: Beat) -> Result<(), LossCause> {
-        match beat {
-            Beat::Nothing => {}
-            Beat::Ask => self.ping(),
-            // What waits to be sent will be heard, too.
-            Beat::Speak if !self.outgoing.is_empty() => {}
-            Beat::Speak => self.ping(),
-            Beat::Dead => {
-                let silent_for = self.heartbeat.silent_for(now);
-                return Err(LossCause::Silent { silent_for, bound: self.heartbeat.bound() });
-            }
-        }
-        Ok(())
-    }
-
     /// Answers a ping, unless the peer asks faster than it takes the answers.
     fn pong(&mut self, nonce: u64) {
         let control = self.outgoing.control();
@@ -191,14 +156,6 @@ impl Line {
     fn ping(&mut self) {
         self.nonce += 1;
         Frame::Ping { nonce: self.nonce }.encode(self.outgoing.control());
-    }
-
-    /// When sending counts as stalled, and how often that was put off.
-    fn stalled_at(&self) -> Option<(Instant, u8)> {
-        match self.sending {
-            Sending::Idle => None,
-            Sending::Busy { progress, graces } => Some((progress + self.heartbeat.bound(), graces)),
-        }
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) enum Withdrawn {
 #[derive(Debug, Default)]
 struct Page {
     bytes: BytesMut,
+    /// The end of the only message here, when it is too long to be copied.
+    rest: Option<Bytes>,
     /// Where each request begins, and its id.
     requests: Vec<(usize, u64)>,
     /// Messages that were withdrawn, in no order.
@@ -129,6 +131,32 @@ impl Outgoing {
         })
     }
 
+    /// Queues a request that is one frame, however long, in the order in which this is called.
+    pub(crate) fn request(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
+        if rest.len() >= BY_REFERENCE {
+            return self.by_reference(id, head, rest);
+        }
+        self.open.requests.push((self.open.bytes.len(), id));
+        self.small(|out| {
+            out.extend_from_slice(head);
+            out.extend_from_slice(rest);
+        })
+    }
+
+    fn by_reference(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
+        if !self.open.bytes.is_empty() {
+            let page = self.open.split();
+            self.closed.push_back(page);
+        }
+        let page = self.first_page + self.closed.len() as u64;
+        let (bytes, rest) = (BytesMut::from(head), Some(rest.clone()));
+        let alone = Page { bytes, rest, requests: vec![(0, id)], dead: Vec::new() };
+        let end = alone.length();
+        self.queued_bytes += end;
+        self.closed.push_back(alone);
+        Mark::Small { page, start: 0, end }
+    }
+
     /// Queues one whole frame among the small messages.
     pub(crate) fn small(&mut self, write: impl FnOnce(&mut BytesMut)) -> Mark {
         let page = self.first_page + self.closed.len() as u64;
@@ -155,8 +183,14 @@ impl Outgoing {
                     Some(page) => page,
                     None => &mut self.open,
                 };
-                page.dead.push(start..end);
                 self.queued_bytes -= end - start;
+                match page.rest.take() {
+                    Some(rest) => {
+                        self.spent.push(rest);
+                        *page = Page::default();
+                    }
+                    None => page.dead.push(start..end),
+                }
                 Withdrawn::Unseen
             }
             Mark::Long => {
@@ -242,7 +276,7 @@ impl Outgoing {
         let next = self.first_page + self.closed.len() as u64 + 1;
         self.discarded = self.first_page..next;
         self.first_page = next;
-        self.closed.clear();
+        self.spent.extend(self.closed.drain(..).filter_map(|page| page.rest));
         self.open = Page::default();
         self.spent.extend(self.long.drain(..).map(|long| long.body));
         self.queued_bytes = 0;
@@ -294,11 +328,14 @@ impl Outgoing {
         let number = self.first_page;
         self.first_page += 1;
         let gone: usize = page.dead.iter().map(ExactSizeIterator::len).sum();
-        self.queued_bytes -= page.bytes.len() - gone;
+        self.queued_bytes -= page.length() - gone;
         self.begun.extend(page.live_requests());
+        let rest = page.rest.take();
         let (bytes, dead) = page.compact();
-        if !bytes.is_empty() {
-            self.hand(What::Page { number, dead }, [bytes], out);
+        match rest {
+            Some(rest) => self.hand(What::Page { number, dead }, [bytes, rest], out),
+            None if bytes.is_empty() => {}
+            None => self.hand(What::Page { number, dead }, [bytes], out),
         }
     }
 
@@ -349,7 +386,12 @@ impl Page {
     /// Everything that has gathered here.
     fn split(&mut self) -> Self {
         let (requests, dead) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.dead));
-        Self { bytes: self.bytes.split(), requests, dead }
+        Self { bytes: self.bytes.split(), rest: None, requests, dead }
+    }
+
+    /// In bytes, with what was withdrawn.
+    fn length(&self) -> usize {
+        self.bytes.len() + self.rest.as_ref().map_or(0, Bytes::len)
     }
 
     /// The ids of the requests that were not withdrawn, in order. `dead` is sorted.

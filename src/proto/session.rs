@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::error::loss::{Loss, LossCause};
+use crate::proto::speech::{Speech, Understood};
 
 /// One end of one connection, from the end of the handshake to its one death.
 pub(crate) trait Session: Send + 'static {
@@ -26,6 +27,22 @@ pub(crate) trait Session: Send + 'static {
         input: &mut BytesMut,
         effects: &mut Effects<Self::Event>,
     ) -> Result<(), LossCause>;
+
+    /// Who makes sense of what arrives before this session sees it, outside of its lock. `None` if it does so itself.
+    fn reader(&self) -> Option<Arc<Speech>> {
+        None
+    }
+
+    /// Takes what the [`reader`](Self::reader) has understood.
+    fn understood(
+        &mut self,
+        now: Instant,
+        understood: &mut Understood,
+        effects: &mut Effects<Self::Event>,
+    ) -> Result<(), LossCause> {
+        let _ = (now, understood, effects);
+        Ok(())
+    }
 
     /// Adds what should be written next.
     fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>);
@@ -57,6 +74,11 @@ pub(crate) trait Session: Send + 'static {
 
     /// Whether nothing is left to be said: the connection can be half-closed.
     fn is_finished(&self) -> bool;
+
+    /// Whether the socket is to be handed to somebody else now.
+    fn is_leaving(&self) -> bool {
+        false
+    }
 
     /// The connection is dead; everything that depends on it is settled now.
     fn lost(&mut self, loss: &Arc<Loss>, effects: &mut Effects<Self::Event>);

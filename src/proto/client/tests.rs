@@ -48,7 +48,15 @@ impl Desk {
 
     /// Starts a call at the time 0.
     fn start(&mut self, id: u64, kind: Kind, body: &Bytes, timeout: u64) -> Result<(), NotTaken> {
-        let start = Start { id, kind, body, deadline: self.at(timeout), oldest: 1 };
+        let start = Start {
+            id,
+            kind,
+            body,
+            deadline: self.at(timeout),
+            oldest: 1,
+            place: None,
+            spoken: None,
+        };
         self.client.start(self.start, &start, &Waker::from(self.woken.clone()))
     }
 
@@ -166,9 +174,17 @@ fn a_deadline_settles_a_call_and_what_the_server_has_seen_it_is_told_to_stop() {
     assert_eq!(desk.client.next_deadline(), Some(desk.at(100)));
     for (now, first, second) in [
         (99, None, None),
-        (100, Some(Answer::Expired { sent: true, stage: Stage::Reply }), None),
+        (
+            100,
+            Some(Answer::Expired { sent: true, stage: Stage::Reply, tenure: Tenure::Ended }),
+            None,
+        ),
         (199, None, None),
-        (200, None, Some(Answer::Expired { sent: false, stage: Stage::Sending })),
+        (
+            200,
+            None,
+            Some(Answer::Expired { sent: false, stage: Stage::Sending, tenure: Tenure::Ended }),
+        ),
     ] {
         desk.client.timeout(desk.at(now), &mut desk.effects).unwrap();
         assert_eq!((desk.answer(1), desk.answer(2)), (first, second), "at {now}");
@@ -183,7 +199,8 @@ fn remaining_time_is_rounded_up_and_never_sent_as_no_deadline() {
     let kind = Kind::Request { repeatable: true, resent: true };
     for (id, micros) in [(1, 0), (2, 1), (3, 1000), (4, 1001)] {
         let deadline = desk.start + Duration::from_micros(micros);
-        let start = Start { id, kind, body: &Bytes::new(), deadline, oldest: 1 };
+        let start =
+            Start { id, kind, body: &Bytes::new(), deadline, oldest: 1, place: None, spoken: None };
         desk.client.start(desk.start, &start, Waker::noop()).unwrap();
     }
     let remaining = desk.sent().into_iter().map(|frame| match frame {

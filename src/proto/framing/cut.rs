@@ -16,7 +16,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{ByteOrder, Framing};
 use crate::error::opening::Opening;
-use crate::error::unframeable::Unframeable;
+use crate::error::unsendable::Unframeable;
 use crate::error::violation::Violation;
 
 impl Framing {
@@ -34,6 +34,11 @@ impl Framing {
         }
         input.advance(self.stripped());
         Ok(Some(input.split_to(whole - self.stripped()).freeze()))
+    }
+
+    /// The same with frames that are at most so long.
+    pub(crate) fn at_most(self, bytes: usize) -> Self {
+        self.limit(self.limit.min(bytes))
     }
 
     /// How many bytes of a user's frame must stand in the buffer that [`end`](Self::end) gets; all others may follow

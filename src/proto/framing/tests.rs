@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::error::opening::Opening;
-use crate::error::unframeable::Unframeable;
+use crate::error::unsendable::Unframeable;
 use crate::error::violation::Violation;
 
 mod shapes;

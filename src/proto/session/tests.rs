@@ -220,7 +220,15 @@ impl World {
     fn start(&mut self, kind: Kind, length: usize, timeout: u64) {
         let id = self.next_id;
         let deadline = self.now + Duration::from_millis(timeout);
-        let start = Start { id, kind, body: &body(id, length), deadline, oldest: 1 };
+        let start = Start {
+            id,
+            kind,
+            body: &body(id, length),
+            deadline,
+            oldest: 1,
+            place: None,
+            spoken: None,
+        };
         if self.client.session.start(self.now, &start, Waker::noop()).is_ok() {
             self.next_id += 1;
             let is_notification = kind == Kind::Notification;

@@ -1,4 +1,19 @@
-//! Why a frame cannot be sent as the framing wants it.
+//! Why a body cannot be sent as the protocol wants it.
+
+/// Why no frame can be made of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsendable {
+    /// It does not fit the [`Framing`](crate::Framing).
+    #[error("{0}")]
+    Unframeable(#[from] Unframeable),
+    /// The protocol's own word.
+    #[error("{why}")]
+    Refused {
+        /// Why, in lower case and without a full stop.
+        why: &'static str,
+    },
+}
 
 /// A frame that does not fit its [`Framing`](crate::Framing). Nothing of it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]

@@ -1,0 +1,137 @@
+//! A foreign connection as a lease uses it: frames as they are, for one caller alone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Foreign, State};
+use crate::error::loss::Loss;
+use crate::proto::calling::NotTaken;
+use crate::proto::lent::{End, Lent, Progress};
+use crate::proto::speech::Spoken;
+
+/// Why a lease's frame was not taken.
+#[derive(Debug, Clone)]
+pub(crate) enum Ended {
+    /// The connection is dead.
+    Lost(Arc<Loss>),
+    /// It is not lent any more.
+    Over,
+}
+
+/// Whether a connection can be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Clean,
+    /// It is being closed.
+    Spoiled,
+}
+
+impl Foreign {
+    /// Lends the connection, if nobody else uses it and nothing is outstanding on it.
+    pub(crate) fn lend(&mut self) -> Result<(), NotTaken> {
+        self.check_open()?;
+        let unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
+        let pinged = usize::from(self.owed.is_pinged());
+        if !unused || self.owed.outstanding() > pinged {
+            return Err(NotTaken::Gone(None));
+        }
+        self.lent = Some(Lent::default());
+        self.speech.set_lent(pinged == 0);
+        Ok(())
+    }
+
+    /// Whether there is room for another frame. Also returns a waker to be dropped after the lock is released.
+    pub(crate) fn poll_room(&mut self, waker: &Waker) -> (Poll<Result<(), Ended>>, Option<Waker>) {
+        let has_room = self.outgoing.queued_bytes() < self.bounds.queued_bytes;
+        match self.lent_open() {
+            Err(ended) => (Poll::Ready(Err(ended)), None),
+            Ok(_) if has_room => (Poll::Ready(Ok(())), None),
+            Ok(lent) => lent.await_writing(waker),
+        }
+    }
+
+    /// Queues a frame.
+    pub(crate) fn send(&mut self, spoken: &Spoken) -> Result<(), Ended> {
+        self.lent_open()?;
+        let name = self.speech.name();
+        let mark = self.outgoing.request(name, &spoken.head, &spoken.rest);
+        self.lent_open()?.queued(name, mark);
+        Ok(())
+    }
+
+    /// Whether the operating system has accepted all frames. Also returns a waker to be dropped after the lock is released.
+    pub(crate) fn poll_flushed(
+        &mut self,
+        waker: &Waker,
+    ) -> (Poll<Result<(), Ended>>, Option<Waker>) {
+        match &mut self.lent {
+            Some(lent) if lent.is_flushed() => (Poll::Ready(Ok(())), None),
+            _ => match self.lent_open() {
+                Ok(lent) => lent.await_writing(waker),
+                Err(ended) => (Poll::Ready(Err(ended)), None),
+            },
+        }
+    }
+
+    /// The next frame: what had arrived before the connection died is not lost with it. Also returns a waker to be dropped
+    /// after the lock is released.
+    pub(crate) fn poll_frame(
+        &mut self,
+        waker: &Waker,
+    ) -> (Poll<Result<Bytes, Ended>>, Option<Waker>) {
+        if let Some(frame) = self.lent.as_mut().and_then(Lent::take) {
+            return (Poll::Ready(Ok(frame)), None);
+        }
+        match (&self.state, &mut self.lent) {
+            (State::Dead(loss), _) => (Poll::Ready(Err(Ended::Lost(loss.clone()))), None),
+            (_, Some(lent)) => lent.await_frame(waker),
+            (_, None) => (Poll::Ready(Err(Ended::Over)), None),
+        }
+    }
+
+    /// How far the conversation has come.
+    pub(crate) fn progress(&self) -> Progress {
+        self.lent.as_ref().map_or(Progress { sent: 0, received: 0 }, Lent::progress)
+    }
+
+    /// The conversation is at its end. What it leaves behind decides whether the connection is used again.
+    pub(crate) fn end(&mut self, now: Instant, end: End) -> Condition {
+        let Some(lent) = self.lent.take() else {
+            return Condition::Spoiled;
+        };
+        self.speech.set_lent(false);
+        let is_open = matches!(self.state, State::Open);
+        if is_open && self.unfinished == 0 && lent.is_over(end) {
+            self.pulse.heard(now);
+            return Condition::Clean;
+        }
+        if !matches!(self.state, State::Dead(_)) {
+            self.state = State::Spoiled;
+        }
+        Condition::Spoiled
+    }
+
+    /// The lease takes the socket with it, as soon as all its frames are written.
+    pub(crate) fn depart(&mut self) -> Result<(), Ended> {
+        self.lent_open()?;
+        self.state = State::Leaving;
+        Ok(())
+    }
+
+    /// Frames that have arrived and were not taken.
+    pub(crate) fn take_arrived(&mut self) -> VecDeque<Bytes> {
+        self.lent.as_mut().map(Lent::take_all).unwrap_or_default()
+    }
+
+    fn lent_open(&mut self) -> Result<&mut Lent, Ended> {
+        match (&self.state, &mut self.lent) {
+            (State::Dead(loss), _) => Err(Ended::Lost(loss.clone())),
+            (State::Leaving, _) | (_, None) => Err(Ended::Over),
+            (_, Some(lent)) => Ok(lent),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What a foreign server owes, and who gets it.

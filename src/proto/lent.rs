@@ -1,0 +1,138 @@
+//! A connection that is lent to one caller for a conversation: what has arrived for them, and whether the conversation can
+//! be at its end.
+//!
+//! ```text
+//!   sent, answered by one frame each ──► nothing is owed: the connection can be used again
+//!   a frame that no frame of ours asked for ──► the caller alone can tell
+//! ```
+
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::proto::outgoing::Mark;
+
+#[derive(Debug, Default)]
+pub(crate) struct Lent {
+    arrived: VecDeque<Bytes>,
+    arrived_bytes: usize,
+    /// Frames that `write` has not accepted to their last byte.
+    unsent: VecDeque<(u64, Mark)>,
+    sent: u64,
+    taken: u64,
+    /// Frames of ours that no frame has answered.
+    unanswered: u64,
+    /// More than one frame has answered one of ours.
+    talkative: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// How far a conversation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Frames whose last byte the operating system has accepted.
+    pub(crate) sent: u64,
+    /// Frames that the caller has taken.
+    pub(crate) received: u64,
+}
+
+/// Who says that a conversation is at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nobody: it is if each frame was answered by one.
+    Dropped,
+    /// The caller.
+    GivenBack,
+    /// The caller says that it is not, and never will be.
+    Broken,
+}
+
+impl Lent {
+    pub(crate) fn queued(&mut self, name: u64, mark: Mark) {
+        self.unsent.push_back((name, mark));
+        self.unanswered += 1;
+    }
+
+    /// Bytes were accepted. Returns who waits for that.
+    pub(crate) fn written(&mut self, is_sent: impl Fn(u64, Mark) -> bool) -> Option<Waker> {
+        while let Some((name, mark)) = self.unsent.front() {
+            if !is_sent(*name, *mark) {
+                break;
+            }
+            self.unsent.pop_front();
+            self.sent += 1;
+        }
+        self.writer.take()
+    }
+
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// A frame has arrived. Returns who waits for it.
+    pub(crate) fn arrived(&mut self, frame: Bytes) -> Option<Waker> {
+        match self.unanswered.checked_sub(1) {
+            Some(rest) => self.unanswered = rest,
+            None => self.talkative = true,
+        }
+        self.arrived_bytes += frame.len();
+        self.arrived.push_back(frame);
+        self.reader.take()
+    }
+
+    /// Bytes that have arrived and wait to be taken.
+    pub(crate) fn arrived_bytes(&self) -> usize {
+        self.arrived_bytes
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Bytes> {
+        let frame = self.arrived.pop_front()?;
+        self.arrived_bytes -= frame.len();
+        self.taken += 1;
+        Some(frame)
+    }
+
+    /// All that has arrived and was not taken.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Bytes> {
+        self.arrived_bytes = 0;
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Will wake the caller when a frame arrives. Returns a waker to be dropped after the lock is released.
+    pub(crate) fn await_frame<T>(&mut self, waker: &Waker) -> (Poll<T>, Option<Waker>) {
+        (Poll::Pending, replace(&mut self.reader, waker))
+    }
+
+    /// Will wake the caller when bytes are accepted. Returns a waker to be dropped after the lock is released.
+    pub(crate) fn await_writing<T>(&mut self, waker: &Waker) -> (Poll<T>, Option<Waker>) {
+        (Poll::Pending, replace(&mut self.writer, waker))
+    }
+
+    /// Whoever waits.
+    pub(crate) fn take_wakers(&mut self) -> impl Iterator<Item = Waker> {
+        self.reader.take().into_iter().chain(self.writer.take())
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { sent: self.sent, received: self.taken }
+    }
+
+    /// Whether the next caller would meet nothing of this conversation.
+    pub(crate) fn is_over(&self, end: End) -> bool {
+        let nothing_left = self.unsent.is_empty() && self.arrived.is_empty();
+        match end {
+            End::Broken => false,
+            End::GivenBack => nothing_left,
+            End::Dropped => nothing_left && self.unanswered == 0 && !self.talkative,
+        }
+    }
+}
+
+fn replace(waiting: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    match waiting {
+        Some(before) if before.will_wake(waker) => None,
+        _ => waiting.replace(waker.clone()),
+    }
+}

@@ -1,0 +1,189 @@
+//! What a dialect makes of bodies and of bytes. Callers and the connection's owner share it, and use it outside of every
+//! lock: a dialect is the user's code.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::config::ConfigError;
+use crate::error::loss::LossCause;
+use crate::error::unsendable::Unsendable;
+use crate::error::violation::Violation;
+use crate::policy::number;
+use crate::proto::dialect::{Dialect, Matching, Meaning};
+use crate::proto::framing::Framing;
+
+/// Most heads are shorter.
+const HEAD: usize = 64;
+
+pub(crate) struct Speech {
+    dialect: Box<dyn Dialect>,
+    framing: Framing,
+    matching: Matching,
+    /// Names have been given up to here.
+    names: AtomicU64,
+    /// The frame by which the peer is asked for a sign of life. There is only one, and its name is kept for it.
+    ping: Option<Spoken>,
+    /// What arrives is a lease's: the dialect does not know what it means.
+    lent: AtomicBool,
+}
+
+/// A frame, ready to be written.
+#[derive(Debug, Clone)]
+pub(crate) struct Spoken {
+    pub(crate) head: BytesMut,
+    pub(crate) rest: Bytes,
+}
+
+/// Frames that have arrived.
+#[derive(Debug, Default)]
+pub(crate) struct Understood {
+    pub(crate) frames: VecDeque<Arrived>,
+    /// Bytes of a frame that is not whole yet.
+    pub(crate) rest: usize,
+    /// What is wrong with the frame behind those.
+    pub(crate) broken: Option<LossCause>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) frame: Bytes,
+    /// `None` if it is a lease's.
+    pub(crate) meaning: Option<Meaning>,
+}
+
+impl Speech {
+    /// `limit` bounds the bodies, beside the framing's own.
+    pub(crate) fn new(dialect: Box<dyn Dialect>, limit: usize) -> Result<Self, ConfigError> {
+        let (framing, matching) = (dialect.framing(), dialect.matching());
+        framing.check()?;
+        match matching {
+            Matching::InOrder { pipeline } => {
+                number("pipeline", pipeline as u64, 1..=1_000_000)?;
+            }
+            Matching::ById { max } => number("greatest id", max, 1..=u64::MAX)?,
+        }
+        let framing = framing.at_most(limit);
+        let mut speech = Self {
+            dialect,
+            framing,
+            matching,
+            names: AtomicU64::new(0),
+            ping: None,
+            lent: AtomicBool::new(false),
+        };
+        speech.ping = match speech.dialect.ping(speech.ping_name()) {
+            Some(frame) => Some(speech.plain(frame).map_err(ConfigError::Ping)?),
+            None => None,
+        };
+        Ok(speech)
+    }
+
+    pub(crate) fn matching(&self) -> Matching {
+        self.matching
+    }
+
+    /// How many calls a connection can carry at a time.
+    pub(crate) fn capacity(&self) -> usize {
+        match self.matching {
+            Matching::InOrder { pipeline } => pipeline,
+            Matching::ById { max } => usize::try_from(max).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// A name for a call. It may be in use still, if there are few.
+    pub(crate) fn name(&self) -> u64 {
+        let name = self.names.fetch_add(1, Ordering::Relaxed);
+        match self.matching {
+            Matching::InOrder { .. } => name,
+            // The greatest is the ping's.
+            Matching::ById { max } => name % max,
+        }
+    }
+
+    pub(crate) fn ping_name(&self) -> u64 {
+        match self.matching {
+            Matching::InOrder { .. } => u64::MAX,
+            Matching::ById { max } => max,
+        }
+    }
+
+    pub(crate) fn ping(&self) -> Option<&Spoken> {
+        self.ping.as_ref()
+    }
+
+    /// The frame of a call.
+    pub(crate) fn request(&self, name: u64, body: Bytes) -> Result<Spoken, Unsendable> {
+        self.speak(|head| self.dialect.request(name, body, head))
+    }
+
+    /// The frame of a message that is not answered.
+    pub(crate) fn notification(&self, body: Bytes) -> Result<Spoken, Unsendable> {
+        self.speak(|head| self.dialect.notification(body, head))
+    }
+
+    /// A frame as it is.
+    pub(crate) fn plain(&self, content: Bytes) -> Result<Spoken, Unsendable> {
+        self.speak(|_| Ok(content))
+    }
+
+    fn speak(
+        &self,
+        content: impl FnOnce(&mut BytesMut) -> Result<Bytes, Unsendable>,
+    ) -> Result<Spoken, Unsendable> {
+        let mut head = BytesMut::with_capacity(HEAD);
+        self.framing.begin(&mut head);
+        let mut rest = content(&mut head)?;
+        // The framing fills the length in, so all that is before it must be in one piece.
+        let missing = self.framing.head().saturating_sub(head.len()).min(rest.len());
+        head.extend_from_slice(&rest.split_to(missing));
+        self.framing.end(0, rest.len(), &mut head)?;
+        Ok(Spoken { head, rest })
+    }
+
+    /// From now on, what arrives is a lease's, or not.
+    pub(crate) fn set_lent(&self, lent: bool) {
+        self.lent.store(lent, Ordering::SeqCst);
+    }
+
+    /// Cuts the frames off the front of what has arrived, and says what they mean.
+    pub(crate) fn read(&self, input: &mut BytesMut, understood: &mut Understood) {
+        loop {
+            match self.next(input) {
+                Ok(Some(arrived)) => understood.frames.push_back(arrived),
+                Ok(None) => break,
+                Err(cause) => {
+                    understood.broken = Some(cause);
+                    break;
+                }
+            }
+        }
+        understood.rest = input.len();
+    }
+
+    fn next(&self, input: &mut BytesMut) -> Result<Option<Arrived>, LossCause> {
+        let Some(frame) = self.framing.next(input)? else {
+            return Ok(None);
+        };
+        if self.lent.load(Ordering::SeqCst) {
+            return Ok(Some(Arrived { frame, meaning: None }));
+        }
+        let received = AssertUnwindSafe(|| self.dialect.received(frame.clone()));
+        match catch_unwind(received) {
+            Ok(meaning) => Ok(Some(Arrived { frame, meaning: Some(meaning?) })),
+            Err(_panic) => Err(Violation::DialectPanicked.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Speech {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Speech")
+            .field("framing", &self.framing)
+            .field("matching", &self.matching)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,217 @@
+//! How a connection to a foreign server is opened, before any call: log-in, handshake, or nothing at all.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::connect::Transport;
+use crate::error::connect::{BoxError, ConnectCause};
+use crate::error::opening::Opening;
+use crate::proto::dialect::Dialect;
+use crate::proto::framing::Framing;
+use crate::proto::ordered::Ordered;
+
+/// How much is read at a time.
+const READ: usize = 4096;
+
+/// A protocol of somebody else's: a [`Dialect`], and how its connections are opened.
+///
+/// A pool keeps the value that [`PoolBuilder::protocol`](crate::PoolBuilder::protocol) was given, and clones it for each
+/// connection that it makes; [`open`](Self::open) may change its clone, to keep a session's token for example. From then
+/// on the clone does not change any more.
+///
+/// # Examples
+/// Frames of a `u16` length, a `u16` id and the content; log-in on every connection; frames with the id 0xffff are events.
+/// ```
+/// use steadfast::{BoxError, Bytes, Dialect, Frames, Framing, Matching, Meaning, Permanent, Protocol, To};
+/// use steadfast::{Unsendable, Violation};
+/// use bytes::{Buf, BufMut, BytesMut};
+///
+/// const EVENT: u16 = 0xffff;
+/// const PING: &[u8] = b"are you there?";
+///
+/// #[derive(Clone)]
+/// struct Warehouse {
+///     user: &'static str,
+/// }
+///
+/// impl Dialect for Warehouse {
+///     fn framing(&self) -> Framing {
+///         Framing::u16_be().limit(10_000)
+///     }
+///
+///     fn matching(&self) -> Matching {
+///         Matching::ById { max: u64::from(EVENT) - 1 }
+///     }
+///
+///     fn request(&self, id: u64, body: Bytes, head: &mut BytesMut) -> Result<Bytes, Unsendable> {
+///         head.put_u16(id as u16);
+///         Ok(body)
+///     }
+///
+///     fn received(&self, mut frame: Bytes) -> Result<Meaning, Violation> {
+///         let Ok(id) = frame.try_get_u16() else {
+///             return Err(Violation::Malformed { what: "it ends before its id does" });
+///         };
+///         Ok(match id {
+///             EVENT => Meaning::Push(frame),
+///             _ => Meaning::Reply { to: To::Id(id.into()), body: frame },
+///         })
+///     }
+///
+///     fn ping(&self, id: u64) -> Option<Bytes> {
+///         let mut frame = BytesMut::new();
+///         frame.put_u16(id as u16);
+///         frame.put_slice(PING);
+///         Some(frame.freeze())
+///     }
+/// }
+///
+/// impl Protocol for Warehouse {
+///     async fn open(&mut self, frames: &mut Frames<'_>) -> Result<(), BoxError> {
+///         frames.send(format!("login {}", self.user)).await?;
+///         match &*frames.receive().await? {
+///             b"welcome" => Ok(()),
+///             // Waiting does not mend it: calls fail at once and say so.
+///             _ => Err(Permanent::new("the warehouse does not know this user").into()),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = steadfast::Pool::builder("warehouse:4000").protocol(Warehouse { user: "alice" }).build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Protocol: Dialect + Clone {
+    /// Says what must be said on a new connection before any call. It has as long as
+    /// [`Timeouts::handshake`](crate::Timeouts::handshake). Unless it is overwritten, nothing is said.
+    ///
+    /// # Errors
+    /// Any: the connection is closed, and made again under the backoff. A [`ConnectCause`], as [`Frames`] returns it and as
+    /// you can make it (say, [`Busy`](crate::Busy)), is told as it is; with a [`Permanent`](crate::Permanent) error calls fail
+    /// at once instead of waiting. A panic in it counts as an error.
+    ///
+    /// # Cancel safety
+    /// The future is dropped at the time-out, or when the pool is closed.
+    fn open(
+        &mut self,
+        frames: &mut Frames<'_>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = frames;
+        std::future::ready(Ok(()))
+    }
+}
+
+/// Nothing is said before the first call.
+impl Protocol for Ordered {}
+
+/// Plain frames on a connection that is being opened.
+pub struct Frames<'a> {
+    transport: &'a mut dyn Transport,
+    framing: Framing,
+    input: BytesMut,
+}
+
+impl Frames<'_> {
+    /// Sends a frame; returns when the operating system has accepted it.
+    ///
+    /// # Errors
+    /// What the operating system says; that the frame does not fit the framing.
+    pub async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), ConnectCause> {
+        let frame = frame.into();
+        let mut out = BytesMut::with_capacity(frame.len() + 16);
+        self.framing.begin(&mut out);
+        out.extend_from_slice(&frame);
+        self.framing.end(0, 0, &mut out).map_err(|error| ConnectCause::Unsendable(error.into()))?;
+        self.transport.write_all(&out).await.map_err(|error| ConnectCause::Os(error.into()))
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// [`ConnectCause::ClosedByPeer`] at the end of the stream, what the operating system says, or
+    /// [`ConnectCause::Violation`] if what has come is no frame: [`unread`](Self::unread) has it.
+    pub async fn receive(&mut self) -> Result<Bytes, ConnectCause> {
+        loop {
+            match self.framing.next(&mut self.input) {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(violation) => {
+                    let opening = Opening::of(&self.input);
+                    return Err(ConnectCause::Violation { violation, opening });
+                }
+            }
+            self.input.reserve(READ);
+            match self.transport.read_buf(&mut self.input).await {
+                Ok(0) => return Err(ConnectCause::ClosedByPeer),
+                Ok(_) => {}
+                Err(error) => return Err(ConnectCause::Os(error.into())),
+            }
+        }
+    }
+
+    /// The bytes that have come and are not part of a frame that was received: the beginning of the next frame, or what a
+    /// server says that does not keep to its protocol when it has no room for another connection.
+    pub fn unread(&self) -> &[u8] {
+        &self.input
+    }
+}
+
+impl std::fmt::Debug for Frames<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frames").field("framing", &self.framing).finish_non_exhaustive()
+    }
+}
+
+/// A protocol, whichever it is.
+pub(crate) trait Opener: Send + Sync {
+    /// A dialect as it is before it is opened.
+    fn dialect(&self) -> Box<dyn Dialect>;
+
+    /// Opens a connection. Also returns what came behind what `open` has received.
+    fn open<'a>(
+        &'a self,
+        transport: &'a mut dyn Transport,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<(Box<dyn Dialect>, BytesMut), ConnectCause>>;
+}
+
+impl<P: Protocol> Opener for P {
+    fn dialect(&self) -> Box<dyn Dialect> {
+        Box::new(self.clone())
+    }
+
+    fn open<'a>(
+        &'a self,
+        transport: &'a mut dyn Transport,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<(Box<dyn Dialect>, BytesMut), ConnectCause>> {
+        Box::pin(async move {
+            let mut dialect = self.clone();
+            let framing = dialect.framing().at_most(limit);
+            let mut frames = Frames { transport, framing, input: BytesMut::new() };
+            let open = AssertUnwindSafe(Protocol::open(&mut dialect, &mut frames));
+            match open.catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(cause_of(error)),
+                Err(_panic) => return Err(ConnectCause::ProtocolPanicked),
+            }
+            let input = frames.input;
+            let dialect: Box<dyn Dialect> = Box::new(dialect);
+            Ok((dialect, input))
+        })
+    }
+}
+
+fn cause_of(error: BoxError) -> ConnectCause {
+    match error.downcast::<ConnectCause>() {
+        Ok(cause) => *cause,
+        Err(error) => ConnectCause::Hook(error.into()),
+    }
+}

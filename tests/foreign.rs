@@ -1,0 +1,43 @@
+//! Servers that nobody can change: calls over their own framing, with answers in order or by id.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use steadfast::{Bytes, Framing, Ordered, Pool};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::codec::Framed;
+
+/// An old server: answers each frame with the same in capitals, one after the other.
+async fn shouting_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(shout(stream));
+        }
+    });
+    address
+}
+
+async fn shout(stream: TcpStream) {
+    let mut frames = Framed::new(stream, Framing::u32_le());
+    while let Some(Ok(frame)) = frames.next().await {
+        if frames.send(Bytes::from(frame.to_ascii_uppercase())).await.is_err() {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_in_order_answers_calls() {
+    let address = shouting_server().await;
+    let protocol = Ordered::new(Framing::u32_le());
+    let pool = Pool::builder(address.to_string()).protocol(protocol).build().unwrap();
+    assert_eq!(pool.call("hello").await.unwrap(), "HELLO");
+    let long = vec![b'x'; 1_000_000];
+    assert_eq!(pool.call(long).await.unwrap(), vec![b'X'; 1_000_000]);
+    pool.close(Duration::from_secs(5)).await.unwrap();
+}
