@@ -1,202 +1,341 @@
 //! Keeps one connection alive against an endpoint. Each slot of a pool has one channel: one task, one owner.
 //!
 //! ```text
-//!            time has come                handshake, hook             loss
-//! waiting ──────────────────► connecting ─────────────────► ready ───────────► waiting
-//!    ▲                            │ failed                    │ GOAWAY
-//!    └────────────────────────────┘                           └──► waiting, while the old connection drains beside
+//!            time has come                handshake, hook             loss, not needed any more
+//! waiting ──────────────────► connecting ─────────────────► ready ────────────────────────────► waiting
+//!    ▲                            │ failed                  │   │ GOAWAY
+//!    └────────────────────────────┘             old enough  │   └──► waiting, while the old connection drains beside
+//!                                                           ▼
+//!      ready, while the old one drains ◄── connecting, while the old one goes on
 //! ```
 //!
-//! [`Plan`] decides when; this file carries it out and reports to the [`Switchboard`].
+//! [`Plan`] decides when to connect, the [`Switchboard`] whether, and [`Tenure`] for how long; this file carries it out and
+//! reports.
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::oneshot;
 use tokio::time::sleep_until;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::clock::now;
 use crate::connect::NotConnected;
-use crate::connection::Tell;
+use crate::connection::{Connection, Tell};
 use crate::dialer::{Dialer, Ready, Running, Settings};
-use crate::error::connect::{ConnectCause, ConnectError, Phase};
+use crate::error::connect::ConnectError;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::outage::Began;
 use crate::event::Event;
+use crate::proto::calling::Calling;
 use crate::proto::reconnect::{Callers, Plan};
-use crate::roster::Wanted;
+use crate::proto::sizing::Wanted;
+use crate::proto::tenure::{Retirement, Tenure, Verdict};
 use crate::switchboard::Switchboard;
 
-/// When a connection is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Upkeep {
-    /// Also while nobody needs it.
-    Always,
-    /// Only when those that are ready have no room.
-    OnDemand,
-}
-
 pub(crate) struct Channel {
-    upkeep: Upkeep,
     dialer: Dialer,
     board: Arc<Switchboard>,
     plan: Plan,
+    rng: Rng,
     attempts: u32,
-    /// Connections that the server sent away, finishing their calls.
+    attempt: Option<BoxFuture<'static, Result<Ready, ConnectError>>>,
+    serving: Option<Serving>,
+    /// Connections that were let go, or sent away by the server, finishing their calls.
     draining: FuturesUnordered<Running>,
+}
+
+/// The connection that takes the slot's calls.
+struct Serving {
+    connection: Connection<dyn Calling>,
+    number: u64,
+    running: Running,
+    /// `None` when nothing can come any more.
+    goodbye: Option<oneshot::Receiver<GoAway>>,
+    tenure: Tenure,
+    /// When to try to replace it, once it is old enough.
+    renewal: Option<Plan>,
+}
+
+/// What a channel wakes up for.
+enum Happened {
+    Attempted(Result<Ready, ConnectError>),
+    Lost(Arc<Loss>),
+    /// `None`: the driver is at its end; it will say why.
+    SentAway(Option<GoAway>),
+    Drained(Arc<Loss>),
+    /// Time has passed, or somebody rang.
+    Woken,
+    Closing,
 }
 
 impl Channel {
     pub(crate) fn new(
         slot: usize,
-        upkeep: Upkeep,
         settings: Arc<Settings>,
         board: Arc<Switchboard>,
         seed: u64,
     ) -> Self {
-        let plan = Plan::new(now(), settings.reconnect, seed);
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::new(now(), settings.reconnect, rng.u64(..));
         let dialer = Dialer { slot, settings, board: board.clone(), replaces: 0 };
-        Self { upkeep, dialer, board, plan, attempts: 0, draining: FuturesUnordered::new() }
+        Self {
+            dialer,
+            board,
+            plan,
+            rng,
+            attempts: 0,
+            attempt: None,
+            serving: None,
+            draining: FuturesUnordered::new(),
+        }
     }
 
-    /// Runs until the pool is closed. Dropping the future ends the connection at once.
+    /// Runs until the pool is closed, or has no such slot any more. Dropping the future ends the connection at once.
     pub(crate) async fn run(mut self) {
-        while self.wait_to_dial().await {
-            match self.dial().await {
-                Ok(ready) => self.serve(ready).await,
-                Err(error) => self.failed(error),
+        loop {
+            match self.turn().await {
+                Continue(Happened::Attempted(Ok(ready))) => self.ready(ready),
+                Continue(Happened::Attempted(Err(error))) => self.failed(error),
+                Continue(Happened::Lost(loss)) => self.lost(loss),
+                Continue(Happened::SentAway(said)) => self.sent_away(said),
+                Continue(Happened::Drained(loss)) => report(&self.board, self.dialer.slot, loss),
+                Continue(Happened::Woken) => {}
+                Continue(Happened::Closing) | Break(()) => break,
             }
+        }
+        self.attempt = None;
+        if let Some(serving) = self.serving.take() {
+            self.drain(serving);
         }
         while let Some(loss) = self.draining.next().await {
             report(&self.board, self.dialer.slot, loss);
         }
     }
 
-    /// Waits until the plan says so, or waiting calls bring the attempt forward. False when the pool is being closed.
-    async fn wait_to_dial(&mut self) -> bool {
-        let Self { upkeep, dialer, board, plan, draining, .. } = self;
-        let closing = &dialer.settings.closing;
-        loop {
-            let mut demand = pin!(board.demand.notified());
-            // From here on no ring is missed.
-            demand.as_mut().enable();
-            let wanted = board.wanted(dialer.slot);
-            let at = match (*upkeep, wanted) {
-                (Upkeep::Always, Wanted::Connection) => plan.dial_at(Callers::Waiting),
-                (Upkeep::Always, _) | (_, Wanted::MoreRoom) => plan.dial_at(Callers::None),
-                (Upkeep::OnDemand, _) => None,
-            };
-            if at.is_some_and(|at| at <= now()) {
-                return !closing.is_cancelled();
+    /// Does what there is to do, and waits for what happens next.
+    async fn turn(&mut self) -> ControlFlow<(), Happened> {
+        let board = self.board.clone();
+        let bell = if self.serving.is_some() { &board.review } else { &board.demand };
+        let mut rung = pin!(bell.notified());
+        // From here on no ring is missed.
+        rung.as_mut().enable();
+        let alarm = match self.look()? {
+            Look::Again => return Continue(Happened::Woken),
+            Look::At(alarm) => OptionFuture::from(alarm.map(|at| sleep_until(at.into()))),
+        };
+        let Self { dialer, attempt, serving, draining, .. } = self;
+        let (running, goodbye) = match serving {
+            Some(Serving { running, goodbye, .. }) => (Some(running), goodbye.as_mut()),
+            None => (None, None),
+        };
+        Continue(tokio::select! {
+            biased;
+            () = dialer.settings.closing.cancelled() => Happened::Closing,
+            Some(loss) = OptionFuture::from(running) => Happened::Lost(loss),
+            Some(said) = OptionFuture::from(goodbye) => Happened::SentAway(said.ok()),
+            Some(result) = OptionFuture::from(attempt.as_mut()) => Happened::Attempted(result),
+            Some(loss) = draining.next() => Happened::Drained(loss),
+            () = rung => Happened::Woken,
+            Some(()) = alarm => Happened::Woken,
+        })
+    }
+
+    fn look(&mut self) -> ControlFlow<(), Look> {
+        let now = now();
+        match &mut self.serving {
+            Some(_) => Continue(self.look_after(now)),
+            None => self.look_for(now),
+        }
+    }
+
+    /// With a connection: whether it stays.
+    fn look_after(&mut self, now: Instant) -> Look {
+        let Some(serving) = &mut self.serving else {
+            return Look::Again;
+        };
+        match self.board.review(self.dialer.slot, now, &mut serving.tenure) {
+            Verdict::Keep(next_look) => Look::At(next_look),
+            Verdict::Renew if self.attempt.is_some() => Look::At(None),
+            Verdict::Renew => {
+                let (policy, seed) = (self.dialer.settings.reconnect, self.rng.u64(..));
+                let plan = serving.renewal.get_or_insert_with(|| Plan::new(now, policy, seed));
+                let at = plan.dial_at(Callers::None);
+                self.dial_if_due(now, at)
             }
-            let alarm = async {
-                match at {
-                    Some(at) => sleep_until(at.into()).await,
-                    None => std::future::pending().await,
+            Verdict::Retire(why) => {
+                self.attempt = None;
+                self.plan.retired(now);
+                if let Some(serving) = self.serving.take() {
+                    self.retire(serving, why);
                 }
-            };
-            tokio::select! {
-                () = closing.cancelled() => return false,
-                () = alarm => {}
-                () = demand => {}
-                Some(loss) = draining.next() => report(board, dialer.slot, loss),
+                Look::Again
             }
+        }
+    }
+
+    /// Without a connection: whether one is made. Breaks if there is no such slot any more.
+    fn look_for(&mut self, now: Instant) -> ControlFlow<(), Look> {
+        let at = match self.board.wanted(self.dialer.slot) {
+            Wanted::Gone => return Break(()),
+            _ if self.attempt.is_some() => return Continue(Look::At(None)),
+            Wanted::Nothing => return Continue(Look::At(None)),
+            Wanted::Rest => return Continue(self.rest_if_due(now)),
+            Wanted::Now => self.plan.dial_at(Callers::Waiting),
+            Wanted::Connection => self.plan.dial_at(Callers::None),
+        };
+        Continue(self.dial_if_due(now, at))
+    }
+
+    fn rest_if_due(&self, now: Instant) -> Look {
+        let at = self.plan.dial_at(Callers::None);
+        if at.is_some_and(|at| at > now) {
+            return Look::At(at);
+        }
+        self.board.rest();
+        Look::At(None)
+    }
+
+    fn dial_if_due(&mut self, now: Instant, at: Option<Instant>) -> Look {
+        if at.is_none_or(|at| at > now) {
+            return Look::At(at);
+        }
+        self.plan_of_attempts().dial();
+        self.attempts += 1;
+        // First the ledger, then the news: who hears it may ask.
+        self.board.dialing();
+        let (slot, attempt) = (self.dialer.slot, self.attempts);
+        self.board.events.send(&Event::Dialing { slot, attempt });
+        self.attempt = Some(Box::pin(attempt_of(self.dialer.clone(), now)));
+        Look::At(None)
+    }
+
+    /// The plan that says when to try: that of the replacement, if there is something to replace.
+    fn plan_of_attempts(&mut self) -> &mut Plan {
+        match &mut self.serving {
+            Some(Serving { renewal: Some(plan), .. }) => plan,
+            _ => &mut self.plan,
         }
     }
 
     fn failed(&mut self, error: ConnectError) {
-        if self.dialer.settings.closing.is_cancelled() {
-            return;
-        }
+        self.attempt = None;
         let now = now();
-        self.plan.failed(now, error.phase, error.retry_after());
-        let next_in = self.plan.dial_at(Callers::None).map_or(Duration::ZERO, |at| at - now);
+        let plan = self.plan_of_attempts();
+        plan.failed(now, error.phase, error.retry_after());
+        let next_in = plan.dial_at(Callers::None).map_or(Duration::ZERO, |at| at - now);
         debug!(slot = self.dialer.slot, attempt = self.attempts, %error, ?next_in, "attempt failed");
         let error = Arc::new(error);
         // First the ledger, then the news: who hears it may ask.
-        self.board.attempt_failed(self.dialer.slot, &error);
+        self.board.attempt_failed(&error);
         self.board.events.send(&Event::DialFailed { slot: self.dialer.slot, error, next_in });
     }
 
-    /// One attempt, from the name to a connection that calls can use.
-    async fn dial(&mut self) -> Result<Ready, ConnectError> {
-        let began = now();
-        self.plan.dial();
-        self.attempts += 1;
-        let Self { dialer, attempts, draining, board, .. } = self;
-        board.events.send(&Event::Dialing { slot: dialer.slot, attempt: *attempts });
-        let settings = &dialer.settings;
-        let mut dialing = pin!(dialer.dial(began));
-        let result = loop {
-            tokio::select! {
-                () = settings.closing.cancelled() => break Err(NotConnected {
-                    phase: Phase::Connect,
-                    cause: ConnectCause::Closed,
-                    address: None,
-                }),
-                result = &mut dialing => break result,
-                Some(loss) = draining.next() => report(board, dialer.slot, loss),
-            }
-        };
-        result.map_err(|NotConnected { phase, cause, address }| ConnectError {
-            phase,
-            cause,
-            endpoint: settings.endpoint.text().clone(),
-            address,
-            took: now().saturating_duration_since(began),
-        })
-    }
-
-    /// Lives with a connection until it dies or drains.
-    async fn serve(&mut self, ready: Ready) {
-        let Ready { connection, number, mut running, mut goodbye } = ready;
-        self.plan.succeeded(now());
+    /// It takes the slot's calls already; the one before it takes none any more.
+    fn ready(&mut self, ready: Ready) {
+        let Ready { connection, number, running, goodbye } = ready;
+        let now = now();
+        self.attempt = None;
         self.attempts = 0;
-        let mut may_go = true;
-        let end = loop {
-            tokio::select! {
-                biased;
-                loss = &mut running => break Err(loss),
-                said = &mut goodbye, if may_go => match said {
-                    Ok(said) => break Ok(said),
-                    // The driver is at its end; it will say why.
-                    Err(_) => may_go = false,
-                },
-                Some(loss) = self.draining.next() => {
-                    report(&self.board, self.dialer.slot, loss);
-                }
-            }
-        };
-        match (end, goodbye.try_recv()) {
-            (Ok(said), _) => {
-                connection.with(|client| (client.drain(), Tell::Owner));
-                self.draining.push(running);
-                self.sent_away(number, said);
-            }
-            // The server went away in one breath: there was nothing to be finished.
-            (Err(loss), Ok(said)) if loss.is_intended() => self.sent_away(number, said),
-            (Err(loss), said) => self.lost(loss, said.ok()),
+        self.dialer.replaces = 0;
+        self.plan.succeeded(now);
+        let (goodbye, tenure) = (Some(goodbye), Tenure::new(now, &mut self.rng));
+        let serving = Serving { connection, number, running, goodbye, tenure, renewal: None };
+        if let Some(old) = self.serving.replace(serving) {
+            self.retire(old, Retirement::Lifetime);
         }
     }
 
-    fn sent_away(&mut self, connection: u64, goodbye: GoAway) {
+    /// Lets go a connection that takes no calls any more and that nothing is wrong with.
+    fn retire(&mut self, old: Serving, why: Retirement) {
+        let (slot, connection) = (self.dialer.slot, old.number);
+        info!(slot, connection, %why, "connection retired");
+        self.drain(old);
+        self.dialer.replaces = 0;
+        self.board.events.send(&Event::Retired { slot, connection, why });
+    }
+
+    /// It finishes what it has.
+    fn drain(&mut self, Serving { connection, running, .. }: Serving) {
+        connection.with(|session| (session.drain(), Tell::Owner));
+        self.draining.push(running);
+    }
+
+    fn sent_away(&mut self, said: Option<GoAway>) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        let Some(goodbye) = said else {
+            serving.goodbye = None;
+            return;
+        };
+        let number = serving.number;
+        if let Some(serving) = self.serving.take() {
+            self.drain(serving);
+        }
+        self.went_away(number, goodbye);
+    }
+
+    fn lost(&mut self, loss: Arc<Loss>) {
+        let Some(Serving { number, goodbye, .. }) = self.serving.take() else {
+            return;
+        };
+        let goodbye = goodbye.and_then(|mut goodbye| goodbye.try_recv().ok());
+        match goodbye {
+            // The server went away in one breath: there was nothing to be finished.
+            Some(goodbye) if loss.is_intended() => self.went_away(number, goodbye),
+            goodbye => self.died(loss, goodbye),
+        }
+    }
+
+    fn went_away(&mut self, connection: u64, goodbye: GoAway) {
         let slot = self.dialer.slot;
         // The old connection finishes what the server accepted, so nothing takes its place.
         self.dialer.replaces = 0;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
-        self.plan.lost(now(), goodbye.retry_after);
+        self.without(goodbye.retry_after);
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }
 
-    fn lost(&mut self, loss: Arc<Loss>, goodbye: Option<GoAway>) {
+    fn died(&mut self, loss: Arc<Loss>, goodbye: Option<GoAway>) {
         self.dialer.replaces = loss.connection;
         self.board.shut(self.dialer.slot, Began::Lost(loss.clone()));
         let retry_after = goodbye.and_then(|goodbye| goodbye.retry_after);
-        self.plan.lost(now(), retry_after.or(loss.retry_after()));
+        self.without(retry_after.or(loss.retry_after()));
         report(&self.board, self.dialer.slot, loss);
     }
+
+    /// The slot's connection is gone. If one is being made to replace it, that is the next.
+    fn without(&mut self, retry_after: Option<Duration>) {
+        self.plan.lost(now(), retry_after);
+        if self.attempt.is_some() {
+            self.plan.dial();
+        }
+    }
+}
+
+/// What looking at a slot came to.
+enum Look {
+    /// Something has changed.
+    Again,
+    /// Nothing to do before that time, if nothing happens.
+    At(Option<Instant>),
+}
+
+/// One attempt, from the name to a connection that takes calls.
+async fn attempt_of(dialer: Dialer, began: Instant) -> Result<Ready, ConnectError> {
+    dialer.dial(began).await.map_err(|NotConnected { phase, cause, address }| ConnectError {
+        phase,
+        cause,
+        endpoint: dialer.settings.endpoint.text().clone(),
+        address,
+        took: now().saturating_duration_since(began),
+    })
 }
 
 /// A connection is gone, whether it was in use or draining.

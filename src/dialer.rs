@@ -63,6 +63,7 @@ pub(crate) struct Settings {
 }
 
 /// Makes one connection at a time.
+#[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) slot: usize,
     pub(crate) settings: Arc<Settings>,

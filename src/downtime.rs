@@ -30,6 +30,21 @@ impl Downtime {
         self.last.replace(error)
     }
 
+    /// Whether an attempt has failed in it.
+    pub(crate) fn was_tried(&self) -> bool {
+        self.attempts > 0
+    }
+
+    /// Whether the last attempt that failed was the first.
+    pub(crate) fn was_tried_once(&self) -> bool {
+        self.attempts == 1
+    }
+
+    /// Whether there never was a connection.
+    pub(crate) fn is_first(&self) -> bool {
+        self.began == Began::NeverConnected
+    }
+
     /// Whether waiting cannot end it.
     pub(crate) fn is_permanent(&self) -> bool {
         self.last.as_ref().is_some_and(|last| last.is_permanent())

@@ -10,6 +10,7 @@ use crate::error::instance::InstanceId;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::outage::Outage;
 use crate::error::text::Rounded;
+use crate::proto::tenure::Retirement;
 
 /// Something that happened to one of a pool's connections. `slot` counts the pool's places for connections from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +61,20 @@ pub enum Event {
         /// What the server said.
         goodbye: GoAway,
     },
-    /// A connection died, in use or after `GoingAway`. The calls that it carried fail, or are tried again, as their
+    /// The pool lets a connection go that nothing is wrong with: it takes no new calls, finishes those that it has, and is
+    /// closed with FIN.
+    Retired {
+        /// Which place.
+        slot: usize,
+        /// Which connection.
+        connection: u64,
+        /// Why.
+        why: Retirement,
+    },
+    /// A connection died, in use or after `GoingAway` or `Retired`. The calls that it carried fail, or are tried again, as their
     /// [`Retry`](crate::Retry) policies say.
     ///
-    /// One that this side closed is not told: at the end of the pool, or after `GoingAway` when it was drained.
+    /// One that this side closed is not told: at the end of the pool, or after `GoingAway` or `Retired` when it was drained.
     Lost {
         /// Which place.
         slot: usize,
@@ -97,6 +108,12 @@ impl fmt::Display for Event {
             Self::GoingAway { slot, connection, goodbye } => {
                 write!(f, "slot {slot}: the server sends connection {connection} away: {goodbye}")
             }
+            Self::Retired { slot, connection, why } => {
+                write!(
+                    f,
+                    "slot {slot}: connection {connection} is closed when its calls are done: {why}"
+                )
+            }
             Self::Lost { slot, loss } => write!(f, "slot {slot}: {loss}; {}", loss.post_mortem()),
         }
     }
@@ -106,11 +123,14 @@ impl fmt::Display for Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// There never was a connection; attempts are made.
+    /// There is no connection, and none is needed: with [`Connections`](crate::Connections) of 0 at least, the next call
+    /// has one made.
+    Idle,
+    /// There never was a connection, or none was needed for a while; attempts are made.
     Connecting,
     /// At least one connection takes calls.
     Ready,
-    /// There was a connection, there is none; attempts are made.
+    /// There was a connection, there is none although one is needed; attempts are made.
     Down,
     /// [`Pool::close`](crate::Pool::close) was called; calls in flight are being finished.
     Closing,
@@ -121,6 +141,7 @@ pub enum State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Idle => "idle",
             Self::Connecting => "connecting",
             Self::Ready => "ready",
             Self::Down => "down",
@@ -181,6 +202,10 @@ mod tests {
                 Event::InstanceChanged { previous: before, current: now },
                 "the server process was replaced: instance 01010101010101010101010101010101, now \
                  02020202020202020202020202020202",
+            ),
+            (
+                Event::Retired { slot: 2, connection: 9, why: Retirement::Idle },
+                "slot 2: connection 9 is closed when its calls are done: no call has used it for long enough",
             ),
         ] {
             assert_eq!(event.to_string(), line);

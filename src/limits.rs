@@ -1,6 +1,5 @@
 //! Bounds and sizes that a user sets in code: plain values, checked once at the door.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::config::ConfigError;
@@ -238,37 +237,5 @@ impl Default for SocketOptions {
             send_buffer: None,
             receive_buffer: None,
         }
-    }
-}
-
-/// How many connections a pool keeps: written as `4` or `1..=4`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
-    pub(crate) min: usize,
-    pub(crate) max: usize,
-}
-
-impl Connections {
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        number("connections min", self.min as u64, 1..=10_000)?;
-        number("connections max", self.max as u64, self.min as u64..=10_000)
-    }
-}
-
-impl From<usize> for Connections {
-    fn from(count: usize) -> Self {
-        Self { min: count, max: count }
-    }
-}
-
-impl From<RangeInclusive<usize>> for Connections {
-    fn from(range: RangeInclusive<usize>) -> Self {
-        Self { min: *range.start(), max: *range.end() }
-    }
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self::from(1)
     }
 }

@@ -90,6 +90,7 @@ mod tests {
         let (limits, retry) = (Limits::default(), Retry::default());
         let (events, pushes) = (FanOut::new(), FanOut::new());
         let board = Switchboard::new("peer:1".into(), 1.into(), &limits, &retry, events, pushes);
+        board.resize(1.into());
         let (board, dropped) = (Arc::new(board), Arc::new(AtomicUsize::new(0)));
         let poll = |placing: &mut Placing<'_>| {
             let waker = Waker::from(Arc::new(Nosy(board.clone(), dropped.clone())));

@@ -1,17 +1,19 @@
 //! What a pool knows under its one lock: which slots are ready, who waits for a place, what the outage is, and where a
 //! call that was sent before may go again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use crate::clock::now;
 use crate::connection::Connection;
+use crate::connections::Connections;
 use crate::downtime::Downtime;
 use crate::error::call::{CallCause, Overload};
 use crate::error::instance::InstanceId;
 use crate::error::outage::{Began, Outage};
 use crate::event::State;
-use crate::limits::{Connections, Limits};
+use crate::limits::Limits;
 use crate::policy::Retry;
 use crate::proto::calling::Calling;
 use crate::proto::course::ServerProcess;
@@ -21,6 +23,8 @@ use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 use crate::proto::speech::Speech;
 
+mod sizing;
+
 #[derive(Debug)]
 pub(crate) struct Roster {
     pub(crate) ledger: Ledger,
@@ -29,10 +33,11 @@ pub(crate) struct Roster {
     pub(crate) life: Life,
     /// While nothing is ready.
     pub(crate) downtime: Option<Downtime>,
-    /// The slot that makes a connection because those that are ready have no room: one at a time.
-    pub(crate) growing: Option<usize>,
-    /// Slots that are kept alive; those behind are made only when there is no room.
-    warm: usize,
+    size: Connections,
+    /// The slots that have a channel.
+    channels: BTreeSet<usize>,
+    /// Who waits until something is ready, and makes no call.
+    pub(crate) seeking: usize,
     /// Calls that may have run and wait to be sent again, by the server process that they must go to.
     resuming: Vec<(InstanceId, usize)>,
     pub(crate) sequence: Sequence,
@@ -80,16 +85,6 @@ impl From<NoPlace> for CallCause {
             NoPlace::Overloaded(overload) => Self::Overloaded(overload),
         }
     }
-}
-
-/// What those who wait need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    Nothing,
-    /// Nothing is ready.
-    Connection,
-    /// What is ready has no room, and it is this slot's turn to make some.
-    MoreRoom,
 }
 
 /// A place and the connection that it is on.
@@ -143,30 +138,20 @@ pub(crate) enum Resumed {
 
 impl Roster {
     pub(crate) fn new(connections: Connections, limits: &Limits, retry: &Retry) -> Self {
-        let (now, Connections { min: warm, max: slots }) = (now(), connections);
+        let now = now();
         Self {
-            ledger: Ledger::new(slots, limits.waiting, limits.queued_bytes),
-            lines: (0..slots).map(|_| None).collect(),
-            warm,
+            ledger: Ledger::new(limits.waiting, limits.queued_bytes),
+            lines: Vec::new(),
+            size: connections,
+            channels: BTreeSet::new(),
+            seeking: 0,
             life: Life::Running,
-            downtime: Some(Downtime::new(now, Began::NeverConnected)),
-            growing: None,
+            downtime: None,
             resuming: Vec::new(),
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
             connections: 0,
             instance: None,
-        }
-    }
-
-    /// What the slot that asks should do for those who wait.
-    pub(crate) fn wanted(&mut self, slot: usize) -> Wanted {
-        let waiting = self.ledger.waiting() > 0;
-        match (waiting, self.ledger.is_ready()) {
-            (true, true) if *self.growing.get_or_insert(slot) == slot => Wanted::MoreRoom,
-            (_, true) => Wanted::Nothing,
-            (_, false) if waiting || self.is_resuming() => Wanted::Connection,
-            (_, false) => Wanted::Nothing,
         }
     }
 
@@ -182,7 +167,7 @@ impl Roster {
         }
         let lines = self.lines.iter().enumerate();
         let lines = lines.filter_map(|(slot, line)| line.as_ref()?.seen_at(slot));
-        match resume.way(self.warm, lines) {
+        match resume.way(self.size.min, lines) {
             Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
             Way::Wait => Ok(Resumed::Wait),
             Way::Known => Ok(self.take_on(resume.instance).map_or(Resumed::Wait, Resumed::Taken)),
@@ -262,7 +247,8 @@ impl Roster {
     /// The outage, if it is none to be waited through.
     fn unavailable(&self, endpoint: &Arc<str>, patience: Patience) -> Option<NoPlace> {
         let downtime = self.downtime.as_ref()?;
-        let final_word = patience == Patience::FailFast || downtime.is_permanent();
+        let fails_fast = patience == Patience::FailFast && !self.is_untried(downtime);
+        let final_word = fails_fast || downtime.is_permanent();
         final_word.then(|| NoPlace::Unavailable(downtime.report(now(), endpoint)))
     }
 
@@ -306,13 +292,16 @@ impl Roster {
         }
     }
 
-    /// If nothing is ready any more, an outage begins, or it becomes known why it did.
+    /// If nothing is ready any more, an outage begins, or it becomes known why it did. Where nothing is kept it is one only
+    /// for those who wait.
     pub(crate) fn went_down(&mut self, why: Began, wake: &mut Vec<Waker>) {
+        let rests = self.size.min == 0 && !self.is_asked();
         if self.ledger.is_ready() {
             return;
         }
         match &mut self.downtime {
             Some(downtime) => downtime.because(why),
+            None if rests => {}
             None => {
                 self.downtime = Some(Downtime::new(now(), why));
                 // Who is not to wait through an outage must hear of it.
@@ -321,18 +310,16 @@ impl Roster {
         }
     }
 
-    /// The slot has made room, or could not.
-    pub(crate) fn grown(&mut self, slot: usize) {
-        if self.growing == Some(slot) {
-            self.growing = None;
-        }
-    }
-
     pub(crate) fn state(&self) -> State {
         match self.life {
             Life::Running if self.ledger.is_ready() => State::Ready,
-            Life::Running if self.instance.is_none() => State::Connecting,
-            Life::Running => State::Down,
+            Life::Running => match &self.downtime {
+                None => State::Idle,
+                Some(downtime) if downtime.is_first() || self.is_untried(downtime) => {
+                    State::Connecting
+                }
+                Some(_) => State::Down,
+            },
             Life::Closing => State::Closing,
             Life::Closed => State::Closed,
         }
@@ -349,5 +336,13 @@ impl Roster {
 
     pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
         self.downtime.as_ref().map(|downtime| downtime.report(now(), endpoint))
+    }
+
+    /// Why nothing is ready, also if no attempt is under way yet.
+    pub(crate) fn why_not_ready(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
+        if self.ledger.is_ready() {
+            return None;
+        }
+        self.outage(endpoint).or_else(|| Some(self.down_since_now().report(now(), endpoint)))
     }
 }

@@ -5,24 +5,29 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::now;
 use crate::connection::Tell;
+use crate::connections::Connections;
+use crate::downtime::Downtime;
 use crate::error::call::Full;
 use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
 use crate::error::outage::{Began, Outage};
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
-use crate::limits::{Connections, Limits};
+use crate::limits::Limits;
 use crate::policy::Retry;
 use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
 use crate::proto::retry::{Budget, Elsewhere};
-use crate::roster::{End, Life, Line, NoPlace, Patience, Resumed, Roster, Taken, Wanted, Wish};
+use crate::proto::sizing::Wanted;
+use crate::proto::tenure::{Tenure, Verdict};
+use crate::roster::{End, Life, Line, NoPlace, Patience, Resumed, Roster, Taken, Wish};
 
 pub(crate) struct Switchboard {
     core: Mutex<Roster>,
@@ -30,6 +35,8 @@ pub(crate) struct Switchboard {
     state: watch::Sender<State>,
     /// Rung when a call begins to wait, so that the next attempt to connect is brought forward.
     pub(crate) demand: Notify,
+    /// Rung when a connection may not be needed any more that was.
+    pub(crate) review: Notify,
     /// Rung when a connection was opened or shut, an attempt failed, or room was made while calls wait to be sent again.
     pub(crate) changed: Notify,
     pub(crate) events: FanOut<Event>,
@@ -51,10 +58,11 @@ impl Switchboard {
     ) -> Self {
         let core = Roster::new(connections, limits, retry);
         Self {
-            core: Mutex::new(core),
             endpoint,
-            state: watch::Sender::new(State::Connecting),
+            state: watch::Sender::new(core.state()),
+            core: Mutex::new(core),
             demand: Notify::new(),
+            review: Notify::new(),
             changed: Notify::new(),
             events,
             pushes,
@@ -76,20 +84,33 @@ impl Switchboard {
         (core.connections, core.sequence.next_id())
     }
 
-    /// A slot's attempt failed. If waiting cannot mend the cause, those who wait are told.
-    pub(crate) fn attempt_failed(&self, slot: usize, error: &Arc<ConnectError>) {
+    /// An attempt begins.
+    pub(crate) fn dialing(&self) {
+        self.lock().seek();
+        self.publish();
+    }
+
+    /// An attempt failed. If waiting cannot mend the cause, those who wait are told.
+    pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>) {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        core.grown(slot);
+        core.seek();
         // An error can hold a user's, whose drop is the user's code: not under the lock.
         let before = core.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
-        if error.is_permanent() {
+        // Who does not wait through outages has waited for this attempt, if it was the first.
+        let is_first = core.downtime.as_ref().is_some_and(Downtime::was_tried_once);
+        if error.is_permanent() || is_first {
             core.ledger.wake_all(&mut wake);
         }
         drop(core);
         drop(before);
+        self.publish();
         wake_each(wake);
         self.changed.notify_waiters();
+        if is_first {
+            // It may be another slot's turn to see that nobody asks.
+            self.demand.notify_waiters();
+        }
     }
 
     /// A slot's connection takes calls. Returns the server process before and now, if it was another.
@@ -101,7 +122,6 @@ impl Switchboard {
     ) -> Option<(InstanceId, InstanceId)> {
         let mut wake = Vec::new();
         let mut core = self.lock();
-        core.grown(slot);
         let (connection, instance) = (line.connection.clone(), line.server.instance);
         let before =
             instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
@@ -109,12 +129,14 @@ impl Switchboard {
         let (old, downtime) = if running {
             let old = core.lines[slot].replace(line);
             core.keep_places();
+            // Who was handed a place on the connection before and has not taken it is handed another.
+            core.ledger.shut(slot, &mut wake);
             core.ledger.open(slot, capacity, &mut wake);
             (old, core.downtime.take())
         } else {
             (None, None)
         };
-        let more = core.ledger.waiting() > 0;
+        let (more, spare) = (core.ledger.waiting() > 0, core.ledger.has_open_beyond_equals());
         drop(core);
         drop((old, downtime));
         if !running {
@@ -126,6 +148,9 @@ impl Switchboard {
         if more {
             self.demand.notify_waiters();
         }
+        if spare {
+            self.review.notify_waiters();
+        }
         before.filter(|(before, now)| before != now)
     }
 
@@ -136,11 +161,15 @@ impl Switchboard {
         let line = core.lines[slot].take();
         core.ledger.shut(slot, &mut wake);
         core.went_down(why, &mut wake);
+        let more = core.is_asked();
         drop(core);
         drop(line);
         self.publish();
         wake_each(wake);
         self.changed.notify_waiters();
+        if more {
+            self.demand.notify_waiters();
+        }
     }
 
     /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
@@ -165,9 +194,35 @@ impl Switchboard {
         }
     }
 
-    /// What those who wait need of the slot that asks.
+    /// What a slot without a connection should do. If it is gone, its channel must not ask again.
     pub(crate) fn wanted(&self, slot: usize) -> Wanted {
         self.lock().wanted(slot)
+    }
+
+    /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.
+    pub(crate) fn review(&self, slot: usize, now: Instant, tenure: &mut Tenure) -> Verdict {
+        let mut wake = Vec::new();
+        let mut core = self.lock();
+        let (verdict, line) = core.review(slot, now, tenure, &mut wake);
+        let more = core.is_asked();
+        drop(core);
+        drop(line);
+        if let Verdict::Retire(_) = verdict {
+            self.publish();
+            self.changed.notify_waiters();
+            if more {
+                self.demand.notify_waiters();
+            }
+        }
+        wake_each(wake);
+        verdict
+    }
+
+    /// Nobody asks for a connection any more, and none is kept.
+    pub(crate) fn rest(&self) {
+        let downtime = self.lock().rest();
+        drop(downtime);
+        self.publish();
     }
 
     // What callers ask.
@@ -242,6 +297,22 @@ impl Switchboard {
         Resuming { board: self, instance }
     }
 
+    /// Somebody waits until something is ready, until what this returns is dropped.
+    pub(crate) fn seeking(&self) -> Seeking<'_> {
+        self.lock().seeking += 1;
+        self.demand.notify_waiters();
+        Seeking { board: self }
+    }
+
+    /// From now on the pool has this size. Returns the slots that need a channel. A pool that is closed stays as it is.
+    pub(crate) fn resize(&self, connections: Connections) -> Vec<usize> {
+        let slots = self.lock().resize(connections);
+        self.publish();
+        self.review.notify_waiters();
+        self.demand.notify_waiters();
+        slots
+    }
+
     /// Whether a connection other than that of slot `at` could take a call now.
     pub(crate) fn elsewhere(&self, at: Option<usize>) -> Elsewhere {
         match self.lock().ledger.has_room_beside(at) {
@@ -259,10 +330,15 @@ impl Switchboard {
         self.lock().outage(&self.endpoint)
     }
 
+    /// Why nothing is ready, if nothing is.
+    pub(crate) fn why_not_ready(&self) -> Option<Arc<Outage>> {
+        self.lock().why_not_ready(&self.endpoint)
+    }
+
     /// Why there is no place: nothing is ready, or what is ready has no room.
     pub(crate) fn scarcity(&self) -> (Option<Arc<Outage>>, Option<Full>) {
         let core = self.lock();
-        let outage = core.outage(&self.endpoint);
+        let outage = core.why_not_ready(&self.endpoint);
         let full = outage
             .is_none()
             .then(|| Full { in_flight: core.ledger.in_flight(), connections: core.ledger.ready() });
@@ -360,6 +436,18 @@ impl Drop for Resuming<'_> {
         let mut wake = Vec::new();
         self.board.lock().resumed(self.instance, &mut wake);
         wake_each(wake);
+    }
+}
+
+/// Somebody who waits until something is ready.
+#[derive(Debug)]
+pub(crate) struct Seeking<'a> {
+    board: &'a Switchboard,
+}
+
+impl Drop for Seeking<'_> {
+    fn drop(&mut self) {
+        self.board.lock().seeking -= 1;
     }
 }
 

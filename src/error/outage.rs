@@ -14,7 +14,7 @@ use crate::error::text::{Count, Rounded};
 pub struct Outage {
     /// The endpoint as it was configured, `host:port`.
     pub endpoint: Arc<str>,
-    /// Since the last connection was lost, or since the pool was built.
+    /// Since the last connection was lost, or since the pool was built, or, where none is kept, since one was needed.
     pub lasted: Duration,
     /// Attempts to connect that failed in that time.
     pub attempts: u32,
@@ -30,6 +30,8 @@ pub struct Outage {
 pub enum Began {
     /// There never was a connection.
     NeverConnected,
+    /// There was none, because none was needed, until it was.
+    Idle,
     /// The last connection takes no calls any more; why is not known yet.
     Unknown,
     /// The last connection died.
@@ -51,6 +53,9 @@ impl fmt::Display for Outage {
         let lasted = Rounded(*lasted);
         match began {
             Began::NeverConnected => write!(f, "no connection to {endpoint} yet, after {lasted}")?,
+            Began::Idle => {
+                write!(f, "no connection to {endpoint} yet, {lasted} after one was needed again")?;
+            }
             Began::Unknown => write!(f, "no connection to {endpoint} for {lasted}")?,
             Began::Lost(loss) => write!(
                 f,
@@ -66,7 +71,9 @@ impl fmt::Display for Outage {
             (Some(last), _) => {
                 write!(f, "; {} failed, the last: {}", Count(*attempts, "attempt"), last.briefly())
             }
-            (None, Began::NeverConnected) => f.write_str("; the first attempt is under way"),
+            (None, Began::NeverConnected | Began::Idle) => {
+                f.write_str("; the first attempt is under way")
+            }
             (None, _) => f.write_str("; no attempt has failed since"),
         }
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::channel::{Channel, Upkeep};
 use crate::connect::{Connect, Tcp};
+use crate::connections::Connections;
 use crate::conversation::Conversation;
 use crate::dialer::{Hook, Settings};
 use crate::endpoint::Endpoint;
@@ -20,8 +20,9 @@ use crate::error::config::ConfigError;
 use crate::error::connect::BoxError;
 use crate::event::Event;
 use crate::fan_out::{FanOut, Subscription};
-use crate::limits::{Connections, Limits, SocketOptions, Timeouts};
+use crate::limits::{Limits, SocketOptions, Timeouts};
 use crate::policy::{Heartbeat, Reconnect, Retry, time};
+use crate::pool::channels::Channels;
 use crate::pool::handle::Pool;
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::greeting::ClientId;
@@ -106,10 +107,8 @@ impl PoolBuilder {
     }
 
     /// How many connections to keep: `4`, or `1..=4` to keep one and make more when those that are ready have no
-    /// room. 1 to 10,000, default 1.
-    ///
-    /// One connection carries thousands of calls at a time. Too few: one lost packet holds up all calls behind it.
-    /// Too many: memory and descriptors on the server.
+    /// room, or `0..=4` to make none before a call needs it; and for how long. Default 1. One connection carries thousands of
+    /// calls at a time. [`Connections`] says more, and what too little and too much do; [`Pool::resize`] changes it.
     pub fn connections(self, connections: impl Into<Connections>) -> Self {
         Self { connections: connections.into(), ..self }
     }
@@ -263,16 +262,16 @@ impl PoolBuilder {
             Speech::new(protocol.dialect(), self.limits.message)?;
         }
         time("call_timeout", self.call_timeout, &(Duration::from_millis(1)..=LONGEST_CALL))?;
-        if tokio::runtime::Handle::try_current().is_err() {
+        let Ok(runtime) = Handle::try_current() else {
             return Err(ConfigError::NoRuntime);
-        }
+        };
         let mut client = [0; 16];
         getrandom::fill(&mut client).map_err(|_| ConfigError::NoRandomness)?;
-        Ok(self.start(endpoint, ClientId(client)))
+        Ok(self.start(endpoint, ClientId(client), runtime))
     }
 
-    fn start(self, endpoint: Endpoint, client: ClientId) -> Pool {
-        let Connections { min, max } = self.connections;
+    fn start(self, endpoint: Endpoint, client: ClientId, runtime: Handle) -> Pool {
+        let seed = u64::from_be_bytes(first_half(&client.0));
         let text = endpoint.text().clone();
         let board = Arc::new(Switchboard::new(
             text,
@@ -297,34 +296,13 @@ impl PoolBuilder {
             dials: Semaphore::new(self.limits.dials),
             closing: closing.clone(),
         });
-        let mut rng = fastrand::Rng::with_seed(u64::from_be_bytes(first_half(&client.0)));
-        let tasks = TaskTracker::new();
-        let end = Arc::new(End(board.clone()));
-        let killed = CancellationToken::new();
-        for slot in 0..max {
-            let seed = rng.u64(..);
-            let upkeep = if slot < min { Upkeep::Always } else { Upkeep::OnDemand };
-            let channel = Channel::new(slot, upkeep, settings.clone(), board.clone(), seed);
-            let (killed, end) = (killed.clone(), end.clone());
-            tasks.spawn(async move {
-                killed.run_until_cancelled(channel.run()).await;
-                drop(end);
-            });
-        }
-        tasks.close();
-        let seeds = AtomicU64::new(rng.u64(..));
+        let seeds = AtomicU64::new(seed);
+        let (channels, end) = Channels::new(settings, board.clone(), runtime);
         let (retry, call_timeout) = (self.retry, self.call_timeout);
-        Pool::new(Shared { board, tasks, closing, killed, retry, call_timeout, seeds })
-    }
-}
-
-/// Held by the tasks of all channels. When the last one ends, so does the pool, also if nobody waits for that any more,
-/// or the runtime took the tasks away.
-struct End(Arc<Switchboard>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.closed();
+        let shared = Shared { board, channels, closing, retry, call_timeout, seeds };
+        shared.resize(self.connections);
+        drop(end);
+        Pool::new(shared)
     }
 }
 

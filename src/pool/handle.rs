@@ -7,11 +7,14 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::connections::Connections;
 use crate::error::call::CallError;
 use crate::error::close::CloseError;
+use crate::error::config::ConfigError;
 use crate::error::outage::ReadyError;
 use crate::event::{Event, State, Status};
 use crate::fan_out::Subscription;
+use crate::pool::channels::Channels;
 use crate::pool::request::Request;
 use crate::pool::shared::Shared;
 
@@ -137,7 +140,7 @@ impl Pool {
         self.0.board.state()
     }
 
-    /// Waits until a connection takes calls, at most for `limit`.
+    /// Waits until a connection takes calls, at most for `limit`. If none is kept, one is made.
     ///
     /// Too little: a service gives up at its start because the other is just being restarted. Too much: it is late to say
     /// what it lacks.
@@ -162,12 +165,13 @@ impl Pool {
         let board = &self.0.board;
         let mut events = self.events();
         let mut state = self.watch();
+        let _seeking = board.seeking();
         let waiting = async {
             loop {
                 match *state.borrow_and_update() {
                     State::Ready => return Ok(()),
                     State::Closing | State::Closed => return Err(ReadyError::Closed),
-                    State::Connecting | State::Down => {}
+                    State::Idle | State::Connecting | State::Down => {}
                 }
                 if let Some(outage) = board.outage().filter(|outage| outage.is_permanent()) {
                     return Err(ReadyError::Unavailable(outage));
@@ -180,9 +184,38 @@ impl Pool {
         };
         match timeout(limit, waiting).await {
             Ok(result) => result,
-            // Ready, if there is no outage: it became so in this very moment.
-            Err(_) => board.outage().map_or(Ok(()), |outage| Err(ReadyError::Unavailable(outage))),
+            // It may have become ready in this very moment.
+            Err(_) => {
+                board.why_not_ready().map_or(Ok(()), |outage| Err(ReadyError::Unavailable(outage)))
+            }
         }
+    }
+
+    /// From now on the pool keeps so many connections, for all its clones. Limits in time that are not said stay as they are.
+    ///
+    /// New ones are made as with [`PoolBuilder::connections`](crate::PoolBuilder::connections). Those that are too many take
+    /// no more calls, finish what they have, and are closed with FIN; attempts under way for them are given up. If
+    /// fewer than the least number are ready, that waits until enough of the others are. No call fails for it. A pool that
+    /// is closed, or being closed, stays as it is.
+    ///
+    /// # Errors
+    /// What is wrong with the numbers. Then nothing changes.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = steadfast::Pool::builder("127.0.0.1:1").connections(1..=4).build()?;
+    /// // The rush hour begins.
+    /// pool.resize(8..=32)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resize(&self, connections: impl Into<Connections>) -> Result<(), ConfigError> {
+        let connections = connections.into();
+        connections.check()?;
+        self.0.resize(connections);
+        Ok(())
     }
 
     /// Takes no new calls, lets those in flight finish, and closes every connection with FIN, not RST.
@@ -199,7 +232,7 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future stops the waiting, not the closing.
     pub async fn close(&self, limit: Duration) -> Result<(), CloseError> {
-        let Shared { board, tasks, closing, killed, .. } = &*self.0;
+        let Shared { board, channels: Channels { tasks, killed, .. }, closing, .. } = &*self.0;
         board.close();
         closing.cancel();
         let in_time = timeout(limit, tasks.wait()).await.is_ok();

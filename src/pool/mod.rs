@@ -2,6 +2,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod builder;
+pub(crate) mod channels;
 pub(crate) mod handle;
 #[cfg(test)]
 mod model;

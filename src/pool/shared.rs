@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::connections::Connections;
 use crate::policy::Retry;
+use crate::pool::channels::Channels;
 use crate::switchboard::Switchboard;
 
 /// The longest time that a call can have: timers and the wire take more, but somebody waits for it.
@@ -16,16 +17,22 @@ pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) board: Arc<Switchboard>,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) channels: Channels,
     pub(crate) closing: CancellationToken,
-    pub(crate) killed: CancellationToken,
     pub(crate) retry: Retry,
     pub(crate) call_timeout: Duration,
-    /// For the jitter of retries.
+    /// For the jitter of retries, and for that of channels.
     pub(crate) seeds: AtomicU64,
 }
 
 impl Shared {
+    /// Slots that are new begin to connect; those that are too many let go.
+    pub(crate) fn resize(&self, connections: Connections) {
+        for slot in self.board.resize(connections) {
+            self.channels.start(slot, self.seed());
+        }
+    }
+
     pub(crate) fn seed(&self) -> u64 {
         // Weyl's sequence: neighbours get seeds that are far apart.
         self.seeds.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
@@ -34,7 +41,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.killed.cancel();
+        self.channels.killed.cancel();
         self.board.closed();
     }
 }

@@ -15,10 +15,16 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 
 use crate::error::call::Overload;
+use crate::proto::tenure::Usage;
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
     slots: Vec<Slot>,
+    /// The slots before this one are equals. Those from it on are used the less, the higher their number, so that what is not
+    /// needed any more gets no calls.
+    equals: usize,
+    /// Connections that were opened so far.
+    epochs: u64,
     /// Places on earlier connections of the slots, not given back yet.
     elsewhere: usize,
     /// Where the search for the least loaded slot begins, so that equals take turns.
@@ -42,6 +48,8 @@ struct Slot {
     kept: usize,
     /// Of the connection that is ready here. Places of an earlier one do not count.
     epoch: u64,
+    /// Places that were given away on it.
+    given: u64,
 }
 
 /// A right to have one call on one connection. Given back with [`Ledger::release`].
@@ -61,9 +69,12 @@ struct Waiter {
 }
 
 impl Ledger {
-    pub(crate) fn new(slots: usize, max_waiting: usize, max_waiting_bytes: usize) -> Self {
+    /// Without slots, until it is [resized](Self::resize).
+    pub(crate) fn new(max_waiting: usize, max_waiting_bytes: usize) -> Self {
         Self {
-            slots: vec![Slot::default(); slots],
+            slots: Vec::new(),
+            equals: 0,
+            epochs: 0,
             elsewhere: 0,
             turn: 0,
             waiting: BTreeMap::new(),
@@ -75,6 +86,15 @@ impl Ledger {
         }
     }
 
+    /// So many slots there are, and so many of them are equals. Places on those that are not there any more stay valid; they
+    /// count until they are given back.
+    pub(crate) fn resize(&mut self, slots: usize, equals: usize) {
+        let gone = self.slots.iter().skip(slots);
+        self.elsewhere += gone.map(|slot| slot.in_flight).sum::<usize>();
+        self.slots.resize(slots, Slot::default());
+        self.equals = equals;
+    }
+
     /// A place on the ready slot with the fewest calls in flight. Those to be avoided are taken only if no other has room,
     /// the first of them first. `None` if nothing has room or others wait already.
     pub(crate) fn place(&mut self, avoid: &[usize]) -> Option<Place> {
@@ -83,12 +103,8 @@ impl Ledger {
 
     /// A place on this very slot, if it has room, also past those who wait.
     pub(crate) fn place_on(&mut self, slot: usize) -> Option<Place> {
-        let Slot { in_flight, capacity, epoch, .. } = &mut self.slots[slot];
-        if *in_flight >= *capacity {
-            return None;
-        }
-        *in_flight += 1;
-        Some(Place { slot, epoch: *epoch })
+        let state = &mut self.slots[slot];
+        (state.in_flight < state.capacity).then(|| state.give(slot))
     }
 
     /// Joins the line.
@@ -139,12 +155,12 @@ impl Ledger {
 
     /// Gives a place back.
     pub(crate) fn release(&mut self, place: Place, wake: &mut Vec<Waker>) {
-        let slot = &mut self.slots[place.slot];
-        if slot.epoch == place.epoch {
-            slot.in_flight -= 1;
-            self.hand_over(wake);
-        } else {
-            self.elsewhere -= 1;
+        match self.slots.get_mut(place.slot).filter(|slot| slot.epoch == place.epoch) {
+            Some(slot) => {
+                slot.in_flight -= 1;
+                self.hand_over(wake);
+            }
+            None => self.elsewhere -= 1,
         }
     }
 
@@ -155,9 +171,11 @@ impl Ledger {
 
     /// A slot's new connection takes so many calls at a time.
     pub(crate) fn open(&mut self, slot: usize, capacity: usize, wake: &mut Vec<Waker>) {
+        self.epochs += 1;
+        let epoch = self.epochs;
         let slot = &mut self.slots[slot];
         self.elsewhere += slot.in_flight;
-        *slot = Slot { in_flight: 0, capacity, epoch: slot.epoch + 1, ..*slot };
+        *slot = Slot { in_flight: 0, capacity, epoch, given: 0, kept: slot.kept };
         self.hand_over(wake);
     }
 
@@ -180,8 +198,8 @@ impl Ledger {
 
     /// Whether the connection that a place is on still takes calls.
     pub(crate) fn is_current(&self, place: Place) -> bool {
-        let slot = &self.slots[place.slot];
-        slot.epoch == place.epoch && slot.capacity > 0
+        let slot = self.slots.get(place.slot);
+        slot.is_some_and(|slot| slot.epoch == place.epoch && slot.capacity > 0)
     }
 
     /// No slot takes calls any more.
@@ -199,8 +217,29 @@ impl Ledger {
         self.slots.iter().enumerate().any(|(slot, state)| at != Some(slot) && state.has_room())
     }
 
+    /// How much a slot's connection is used.
+    pub(crate) fn usage(&self, slot: usize) -> Usage {
+        let Slot { given, in_flight, .. } = self.slots[slot];
+        Usage { given, in_flight }
+    }
+
+    /// The first slot that takes no calls, of those that are not equals.
+    pub(crate) fn first_shut(&self) -> Option<usize> {
+        let others = self.slots.iter().enumerate().skip(self.equals);
+        others.filter(|(_, slot)| slot.capacity == 0).map(|(slot, _)| slot).next()
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.slots.iter().any(|slot| slot.capacity > 0)
+    }
+
+    pub(crate) fn was_ever_ready(&self) -> bool {
+        self.epochs > 0
+    }
+
+    /// Whether one of the slots that are not equals takes calls.
+    pub(crate) fn has_open_beyond_equals(&self) -> bool {
+        self.slots.iter().skip(self.equals).any(|slot| slot.capacity > 0)
     }
 
     pub(crate) fn ready(&self) -> usize {
@@ -219,24 +258,24 @@ impl Ledger {
 
     fn take(&mut self, avoid: &[usize]) -> Option<Place> {
         let count = self.slots.len();
-        let (mut best, mut load) = (None, (usize::MAX, usize::MAX));
+        let (mut best, mut load) = (None, (usize::MAX, usize::MAX, usize::MAX));
         for step in 0..count {
             let at = (self.turn + step) % count;
             let slot = &self.slots[at];
             let last_resort =
                 avoid.iter().position(|avoid| *avoid == at).map_or(0, |order| order + 1);
-            let candidate = (last_resort, slot.in_flight);
+            let rank = (at + 1).saturating_sub(self.equals);
+            let candidate = (last_resort, slot.in_flight, rank);
             if slot.has_room() && candidate < load {
                 (best, load) = (Some(at), candidate);
-                if load == (0, 0) {
+                if load == (0, 0, 0) {
                     break;
                 }
             }
         }
         let at = best?;
         self.turn = (at + 1) % count;
-        self.slots[at].in_flight += 1;
-        Some(Place { slot: at, epoch: self.slots[at].epoch })
+        Some(self.slots[at].give(at))
     }
 
     /// Free places go to those who wait.
@@ -256,6 +295,12 @@ impl Ledger {
 }
 
 impl Slot {
+    fn give(&mut self, slot: usize) -> Place {
+        self.in_flight += 1;
+        self.given += 1;
+        Place { slot, epoch: self.epoch }
+    }
+
     fn has_room(&self) -> bool {
         self.in_flight + self.kept < self.capacity
     }
@@ -266,7 +311,8 @@ mod tests {
     use super::*;
 
     fn ledger(capacities: &[usize]) -> Ledger {
-        let mut ledger = Ledger::new(capacities.len(), 100, 1000);
+        let mut ledger = Ledger::new(100, 1000);
+        ledger.resize(capacities.len(), capacities.len());
         for (slot, capacity) in capacities.iter().enumerate() {
             if *capacity > 0 {
                 ledger.open(slot, *capacity, &mut Vec::new());
@@ -328,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_line_is_bounded_by_count_and_bytes() {
-        let mut ledger = Ledger::new(1, 2, 100);
+        let mut ledger = Ledger::new(2, 100);
         let waker = Waker::noop();
         ledger.wait(60, waker).unwrap();
         assert_eq!(ledger.wait(41, waker), Err(Overload::Bytes { limit: 100 }));
@@ -363,5 +409,49 @@ mod tests {
         assert_eq!(ledger.place(&[]), None);
         ledger.release(new, &mut Vec::new());
         assert!(ledger.place(&[]).is_some());
+    }
+
+    #[test]
+    fn slots_that_are_not_equals_are_used_the_less_the_higher_their_number() {
+        let mut ledger = ledger(&[3, 3, 3, 3]);
+        ledger.resize(4, 2);
+        let waker = &mut Vec::new();
+        // One call at a time: the two equals take turns, and the others are left alone.
+        let mut one_at_a_time = |ledger: &mut Ledger| {
+            let place = ledger.place(&[]).unwrap();
+            ledger.release(place, waker);
+            place.slot
+        };
+        assert_eq!([(); 4].map(|()| one_at_a_time(&mut ledger)), [0, 1, 0, 1]);
+        let all = [(); 5].map(|()| ledger.place(&[]).unwrap().slot);
+        assert_eq!(all, [0, 1, 2, 3, 0]);
+        ledger.resize(4, 0);
+        assert_eq!(ledger.place(&[]).unwrap().slot, 1);
+        assert_eq!(ledger.usage(3), Usage { given: 1, in_flight: 1 });
+    }
+
+    #[test]
+    fn the_first_slot_that_takes_no_calls_is_not_looked_for_among_equals() {
+        let mut ledger = ledger(&[0, 1, 1, 0, 0]);
+        for (equals, first) in [(0, Some(0)), (1, Some(3)), (4, Some(4)), (5, None)] {
+            ledger.resize(5, equals);
+            assert_eq!(ledger.first_shut(), first, "{equals}");
+        }
+    }
+
+    #[test]
+    fn a_place_on_a_slot_that_is_gone_counts_until_it_is_given_back_and_never_for_another() {
+        let mut ledger = ledger(&[1, 1]);
+        let [_, old] = [(); 2].map(|()| ledger.place(&[]).unwrap());
+        assert_eq!(old.slot, 1);
+        ledger.shut(1, &mut Vec::new());
+        ledger.resize(1, 1);
+        assert_eq!((ledger.in_flight(), ledger.is_current(old)), (2, false));
+        ledger.resize(2, 2);
+        ledger.open(1, 1, &mut Vec::new());
+        let new = ledger.place(&[]).unwrap();
+        ledger.release(old, &mut Vec::new());
+        assert_eq!((ledger.in_flight(), ledger.place(&[])), (2, None));
+        assert!(ledger.is_current(new));
     }
 }

@@ -35,4 +35,6 @@ pub(crate) mod retry;
 pub(crate) mod sequence;
 pub(crate) mod serving;
 pub(crate) mod session;
+pub(crate) mod sizing;
 pub(crate) mod speech;
+pub(crate) mod tenure;

@@ -3,7 +3,7 @@
 //! ```text
 //!            dial                    succeeded
 //! Waiting ─────────► Dialing ────────────────────────► Up
-//!    ▲                  │ failed                        │ lost
+//!    ▲                  │ failed                        │ lost, retired
 //!    └──────────────────┴───────────────────────────────┘
 //! ```
 //!
@@ -103,17 +103,29 @@ impl Plan {
         self.wait(now, delay, hurried, retry_after);
     }
 
-    /// It succeeded.
+    /// It succeeded. If there was a connection until now, its time is over.
     pub(crate) fn succeeded(&mut self, now: Instant) {
+        if self.is_stable(now) {
+            self.backoff.reset(now);
+        }
         self.state = State::Up { since: now };
+    }
+
+    /// The connection was let go, and nothing was wrong with it.
+    pub(crate) fn retired(&mut self, now: Instant) {
+        if self.is_stable(now) {
+            self.backoff.reset(now);
+        }
+        self.outage = Outage { since: now, flapping: false };
+        self.state = State::Waiting { until: now, hurried: Some(now) };
     }
 
     /// The connection is gone.
     pub(crate) fn lost(&mut self, now: Instant, retry_after: Option<Duration>) {
-        let State::Up { since } = self.state else {
+        let State::Up { .. } = self.state else {
             return;
         };
-        let stable = now.saturating_duration_since(since) >= self.stable_after;
+        let stable = self.is_stable(now);
         self.outage = Outage { since: now, flapping: !stable };
         let delay = if stable {
             self.backoff.reset(now);
@@ -123,6 +135,13 @@ impl Plan {
         };
         let hurried = self.hurried(now);
         self.wait(now, delay, hurried, retry_after);
+    }
+
+    fn is_stable(&self, now: Instant) -> bool {
+        match self.state {
+            State::Up { since } => now.saturating_duration_since(since) >= self.stable_after,
+            State::Waiting { .. } | State::Dialing => false,
+        }
     }
 
     /// The time to which waiting calls may bring the next attempt forward, if they may.
@@ -318,6 +337,24 @@ mod tests {
         }
         // At the cap of 5 s, full jitter makes an attempt every 2.5 s on average.
         assert!((20..80).contains(&dials), "{dials}");
+    }
+
+    #[test]
+    fn what_was_let_go_can_be_made_again_at_once_but_does_not_hide_that_others_died_young() {
+        let start = Instant::now();
+        let mut plan = plan(start);
+        let retire_at = |plan: &mut Plan, at| {
+            plan.dial();
+            plan.succeeded(start);
+            plan.retired(at);
+            assert_eq!(plan.dial_at(Callers::None), Some(at));
+        };
+        let longest_delay = |plan: &Plan| plan.backoff.0.current_interval;
+        attempts_within(&mut plan, start, ms(60_000), Callers::None);
+        retire_at(&mut plan, start + ms(10));
+        assert_eq!(longest_delay(&plan), ms(5000));
+        retire_at(&mut plan, start + ms(1000));
+        assert_eq!(longest_delay(&plan), ms(100));
     }
 
     #[test]

@@ -1,0 +1,64 @@
+//! The tasks of a pool's channels, one for each slot, and what they need to begin.
+
+use std::sync::{Arc, Weak};
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::channel::Channel;
+use crate::dialer::Settings;
+use crate::switchboard::Switchboard;
+
+pub(crate) struct Channels {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) killed: CancellationToken,
+    settings: Arc<Settings>,
+    board: Arc<Switchboard>,
+    runtime: Handle,
+    end: Weak<End>,
+}
+
+impl Channels {
+    /// None is there yet. When the last one has ended, and what is returned beside was dropped, so does the pool.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        board: Arc<Switchboard>,
+        runtime: Handle,
+    ) -> (Self, Arc<End>) {
+        let end = Arc::new(End(board.clone()));
+        let (tasks, killed) = (TaskTracker::new(), CancellationToken::new());
+        tasks.close();
+        (Self { tasks, killed, settings, board, runtime, end: Arc::downgrade(&end) }, end)
+    }
+
+    /// Starts the channel of a slot. When all others have ended it is too late for another.
+    pub(crate) fn start(&self, slot: usize, seed: u64) {
+        let Some(end) = self.end.upgrade() else {
+            return;
+        };
+        let channel = Channel::new(slot, self.settings.clone(), self.board.clone(), seed);
+        let killed = self.killed.clone();
+        let life = async move {
+            killed.run_until_cancelled(channel.run()).await;
+            drop(end);
+        };
+        self.tasks.spawn_on(life, &self.runtime);
+    }
+}
+
+impl std::fmt::Debug for Channels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channels").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
+}
+
+/// Held by the tasks of all channels. When the last one ends, so does the pool, also if nobody waits for that any more,
+/// or the runtime took the tasks away.
+pub(crate) struct End(Arc<Switchboard>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}

@@ -1,0 +1,115 @@
+//! A pool's slots: which there are, which have a channel, which should have a connection, and which should let it go.
+
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::clock::now;
+use crate::connections::Connections;
+use crate::downtime::Downtime;
+use crate::error::outage::Began;
+use crate::proto::sizing::{Scene, Size, Wanted};
+use crate::proto::tenure::{Tenure, Terms, Verdict};
+use crate::roster::{Life, Line, Roster};
+
+impl Roster {
+    /// From now on the pool has this size. Returns the slots that need a channel; those that are too many find out when they
+    /// ask.
+    pub(crate) fn resize(&mut self, connections: Connections) -> Vec<usize> {
+        if self.life != Life::Running {
+            return Vec::new();
+        }
+        self.size = connections.over(self.size);
+        self.fit();
+        if self.size.min > 0 {
+            self.seek();
+        }
+        (0..self.size.max).filter(|slot| self.channels.insert(*slot)).collect()
+    }
+
+    /// What a slot without a connection should do. If it is gone, its channel must not ask again.
+    pub(crate) fn wanted(&mut self, slot: usize) -> Wanted {
+        let wanted = self.slots().wanted(slot, &self.scene());
+        if wanted == Wanted::Gone {
+            self.channels.remove(&slot);
+            self.fit();
+        }
+        wanted
+    }
+
+    /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns; it is
+    /// returned to be dropped after the lock is released.
+    pub(crate) fn review(
+        &mut self,
+        slot: usize,
+        now: Instant,
+        tenure: &mut Tenure,
+        wake: &mut Vec<Waker>,
+    ) -> (Verdict, Option<Line>) {
+        let terms = Terms {
+            standing: self.slots().standing(slot, self.ledger.ready()),
+            idle_limit: self.size.idle_after(),
+            lifetime: self.size.old_after(),
+        };
+        let verdict = tenure.look(now, terms, self.ledger.usage(slot));
+        let Verdict::Retire(_) = verdict else {
+            return (verdict, None);
+        };
+        self.ledger.shut(slot, wake);
+        (verdict, self.lines[slot].take())
+    }
+
+    /// An attempt is made. If nothing is ready, this is the time without a connection that callers are told of.
+    pub(crate) fn seek(&mut self) {
+        if self.life == Life::Running && !self.ledger.is_ready() && self.downtime.is_none() {
+            self.downtime = Some(self.down_since_now());
+        }
+    }
+
+    /// If nobody asks for a connection and none is kept, that there is none is no outage. Returns what is to be dropped after
+    /// the lock is released.
+    pub(crate) fn rest(&mut self) -> Option<Downtime> {
+        let rests = self.size.min == 0 && !self.ledger.is_ready() && !self.is_asked();
+        if rests { self.downtime.take() } else { None }
+    }
+
+    /// Whether anybody waits for a connection.
+    pub(crate) fn is_asked(&self) -> bool {
+        let Scene { waiting, others, .. } = self.scene();
+        waiting + others > 0
+    }
+
+    /// Nobody has been told of an outage: an attempt is to be waited for.
+    pub(crate) fn is_untried(&self, downtime: &Downtime) -> bool {
+        self.size.min == 0 && !downtime.was_tried()
+    }
+
+    pub(crate) fn down_since_now(&self) -> Downtime {
+        let began = if self.ledger.was_ever_ready() { Began::Idle } else { Began::NeverConnected };
+        Downtime::new(now(), began)
+    }
+
+    fn slots(&self) -> Size {
+        Size { min: self.size.min, max: self.size.max }
+    }
+
+    fn scene(&self) -> Scene {
+        let resuming = self.resuming.iter().map(|(_, calls)| calls).sum::<usize>();
+        // Those that are kept are on their way, whoever waits until they are ready.
+        let seeking = if self.size.min == 0 { self.seeking } else { 0 };
+        Scene {
+            ready: self.ledger.ready(),
+            waiting: self.ledger.waiting(),
+            others: resuming + seeking,
+            first_shut: self.ledger.first_shut(),
+            outage: self.downtime.is_some(),
+        }
+    }
+
+    /// As many slots as the pool should have, and no fewer than have a channel.
+    fn fit(&mut self) {
+        let with_channel = self.channels.last().map_or(0, |last| last + 1);
+        let slots = self.size.max.max(with_channel);
+        self.lines.resize_with(slots, || None);
+        self.ledger.resize(slots, self.size.min);
+    }
+}
