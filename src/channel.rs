@@ -298,7 +298,8 @@ impl Channel {
         // The old connection finishes what the server accepted, so nothing takes its place.
         self.dialer.replaces = 0;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
-        self.without(goodbye.retry_after);
+        self.plan.lost(now(), goodbye.retry_after);
+        self.without();
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }
 
@@ -306,13 +307,17 @@ impl Channel {
         self.dialer.replaces = loss.connection;
         self.board.shut(self.dialer.slot, Began::Lost(loss.clone()));
         let retry_after = goodbye.and_then(|goodbye| goodbye.retry_after);
-        self.without(retry_after.or(loss.retry_after()));
+        match loss.is_intended() {
+            // A lease has ended it: nothing is wrong with the server.
+            true => self.plan.retired(now()),
+            false => self.plan.lost(now(), retry_after.or(loss.retry_after())),
+        }
+        self.without();
         report(&self.board, self.dialer.slot, loss);
     }
 
     /// The slot's connection is gone. If one is being made to replace it, that is the next.
-    fn without(&mut self, retry_after: Option<Duration>) {
-        self.plan.lost(now(), retry_after);
+    fn without(&mut self) {
         if self.attempt.is_some() {
             self.plan.dial();
         }

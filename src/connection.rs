@@ -6,6 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
+use bytes::BytesMut;
+
+use crate::connect::Transport;
 use crate::proto::calling::Calling;
 use crate::proto::session::Session;
 use crate::proto::speech::Speech;
@@ -22,7 +25,16 @@ impl<S: ?Sized> Clone for Connection<S> {
 struct Core<S: ?Sized> {
     /// The owner, when it sleeps.
     owner: Option<Waker>,
+    /// What the owner has left for whoever takes the socket over.
+    parcel: Option<Parcel>,
     session: S,
+}
+
+/// A socket without its owner.
+pub(crate) struct Parcel {
+    pub(crate) transport: Box<dyn Transport>,
+    /// What has arrived and was not taken apart.
+    pub(crate) bytes: BytesMut,
 }
 
 /// Whether the owner of the socket has something to do now.
@@ -34,13 +46,14 @@ pub(crate) enum Tell {
 
 impl<S> Connection<S> {
     pub(crate) fn new(session: S) -> Self {
-        Self(Arc::new(Mutex::new(Core { owner: None, session })))
+        Self(Arc::new(Mutex::new(Core { owner: None, parcel: None, session })))
     }
 }
 
-impl Connection<dyn Calling> {
-    pub(crate) fn calling(session: impl Calling) -> Self {
-        Self(Arc::new(Mutex::new(Core { owner: None, session })))
+impl<S: Calling> Connection<S> {
+    /// The same connection, for those who do not care which protocol it speaks.
+    pub(crate) fn erased(&self) -> Connection<dyn Calling> {
+        Connection(self.0.clone())
     }
 }
 
@@ -51,6 +64,15 @@ impl<S: ?Sized> Connection<S> {
         S: Session,
     {
         self.lock().session.reader()
+    }
+
+    /// The owner leaves the socket to somebody else.
+    pub(crate) fn leave_parcel(&self, parcel: Parcel) {
+        self.lock().parcel = Some(parcel);
+    }
+
+    pub(crate) fn take_parcel(&self) -> Option<Parcel> {
+        self.lock().parcel.take()
     }
 
     /// One short turn with the session.

@@ -38,7 +38,7 @@ use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis, wire};
 use crate::proto::speech::Speech;
 use crate::protocol::Opener;
-use crate::roster::Line;
+use crate::roster::{ForeignEnd, Line};
 use crate::switchboard::Switchboard;
 
 pub(crate) type Hook =
@@ -96,7 +96,7 @@ struct Greeted {
 /// What a handshake agreed on.
 struct Peer {
     connection: Connection<dyn Calling>,
-    speech: Option<Arc<Speech>>,
+    foreign: Option<ForeignEnd>,
     server: ServerProcess,
     /// How many calls it takes at a time.
     capacity: usize,
@@ -110,7 +110,7 @@ impl Dialer {
         let greeted = self.connect_and_greet().await?;
         drop(permit);
         let Greeted { connected: Connected { transport, address }, number, peer, input } = greeted;
-        let Peer { connection, speech, server, capacity } = peer;
+        let Peer { connection, foreign, server, capacity } = peer;
         let instance = server.instance;
         let span = info_span!(
             "connection",
@@ -127,7 +127,7 @@ impl Dialer {
         if let Some(hook) = &settings.hook {
             let conversation = Conversation {
                 connection: connection.clone(),
-                speech: speech.clone(),
+                speech: foreign.as_ref().map(|foreign| foreign.speech.clone()),
                 board: self.board.clone(),
                 instance,
                 number,
@@ -139,7 +139,7 @@ impl Dialer {
         }
         let took = now().saturating_duration_since(began);
         span.in_scope(|| info!(?took, "connection ready"));
-        let line = Line { connection: connection.clone(), speech, number, server };
+        let line = Line { connection: connection.clone(), foreign, number, server };
         if let Some((previous, current)) = self.board.opened(self.slot, line, capacity) {
             self.board.events.send(&Event::InstanceChanged { previous, current });
         }
@@ -275,8 +275,8 @@ fn native_peer(settings: &Settings, welcome: &Welcome) -> Peer {
         _ => ServerMemory::ReplyCache,
     };
     Peer {
-        connection: Connection::calling(client_session(settings, welcome)),
-        speech: None,
+        connection: Connection::new(client_session(settings, welcome)).erased(),
+        foreign: None,
         server: ServerProcess { instance: Some(welcome.instance), memory },
         capacity: (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight),
     }
@@ -292,10 +292,11 @@ fn foreign_peer(settings: &Settings, dialect: Box<dyn Dialect>) -> Result<Peer, 
     let bounds =
         Bounds { send: limits.message, receive: limits.message, queued_bytes: limits.queued_bytes };
     let session = Foreign::new(now(), settings.heartbeat, speech.clone(), bounds);
+    let connection = Connection::new(session);
     Ok(Peer {
-        connection: Connection::calling(session),
+        connection: connection.erased(),
         capacity: speech.capacity().min(limits.in_flight),
-        speech: Some(speech),
+        foreign: Some(ForeignEnd { connection, speech }),
         server: ServerProcess { instance: None, memory: ServerMemory::None },
     })
 }

@@ -19,7 +19,7 @@ use bytes::BytesMut;
 use crate::autopsy::{About, Death, Ending, Meter};
 use crate::clock::now;
 use crate::connect::Transport;
-use crate::connection::{Connection, Tell};
+use crate::connection::{Connection, Parcel, Tell};
 use crate::driver::inflow::Inflow;
 use crate::driver::outflow::Outflow;
 use crate::error::loss::{Loss, LossCause};
@@ -107,6 +107,8 @@ enum Verdict {
     Gather,
     Write,
     Finished,
+    /// Somebody else takes the socket.
+    Leave,
 }
 
 impl<S: Session + ?Sized> Driver<S> {
@@ -158,6 +160,7 @@ impl<S: Session + ?Sized> Driver<S> {
                         return Poll::Pending;
                     }
                     Ok(Verdict::Gather | Verdict::Write) => {}
+                    Ok(Verdict::Leave) => return Poll::Ready(self.leave(now, event)),
                     Ok(Verdict::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
                     Err(cause @ LossCause::Violation(_)) => {
                         self.part(now, cause, LINGER_VIOLATION, event);
@@ -240,8 +243,11 @@ impl<S: Session + ?Sized> Driver<S> {
                     *gathered = false;
                     session.transmit(now, output);
                 }
-                let finished = session.is_finished() && output.is_empty();
-                Ok(if finished { Verdict::Finished } else { Verdict::Write })
+                Ok(match output.is_empty() {
+                    true if session.is_finished() => Verdict::Finished,
+                    true if session.is_leaving() => Verdict::Leave,
+                    _ => Verdict::Write,
+                })
             };
             let verdict = judge();
             session.take_spent(&mut effects.spent);
@@ -330,6 +336,14 @@ impl<S: Session + ?Sized> Driver<S> {
         self.settle(now, Death::merge(write, ending), event)
     }
 
+    /// Leaves the socket to somebody else, and ends.
+    fn leave(&mut self, now: Instant, event: &mut impl FnMut(S::Event)) -> Arc<Loss> {
+        let transport = std::mem::replace(&mut self.transport, Box::new(tokio::io::empty()));
+        let bytes = std::mem::take(&mut self.input.bytes);
+        self.connection.leave_parcel(Parcel { transport, bytes });
+        self.end(now, Ending::Verdict(LossCause::Detached), event)
+    }
+
     /// Settles everything that depends on the connection.
     fn settle(
         &mut self,
@@ -339,7 +353,7 @@ impl<S: Session + ?Sized> Driver<S> {
     ) -> Arc<Loss> {
         // While the socket is open. Who closes on purpose does not ask.
         let tcp = match death.cause {
-            LossCause::ClosedHere => None,
+            LossCause::ClosedHere | LossCause::Detached => None,
             _ => (*self.transport).tcp_info(),
         };
         let loss = Arc::new(death.report(now, &self.about, &self.meter, tcp));

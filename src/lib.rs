@@ -94,6 +94,7 @@ pub use crate::error::connect::{
     BoxError, Busy, ConnectCause, ConnectError, HookError, Permanent, Phase, Rejection,
 };
 pub use crate::error::instance::InstanceId;
+pub use crate::error::lease::{LeaseCause, LeaseError, Step};
 pub use crate::error::loss::{GoAway, Loss, LossCause, Met};
 pub use crate::error::opening::Opening;
 pub use crate::error::os::OsError;
@@ -107,6 +108,8 @@ pub use crate::limits::{Limits, SocketOptions, Timeouts};
 pub use crate::policy::{Heartbeat, Reconnect, ReplyCache, Retry};
 pub use crate::pool::builder::PoolBuilder;
 pub use crate::pool::handle::Pool;
+pub use crate::pool::lease::{Detached, Lease};
+pub use crate::pool::leasing::{LeaseRequest, Leasing};
 pub use crate::pool::request::Request;
 pub use crate::proto::dialect::{Dialect, Matching, Meaning, To};
 pub use crate::proto::framing::{ByteOrder, Framing};

@@ -59,6 +59,7 @@ mod tests {
     use crate::proto::calling::Bounds;
     use crate::proto::client::Client;
     use crate::proto::course::{ServerMemory, ServerProcess};
+    use crate::proto::ledger::Share;
     use crate::roster::{Line, Patience};
 
     /// A waker that takes the lock when it is dropped.
@@ -81,7 +82,7 @@ mod tests {
         let client = Client::new(now(), Heartbeat::default(), None, bounds);
         let server =
             ServerProcess { instance: Some(InstanceId([1; 16])), memory: ServerMemory::None };
-        Line { connection: Connection::calling(client), speech: None, number: 1, server }
+        Line { connection: Connection::new(client).erased(), foreign: None, number: 1, server }
     }
 
     /// How many wakers, of which nobody else has a copy, have been dropped when two calls have begun to wait, when one has
@@ -96,7 +97,7 @@ mod tests {
             let waker = Waker::from(Arc::new(Nosy(board.clone(), dropped.clone())));
             Pin::new(placing).poll(&mut Context::from_waker(&waker)).is_ready()
         };
-        let wish = Wish { bytes: 0, patience: Patience::Wait, avoid: &[] };
+        let wish = Wish { share: Share::One, bytes: 0, patience: Patience::Wait, avoid: &[] };
         let [mut one, mut two] = [Placing::new(&board, wish), Placing::new(&board, wish)];
         let so_far = || dropped.load(Ordering::SeqCst);
         assert!(!poll(&mut one) && !poll(&mut two));

@@ -74,7 +74,7 @@ const READ: usize = 4096;
 /// impl Protocol for Warehouse {
 ///     async fn open(&mut self, frames: &mut Frames<'_>) -> Result<(), BoxError> {
 ///         frames.send(format!("login {}", self.user)).await?;
-///         match &*frames.receive().await? {
+///         match &*frames.recv().await? {
 ///             b"welcome" => Ok(()),
 ///             // Waiting does not mend it: calls fail at once and say so.
 ///             _ => Err(Permanent::new("the warehouse does not know this user").into()),
@@ -137,7 +137,7 @@ impl Frames<'_> {
     /// # Errors
     /// [`ConnectCause::ClosedByPeer`] at the end of the stream, what the operating system says, or
     /// [`ConnectCause::Violation`] if what has come is no frame: [`unread`](Self::unread) has it.
-    pub async fn receive(&mut self) -> Result<Bytes, ConnectCause> {
+    pub async fn recv(&mut self) -> Result<Bytes, ConnectCause> {
         loop {
             match self.framing.next(&mut self.input) {
                 Ok(Some(frame)) => return Ok(frame),
@@ -169,17 +169,16 @@ impl std::fmt::Debug for Frames<'_> {
     }
 }
 
+/// Opens a connection, whose dialect it then knows, and what came behind what was received meanwhile.
+pub(crate) type OpenFuture<'a> = BoxFuture<'a, Result<(Box<dyn Dialect>, BytesMut), ConnectCause>>;
+
 /// A protocol, whichever it is.
 pub(crate) trait Opener: Send + Sync {
     /// A dialect as it is before it is opened.
     fn dialect(&self) -> Box<dyn Dialect>;
 
-    /// Opens a connection. Also returns what came behind what `open` has received.
-    fn open<'a>(
-        &'a self,
-        transport: &'a mut dyn Transport,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<(Box<dyn Dialect>, BytesMut), ConnectCause>>;
+    /// Opens a connection.
+    fn open<'a>(&'a self, transport: &'a mut dyn Transport, limit: usize) -> OpenFuture<'a>;
 }
 
 impl<P: Protocol> Opener for P {
@@ -187,11 +186,7 @@ impl<P: Protocol> Opener for P {
         Box::new(self.clone())
     }
 
-    fn open<'a>(
-        &'a self,
-        transport: &'a mut dyn Transport,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<(Box<dyn Dialect>, BytesMut), ConnectCause>> {
+    fn open<'a>(&'a self, transport: &'a mut dyn Transport, limit: usize) -> OpenFuture<'a> {
         Box::pin(async move {
             let mut dialect = self.clone();
             let framing = dialect.framing().at_most(limit);

@@ -17,7 +17,8 @@ use crate::limits::Limits;
 use crate::policy::Retry;
 use crate::proto::calling::Calling;
 use crate::proto::course::ServerProcess;
-use crate::proto::ledger::{Ledger, Place, Ticket};
+use crate::proto::foreign::Foreign;
+use crate::proto::ledger::{Ledger, Place, Share, Ticket};
 use crate::proto::resume::{self, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
@@ -56,6 +57,7 @@ pub(crate) enum Life {
 /// What a call asks of the switchboard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish<'a> {
+    pub(crate) share: Share,
     pub(crate) bytes: usize,
     pub(crate) patience: Patience,
     /// Slots that have just refused this call, or had no room for its bytes.
@@ -92,18 +94,27 @@ impl From<NoPlace> for CallCause {
 pub(crate) struct Taken {
     pub(crate) place: Place,
     pub(crate) connection: Connection<dyn Calling>,
-    /// How frames are made, where the protocol is a foreign one.
-    pub(crate) speech: Option<Arc<Speech>>,
+    /// `None`: it speaks `Native`.
+    pub(crate) foreign: Option<ForeignEnd>,
     pub(crate) number: u64,
     pub(crate) server: ServerProcess,
+}
+
+/// What only a connection has that speaks a foreign protocol.
+#[derive(Debug, Clone)]
+pub(crate) struct ForeignEnd {
+    /// The same connection, to be lent.
+    pub(crate) connection: Connection<Foreign>,
+    /// How its frames are made.
+    pub(crate) speech: Arc<Speech>,
 }
 
 /// A connection that takes calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) connection: Connection<dyn Calling>,
-    /// How frames are made, where the protocol is a foreign one.
-    pub(crate) speech: Option<Arc<Speech>>,
+    /// `None`: it speaks `Native`.
+    pub(crate) foreign: Option<ForeignEnd>,
     pub(crate) number: u64,
     pub(crate) server: ServerProcess,
 }
@@ -192,7 +203,7 @@ impl Roster {
         if self.life != Life::Running {
             return Err(NoPlace::Closed);
         }
-        if let Some(place) = self.ledger.place(wish.avoid) {
+        if let Some(place) = self.ledger.place(wish.share, wish.avoid) {
             return Ok(self.taken(place));
         }
         self.unavailable(endpoint, wish.patience).map_or(Ok(None), Err)
@@ -225,7 +236,7 @@ impl Roster {
         let polled = match self.try_place(endpoint, wish) {
             Ok(Some(taken)) => Poll::Ready(Ok(taken)),
             Err(no_place) => Poll::Ready(Err(no_place)),
-            Ok(None) => match self.ledger.wait(wish.bytes, waker) {
+            Ok(None) => match self.ledger.wait(wish.share, wish.bytes, waker) {
                 Ok(new) => {
                     *ticket = Some(new);
                     Poll::Pending
@@ -330,8 +341,8 @@ impl Roster {
         if !self.ledger.is_current(place) {
             return None;
         }
-        let Line { connection, speech, number, server } = self.lines[place.slot].clone()?;
-        Some(Taken { place, connection, speech, number, server })
+        let Line { connection, foreign, number, server } = self.lines[place.slot].clone()?;
+        Some(Taken { place, connection, foreign, number, server })
     }
 
     pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {

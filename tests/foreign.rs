@@ -41,3 +41,28 @@ async fn a_server_that_answers_in_order_answers_calls() {
     assert_eq!(pool.call(long).await.unwrap(), vec![b'X'; 1_000_000]);
     pool.close(Duration::from_secs(5)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_lease_is_a_conversation_on_one_connection() {
+    let address = shouting_server().await;
+    let protocol = Ordered::new(Framing::u32_le());
+    let pool = Pool::builder(address.to_string()).protocol(protocol).build().unwrap();
+    let mut lease = pool.lease().await.unwrap();
+    for word in ["one", "two"] {
+        lease.send(word).await.unwrap();
+        assert_eq!(lease.recv().await.unwrap(), word.to_uppercase());
+    }
+    let first = lease.connection();
+    drop(lease);
+    let mut lease = pool.lease().await.unwrap();
+    assert_eq!(lease.connection(), first);
+    lease.send("three").await.unwrap();
+    drop(lease);
+    let mut lease = pool.lease().await.unwrap();
+    assert_ne!(lease.connection(), first);
+    lease.send("four").await.unwrap();
+    assert_eq!(lease.recv().await.unwrap(), "FOUR");
+    let detached = lease.detach().await.unwrap();
+    drop(detached);
+    assert_eq!(pool.call("five").await.unwrap(), "FIVE");
+}

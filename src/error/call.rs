@@ -231,7 +231,7 @@ pub enum CallCause {
 }
 
 /// `: ` and why there was no place, if that is known.
-struct Because<'a>(&'a Option<Arc<Outage>>, &'a Option<Full>);
+pub(super) struct Because<'a>(pub(super) &'a Option<Arc<Outage>>, pub(super) &'a Option<Full>);
 
 impl fmt::Display for Because<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -78,7 +78,7 @@ impl fmt::Display for Met {
 impl Loss {
     /// Whether this side ended the connection on purpose (close, drop, drained after `GOAWAY`).
     pub fn is_intended(&self) -> bool {
-        matches!(self.cause, LossCause::ClosedHere)
+        matches!(self.cause, LossCause::ClosedHere | LossCause::Detached)
     }
 
     /// Whether it died of silence, found out on this side or by the kernel: other connections to the same peer may be

@@ -36,6 +36,7 @@ pub(crate) mod close;
 pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod instance;
+pub(crate) mod lease;
 pub(crate) mod loss;
 pub(crate) mod opening;
 pub(crate) mod os;

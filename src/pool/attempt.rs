@@ -24,7 +24,7 @@ use crate::placing::Placing;
 use crate::proto::calling::{NotTaken, Start};
 use crate::proto::calls::Answer;
 use crate::proto::course::{Attempt, Course, Failed, Form};
-use crate::proto::ledger::Place;
+use crate::proto::ledger::{Place, Share};
 use crate::proto::resume::Resume;
 use crate::proto::retry::Elsewhere;
 use crate::roster::{NoPlace, Patience, Resumed, Taken, Wish};
@@ -77,7 +77,7 @@ impl<'a> Call<'a> {
         let mut avoid = Vec::from_iter(self.slot());
         let mut full = Vec::new();
         loop {
-            let Taken { place, connection, speech, number, server } = match self.course.resume() {
+            let Taken { place, connection, foreign, number, server } = match self.course.resume() {
                 Some((resume, loss)) => self.resume(resume, loss).await?,
                 None => self.find_place(length, &avoid).await?,
             };
@@ -92,7 +92,8 @@ impl<'a> Call<'a> {
                 place: Some(place),
                 spoken: None,
             };
-            match Exchange::new(&connection, speech.as_deref(), start, Some(&mut held)).await {
+            let speech = foreign.as_ref().map(|foreign| &*foreign.speech);
+            match Exchange::new(&connection, speech, start, Some(&mut held)).await {
                 Ok(answer) => {
                     self.attempts += 1;
                     drop(held);
@@ -177,7 +178,7 @@ impl<'a> Call<'a> {
 
     async fn find_place(&self, bytes: usize, avoid: &[usize]) -> Result<Taken, Failed> {
         let not_sent = |no_place: NoPlace| (Outcome::NotSent, CallCause::from(no_place));
-        let wish = Wish { bytes, patience: self.patience, avoid };
+        let wish = Wish { share: Share::One, bytes, patience: self.patience, avoid };
         // Mostly there is one, and no timer is needed.
         if let Some(taken) = self.board.try_place(wish).map_err(not_sent)? {
             return Ok(taken);

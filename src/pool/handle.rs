@@ -15,6 +15,7 @@ use crate::error::outage::ReadyError;
 use crate::event::{Event, State, Status};
 use crate::fan_out::Subscription;
 use crate::pool::channels::Channels;
+use crate::pool::leasing::LeaseRequest;
 use crate::pool::request::Request;
 use crate::pool::shared::Shared;
 
@@ -63,6 +64,30 @@ impl Pool {
     /// Dropping the future may or may not prevent the message.
     pub async fn notify(&self, body: impl Into<Bytes>) -> Result<(), CallError> {
         self.request(body).notify().await
+    }
+
+    /// Lends a connection to one caller alone, for a conversation with a server that knows no call ids.
+    ///
+    /// Waiters are served first in, first out, and a caller that gives up loses nothing: the pool goes on connecting. Not
+    /// with `Native`, whose connections carry the calls of all callers.
+    ///
+    /// # Errors
+    /// [`LeaseError`](crate::LeaseError) with the step [`CheckOut`](crate::Step::CheckOut).
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the line; a connection that was handed over at that moment goes to the next.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(pool: &steadfast::Pool) -> Result<(), steadfast::LeaseError> {
+    /// let mut lease = pool.lease().await?;
+    /// lease.send("begin").await?;
+    /// let answer = lease.recv().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lease(&self) -> LeaseRequest<'_> {
+        LeaseRequest::new(&self.0)
     }
 
     /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped; to miss

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::unsendable::Unsendable;
 use crate::proto::calls::{Answer, Tenure};
-use crate::proto::foreign::Foreign;
 use crate::proto::ledger::Place;
 use crate::proto::session::Session;
 use crate::proto::speech::Spoken;
@@ -33,11 +32,6 @@ pub(crate) trait Calling: Session<Event = Event> + std::fmt::Debug {
 
     /// Asks at once for a sign of life, if the protocol can.
     fn probe(&mut self, now: Instant);
-
-    /// The session of a foreign protocol, for what only such can do.
-    fn foreign(&mut self) -> Option<&mut Foreign> {
-        None
-    }
 }
 
 /// The bounds of one connection, the server's and this side's already merged.

@@ -51,6 +51,8 @@ pub(crate) struct Foreign {
     state: State,
     /// Bytes of a frame that is not whole yet.
     unfinished: usize,
+    /// While the connection is lent, silence is nobody's business. When to see whether it still is: its return tells nobody.
+    look_at: Instant,
     bounds: Bounds,
 }
 
@@ -84,6 +86,7 @@ impl Foreign {
             lent: None,
             state: State::Open,
             unfinished: 0,
+            look_at: now,
             speech,
             bounds,
         }
@@ -376,10 +379,6 @@ impl Calling for Foreign {
             self.ping();
         }
     }
-
-    fn foreign(&mut self) -> Option<&mut Foreign> {
-        Some(self)
-    }
 }
 
 impl Session for Foreign {
@@ -459,6 +458,9 @@ impl Session for Foreign {
         self.expire(now, effects);
         self.pulse.check_sending(now)?;
         self.check_owed(now, effects)?;
+        if self.lent.is_some() {
+            self.look_at = now + self.pulse.every();
+        }
         if self.is_judged() {
             match self.pulse.beat(now)? {
                 Beat::Nothing => {}
@@ -476,7 +478,10 @@ impl Session for Foreign {
 
     fn next_deadline(&self) -> Option<Instant> {
         let owed = self.owed.next_deadline(self.pulse.heard_at(), self.pulse.bound());
-        let beat = self.is_judged().then(|| self.pulse.beat_at());
+        let beat = match self.lent {
+            Some(_) => self.speech.ping().map(|_| self.look_at),
+            None => self.is_judged().then(|| self.pulse.beat_at()),
+        };
         let deadlines = [self.calls.next_deadline(), self.pulse.stalled_at(), owed, beat];
         deadlines.into_iter().flatten().min()
     }

@@ -97,6 +97,10 @@ impl Heartbeat {
         self.policy.bound()
     }
 
+    pub(crate) fn every(&self) -> Duration {
+        self.policy.every
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         let listen = match self.state {
             State::Listening => self.heard + self.policy.every,

@@ -50,13 +50,24 @@ struct Slot {
     epoch: u64,
     /// Places that were given away on it.
     given: u64,
+    /// One has all of it to themselves.
+    lent: bool,
 }
 
-/// A right to have one call on one connection. Given back with [`Ledger::release`].
+/// A right to have one call on one connection, or all of it. Given back with [`Ledger::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) slot: usize,
     epoch: u64,
+}
+
+/// How much of a connection is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Room for one call.
+    One,
+    /// All of it, to be alone on it.
+    Whole,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +76,7 @@ pub(crate) struct Ticket(u64);
 #[derive(Debug)]
 struct Waiter {
     waker: Waker,
+    share: Share,
     bytes: usize,
 }
 
@@ -97,18 +109,23 @@ impl Ledger {
 
     /// A place on the ready slot with the fewest calls in flight. Those to be avoided are taken only if no other has room,
     /// the first of them first. `None` if nothing has room or others wait already.
-    pub(crate) fn place(&mut self, avoid: &[usize]) -> Option<Place> {
-        if self.waiting.is_empty() { self.take(avoid) } else { None }
+    pub(crate) fn place(&mut self, share: Share, avoid: &[usize]) -> Option<Place> {
+        if self.waiting.is_empty() { self.take(share, avoid) } else { None }
     }
 
     /// A place on this very slot, if it has room, also past those who wait.
     pub(crate) fn place_on(&mut self, slot: usize) -> Option<Place> {
         let state = &mut self.slots[slot];
-        (state.in_flight < state.capacity).then(|| state.give(slot))
+        (state.in_flight < state.capacity && !state.lent).then(|| state.give(slot, Share::One))
     }
 
     /// Joins the line.
-    pub(crate) fn wait(&mut self, bytes: usize, waker: &Waker) -> Result<Ticket, Overload> {
+    pub(crate) fn wait(
+        &mut self,
+        share: Share,
+        bytes: usize,
+        waker: &Waker,
+    ) -> Result<Ticket, Overload> {
         if self.waiting.len() >= self.max_waiting {
             return Err(Overload::Waiting { limit: self.max_waiting });
         }
@@ -118,7 +135,7 @@ impl Ledger {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting_bytes += bytes;
-        self.waiting.insert(ticket, Waiter { waker: waker.clone(), bytes });
+        self.waiting.insert(ticket, Waiter { waker: waker.clone(), share, bytes });
         Ok(ticket)
     }
 
@@ -158,6 +175,7 @@ impl Ledger {
         match self.slots.get_mut(place.slot).filter(|slot| slot.epoch == place.epoch) {
             Some(slot) => {
                 slot.in_flight -= 1;
+                slot.lent = false;
                 self.hand_over(wake);
             }
             None => self.elsewhere -= 1,
@@ -175,7 +193,7 @@ impl Ledger {
         let epoch = self.epochs;
         let slot = &mut self.slots[slot];
         self.elsewhere += slot.in_flight;
-        *slot = Slot { in_flight: 0, capacity, epoch, given: 0, kept: slot.kept };
+        *slot = Slot { in_flight: 0, capacity, epoch, given: 0, lent: false, kept: slot.kept };
         self.hand_over(wake);
     }
 
@@ -187,6 +205,7 @@ impl Ledger {
         for (ticket, (place, waiter)) in granted {
             if place.slot == slot {
                 self.slots[slot].in_flight -= 1;
+                self.slots[slot].lent = false;
                 self.waiting_bytes += waiter.bytes;
                 self.waiting.insert(ticket, waiter);
             } else {
@@ -214,7 +233,10 @@ impl Ledger {
 
     /// Whether a slot other than `at` has room.
     pub(crate) fn has_room_beside(&self, at: Option<usize>) -> bool {
-        self.slots.iter().enumerate().any(|(slot, state)| at != Some(slot) && state.has_room())
+        self.slots
+            .iter()
+            .enumerate()
+            .any(|(slot, state)| at != Some(slot) && state.has_room(Share::One))
     }
 
     /// How much a slot's connection is used.
@@ -256,7 +278,7 @@ impl Ledger {
         self.elsewhere + self.slots.iter().map(|slot| slot.in_flight).sum::<usize>()
     }
 
-    fn take(&mut self, avoid: &[usize]) -> Option<Place> {
+    fn take(&mut self, share: Share, avoid: &[usize]) -> Option<Place> {
         let count = self.slots.len();
         let (mut best, mut load) = (None, (usize::MAX, usize::MAX, usize::MAX));
         for step in 0..count {
@@ -266,7 +288,7 @@ impl Ledger {
                 avoid.iter().position(|avoid| *avoid == at).map_or(0, |order| order + 1);
             let rank = (at + 1).saturating_sub(self.equals);
             let candidate = (last_resort, slot.in_flight, rank);
-            if slot.has_room() && candidate < load {
+            if slot.has_room(share) && candidate < load {
                 (best, load) = (Some(at), candidate);
                 if load == (0, 0, 0) {
                     break;
@@ -275,13 +297,13 @@ impl Ledger {
         }
         let at = best?;
         self.turn = (at + 1) % count;
-        Some(self.slots[at].give(at))
+        Some(self.slots[at].give(at, share))
     }
 
     /// Free places go to those who wait.
     pub(crate) fn hand_over(&mut self, wake: &mut Vec<Waker>) {
-        while !self.waiting.is_empty() {
-            let Some(place) = self.take(&[]) else {
+        while let Some((_, first)) = self.waiting.first_key_value() {
+            let Some(place) = self.take(first.share, &[]) else {
                 return;
             };
             let Some((ticket, waiter)) = self.waiting.pop_first() else {
@@ -295,14 +317,18 @@ impl Ledger {
 }
 
 impl Slot {
-    fn give(&mut self, slot: usize) -> Place {
+    fn give(&mut self, slot: usize, share: Share) -> Place {
+        self.lent = share == Share::Whole;
         self.in_flight += 1;
         self.given += 1;
         Place { slot, epoch: self.epoch }
     }
 
-    fn has_room(&self) -> bool {
-        self.in_flight + self.kept < self.capacity
+    fn has_room(&self, share: Share) -> bool {
+        match share {
+            Share::One => !self.lent && self.in_flight + self.kept < self.capacity,
+            Share::Whole => self.in_flight + self.kept == 0 && self.capacity > 0,
+        }
     }
 }
 
@@ -324,7 +350,8 @@ mod tests {
     #[test]
     fn the_least_loaded_slot_is_taken_and_equals_take_turns() {
         let mut ledger = ledger(&[2, 0, 9]);
-        let slots: Vec<_> = (0..7).map(|_| ledger.place(&[]).map(|place| place.slot)).collect();
+        let slots: Vec<_> =
+            (0..7).map(|_| ledger.place(Share::One, &[]).map(|place| place.slot)).collect();
         let expected = [0, 2, 0, 2, 2, 2, 2].map(Some);
         assert_eq!(slots, expected);
     }
@@ -332,23 +359,23 @@ mod tests {
     #[test]
     fn the_slots_to_avoid_are_taken_in_order_and_only_when_there_is_no_other() {
         let mut ledger = ledger(&[9, 1, 9]);
-        assert_eq!(ledger.place(&[0, 2]).unwrap().slot, 1);
-        assert_eq!(ledger.place(&[0, 2]).unwrap().slot, 0);
-        assert_eq!(ledger.place(&[2, 0]).unwrap().slot, 2);
+        assert_eq!(ledger.place(Share::One, &[0, 2]).unwrap().slot, 1);
+        assert_eq!(ledger.place(Share::One, &[0, 2]).unwrap().slot, 0);
+        assert_eq!(ledger.place(Share::One, &[2, 0]).unwrap().slot, 2);
     }
 
     #[test]
     fn waiters_are_served_first_in_first_out_and_before_newcomers() {
         let mut ledger = ledger(&[1]);
         let waker = Waker::noop();
-        let place = ledger.place(&[]).unwrap();
-        let first = ledger.wait(10, waker).unwrap();
-        let second = ledger.wait(10, waker).unwrap();
-        assert_eq!(ledger.place(&[]), None);
+        let place = ledger.place(Share::One, &[]).unwrap();
+        let first = ledger.wait(Share::One, 10, waker).unwrap();
+        let second = ledger.wait(Share::One, 10, waker).unwrap();
+        assert_eq!(ledger.place(Share::One, &[]), None);
         let mut wake = Vec::new();
         ledger.release(place, &mut wake);
         assert_eq!(wake.len(), 1);
-        assert_eq!(ledger.place(&[]), None);
+        assert_eq!(ledger.place(Share::One, &[]), None);
         assert_eq!(ledger.claim(second, waker).0, None);
         let place = ledger.claim(first, waker).0.unwrap();
         ledger.release(place, &mut wake);
@@ -360,8 +387,8 @@ mod tests {
     fn who_leaves_passes_a_granted_place_on() {
         let mut ledger = ledger(&[1]);
         let waker = Waker::noop();
-        let place = ledger.place(&[]).unwrap();
-        let tickets: Vec<_> = (0..3).map(|_| ledger.wait(1, waker).unwrap()).collect();
+        let place = ledger.place(Share::One, &[]).unwrap();
+        let tickets: Vec<_> = (0..3).map(|_| ledger.wait(Share::One, 1, waker).unwrap()).collect();
         let mut wake = Vec::new();
         ledger.release(place, &mut wake);
         ledger.leave(tickets[1], &mut wake);
@@ -376,19 +403,19 @@ mod tests {
     fn the_line_is_bounded_by_count_and_bytes() {
         let mut ledger = Ledger::new(2, 100);
         let waker = Waker::noop();
-        ledger.wait(60, waker).unwrap();
-        assert_eq!(ledger.wait(41, waker), Err(Overload::Bytes { limit: 100 }));
-        ledger.wait(40, waker).unwrap();
-        assert_eq!(ledger.wait(0, waker), Err(Overload::Waiting { limit: 2 }));
+        ledger.wait(Share::One, 60, waker).unwrap();
+        assert_eq!(ledger.wait(Share::One, 41, waker), Err(Overload::Bytes { limit: 100 }));
+        ledger.wait(Share::One, 40, waker).unwrap();
+        assert_eq!(ledger.wait(Share::One, 0, waker), Err(Overload::Waiting { limit: 2 }));
     }
 
     #[test]
     fn a_place_that_dies_before_it_is_claimed_leaves_its_owner_where_it_stood() {
         let mut ledger = ledger(&[1, 0]);
         let waker = Waker::noop();
-        let place = ledger.place(&[]).unwrap();
-        let first = ledger.wait(1, waker).unwrap();
-        let second = ledger.wait(1, waker).unwrap();
+        let place = ledger.place(Share::One, &[]).unwrap();
+        let first = ledger.wait(Share::One, 1, waker).unwrap();
+        let second = ledger.wait(Share::One, 1, waker).unwrap();
         ledger.release(place, &mut Vec::new());
         ledger.shut(0, &mut Vec::new());
         assert_eq!((ledger.waiting(), ledger.in_flight()), (2, 0));
@@ -400,15 +427,15 @@ mod tests {
     #[test]
     fn a_place_on_an_earlier_connection_frees_nothing_on_the_next() {
         let mut ledger = ledger(&[1]);
-        let old = ledger.place(&[]).unwrap();
+        let old = ledger.place(Share::One, &[]).unwrap();
         ledger.shut(0, &mut Vec::new());
-        assert_eq!(ledger.place(&[]), None);
+        assert_eq!(ledger.place(Share::One, &[]), None);
         ledger.open(0, 1, &mut Vec::new());
-        let new = ledger.place(&[]).unwrap();
+        let new = ledger.place(Share::One, &[]).unwrap();
         ledger.release(old, &mut Vec::new());
-        assert_eq!(ledger.place(&[]), None);
+        assert_eq!(ledger.place(Share::One, &[]), None);
         ledger.release(new, &mut Vec::new());
-        assert!(ledger.place(&[]).is_some());
+        assert!(ledger.place(Share::One, &[]).is_some());
     }
 
     #[test]
@@ -418,15 +445,15 @@ mod tests {
         let waker = &mut Vec::new();
         // One call at a time: the two equals take turns, and the others are left alone.
         let mut one_at_a_time = |ledger: &mut Ledger| {
-            let place = ledger.place(&[]).unwrap();
+            let place = ledger.place(Share::One, &[]).unwrap();
             ledger.release(place, waker);
             place.slot
         };
         assert_eq!([(); 4].map(|()| one_at_a_time(&mut ledger)), [0, 1, 0, 1]);
-        let all = [(); 5].map(|()| ledger.place(&[]).unwrap().slot);
+        let all = [(); 5].map(|()| ledger.place(Share::One, &[]).unwrap().slot);
         assert_eq!(all, [0, 1, 2, 3, 0]);
         ledger.resize(4, 0);
-        assert_eq!(ledger.place(&[]).unwrap().slot, 1);
+        assert_eq!(ledger.place(Share::One, &[]).unwrap().slot, 1);
         assert_eq!(ledger.usage(3), Usage { given: 1, in_flight: 1 });
     }
 
@@ -442,16 +469,16 @@ mod tests {
     #[test]
     fn a_place_on_a_slot_that_is_gone_counts_until_it_is_given_back_and_never_for_another() {
         let mut ledger = ledger(&[1, 1]);
-        let [_, old] = [(); 2].map(|()| ledger.place(&[]).unwrap());
+        let [_, old] = [(); 2].map(|()| ledger.place(Share::One, &[]).unwrap());
         assert_eq!(old.slot, 1);
         ledger.shut(1, &mut Vec::new());
         ledger.resize(1, 1);
         assert_eq!((ledger.in_flight(), ledger.is_current(old)), (2, false));
         ledger.resize(2, 2);
         ledger.open(1, 1, &mut Vec::new());
-        let new = ledger.place(&[]).unwrap();
+        let new = ledger.place(Share::One, &[]).unwrap();
         ledger.release(old, &mut Vec::new());
-        assert_eq!((ledger.in_flight(), ledger.place(&[])), (2, None));
+        assert_eq!((ledger.in_flight(), ledger.place(Share::One, &[])), (2, None));
         assert!(ledger.is_current(new));
     }
 }

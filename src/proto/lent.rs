@@ -32,6 +32,8 @@ pub(crate) struct Lent {
 /// How far a conversation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
+    /// Frames that the caller has handed over.
+    pub(crate) queued: u64,
     /// Frames whose last byte the operating system has accepted.
     pub(crate) sent: u64,
     /// Frames that the caller has taken.
@@ -116,7 +118,8 @@ impl Lent {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        Progress { sent: self.sent, received: self.taken }
+        let queued = self.sent + self.unsent.len() as u64;
+        Progress { queued, sent: self.sent, received: self.taken }
     }
 
     /// Whether the next caller would meet nothing of this conversation.

@@ -62,7 +62,7 @@ impl Ordered {
 
 impl Dialect for Ordered {
     fn framing(&self) -> Framing {
-        self.framing.clone()
+        self.framing
     }
 
     fn matching(&self) -> Matching {

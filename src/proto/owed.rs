@@ -170,6 +170,11 @@ impl Owed {
         Some(debt)
     }
 
+    /// All answers that may come, also those that nobody expects.
+    pub(crate) fn debts(&self) -> usize {
+        self.debts.len()
+    }
+
     /// Answers that are awaited, those to pings included.
     pub(crate) fn outstanding(&self) -> usize {
         self.debts.len() - self.written_off

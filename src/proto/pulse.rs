@@ -119,6 +119,11 @@ impl Pulse {
         }
     }
 
+    /// How often the peer is asked, if nothing comes by itself.
+    pub(crate) fn every(&self) -> Duration {
+        self.heartbeat.every()
+    }
+
     /// The longest silence, or standstill of sending, that is borne.
     pub(crate) fn bound(&self) -> Duration {
         self.heartbeat.bound()

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -31,12 +30,14 @@ pub(crate) enum Condition {
 }
 
 impl Foreign {
-    /// Lends the connection, if nobody else uses it and nothing is outstanding on it.
+    /// Lends the connection to one who is alone on it. If something is outstanding that could come into the conversation, the
+    /// connection is given up instead.
     pub(crate) fn lend(&mut self) -> Result<(), NotTaken> {
         self.check_open()?;
-        let unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
+        let is_unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
         let pinged = usize::from(self.owed.is_pinged());
-        if !unused || self.owed.outstanding() > pinged {
+        if !is_unused || self.owed.debts() > pinged {
+            self.state = State::Spoiled;
             return Err(NotTaken::Gone(None));
         }
         self.lent = Some(Lent::default());
@@ -93,20 +94,28 @@ impl Foreign {
         }
     }
 
+    /// Whether the connection is gone. Also returns a waker to be dropped after the lock is released.
+    pub(crate) fn poll_gone(&mut self, waker: &Waker) -> (Poll<Result<(), Ended>>, Option<Waker>) {
+        match (&self.state, &mut self.lent) {
+            (State::Dead(loss), _) => (Poll::Ready(Err(Ended::Lost(loss.clone()))), None),
+            (_, Some(lent)) => lent.await_frame(waker),
+            (_, None) => (Poll::Ready(Err(Ended::Over)), None),
+        }
+    }
+
     /// How far the conversation has come.
     pub(crate) fn progress(&self) -> Progress {
-        self.lent.as_ref().map_or(Progress { sent: 0, received: 0 }, Lent::progress)
+        self.lent.as_ref().map_or(Progress { queued: 0, sent: 0, received: 0 }, Lent::progress)
     }
 
     /// The conversation is at its end. What it leaves behind decides whether the connection is used again.
-    pub(crate) fn end(&mut self, now: Instant, end: End) -> Condition {
+    pub(crate) fn end(&mut self, end: End) -> Condition {
         let Some(lent) = self.lent.take() else {
             return Condition::Spoiled;
         };
         self.speech.set_lent(false);
         let is_open = matches!(self.state, State::Open);
         if is_open && self.unfinished == 0 && lent.is_over(end) {
-            self.pulse.heard(now);
             return Condition::Clean;
         }
         if !matches!(self.state, State::Dead(_)) {

@@ -1,0 +1,344 @@
+//! One connection, lent to one caller for a conversation.
+//!
+//! ```text
+//!   check-out ──► send, receive, … ──► drop: each frame was answered by one ──► back in the pool
+//!                       │                    anything is left over ───────────► closed
+//!                       ├──► give_back: the caller says that it is over ──────► back in the pool
+//!                       ├──► mark_broken, drop ───────────────────────────────► closed
+//!                       └──► detach ──────────────────────────────────────────► the caller's own
+//! ```
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Sink, Stream};
+
+use crate::clock::now;
+use crate::connect::Transport;
+use crate::connection::Tell;
+use crate::error::lease::{LeaseCause, LeaseError, Step};
+use crate::pool::shared::{LONGEST_CALL, Shared};
+use crate::proto::foreign::Foreign;
+use crate::proto::foreign::lending::{Condition, Ended};
+use crate::proto::ledger::Place;
+use crate::proto::lent::{End, Progress};
+use crate::proto::session::Session as _;
+use crate::roster::ForeignEnd;
+use crate::timer::Timer;
+
+/// One connection, for one caller alone: for conversations of several frames, with servers that know no call ids.
+/// [`Pool::lease`](crate::Pool::lease) lends it.
+///
+/// When it is dropped the connection goes back to the pool if each frame that was sent was answered by exactly one that was
+/// received. If anything is left over (a frame that was not written, answered or read), the next caller would meet it: the
+/// connection is closed, and another is made. Where a conversation has another shape, more frames than one for an answer or
+/// none, say so with [`give_back`](Self::give_back).
+///
+/// No heartbeat is sent while it is lent, because its answer would be part of the conversation; TCP keepalive and
+/// `TCP_USER_TIMEOUT` go on. A lease keeps its pool alive.
+///
+/// It is a [`Stream`] of frames and a [`Sink`] for them, too.
+///
+/// # Examples
+/// ```no_run
+/// use steadfast::{LeaseError, Pool};
+///
+/// async fn upload(pool: &Pool, name: &str, pieces: &[&'static str]) -> Result<(), LeaseError> {
+///     let mut lease = pool.lease().await?;
+///     lease.send(format!("store {name}")).await?;
+///     assert_eq!(lease.recv().await?, "go on");
+///     for piece in pieces {
+///         lease.send(*piece).await?;
+///         assert_eq!(lease.recv().await?, "got it");
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Lease {
+    pool: Arc<Shared>,
+    foreign: ForeignEnd,
+    place: Place,
+    number: u64,
+    limit: Duration,
+    end: End,
+    timer: Timer,
+    /// When the step began to wait.
+    began: Option<Instant>,
+    /// The stream has told of its error.
+    is_over: bool,
+}
+
+/// A socket that was taken out of its pool.
+pub struct Detached {
+    /// The socket.
+    pub transport: Box<dyn Transport>,
+    /// Frames that had arrived and were not received.
+    pub frames: Vec<Bytes>,
+    /// What had arrived behind those: a part of a frame, or something else that the socket is used for now.
+    pub bytes: BytesMut,
+}
+
+impl std::fmt::Debug for Detached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detached").finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(crate) fn new(
+        pool: Arc<Shared>,
+        foreign: ForeignEnd,
+        place: Place,
+        number: u64,
+        limit: Duration,
+    ) -> Self {
+        let (end, timer, began, is_over) = (End::Dropped, Timer::default(), None, false);
+        Self { pool, foreign, place, number, limit, end, timer, began, is_over }
+    }
+
+    /// Sends a frame; returns when the operating system has accepted all of it.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; its [`sent`](LeaseError::sent) tells whether the frame left.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may or may not prevent the frame. It counts as sent.
+    pub async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), LeaseError> {
+        let frame = frame.into();
+        self.began = None;
+        poll_fn(|cx| self.poll_room(cx)).await?;
+        self.queue(frame)?;
+        poll_fn(|cx| self.poll_flushed(cx)).await
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// [`LeaseError`]. What arrived before the connection died is received first.
+    ///
+    /// # Cancel safety
+    /// No frame is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Result<Bytes, LeaseError> {
+        self.began = None;
+        poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// The time for each of the steps that follow. At first that of the [request](crate::LeaseRequest::timeout). More than
+    /// 24 h counts as 24 h.
+    ///
+    /// Too little: a slow answer ends the conversation. Too much: a server that hangs is found out late.
+    pub fn set_timeout(&mut self, limit: Duration) {
+        self.limit = limit.min(LONGEST_CALL);
+    }
+
+    /// Which of the pool's connections this is, counted from 1.
+    pub fn connection(&self) -> u64 {
+        self.number
+    }
+
+    /// The conversation went wrong in a way that only its caller can see: the connection will not be used again.
+    pub fn mark_broken(&mut self) {
+        self.end = End::Broken;
+    }
+
+    /// The conversation is over, though not each frame was answered by one: nothing more will come. The connection goes back
+    /// to the pool, unless a frame was not read or not written, or [`mark_broken`](Self::mark_broken) was called.
+    pub fn give_back(mut self) {
+        if self.end == End::Dropped {
+            self.end = End::GivenBack;
+        }
+    }
+
+    /// Takes the socket out of the pool, for another use, when all frames are written. The pool makes another connection.
+    ///
+    /// # Errors
+    /// [`LeaseError`], if the connection has died, or does not take what was sent within the time of a step.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
+    pub async fn detach(mut self) -> Result<Detached, LeaseError> {
+        self.began = None;
+        let departed = self.with(|session| (session.depart(), Tell::Owner));
+        departed.map_err(|ended| self.failed(Step::Detach, ended))?;
+        poll_fn(|cx| self.poll_parcel(cx)).await
+    }
+
+    fn queue(&mut self, frame: Bytes) -> Result<(), LeaseError> {
+        let spoken = match self.foreign.speech.plain(frame) {
+            Ok(spoken) => spoken,
+            Err(error) => {
+                let step = self.sending();
+                return Err(self.error(step, LeaseCause::Unsendable(error)));
+            }
+        };
+        let queued = self.with(|session| (session.send(&spoken), Tell::Owner));
+        queued.map_err(|ended| self.failed(self.sending(), ended))
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
+        let polled = self.poll_session(cx, Foreign::poll_room);
+        self.step(cx, Self::sending, polled)
+    }
+
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
+        let polled = self.poll_session(cx, Foreign::poll_flushed);
+        self.step(cx, Self::flushing, polled)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, LeaseError>> {
+        let polled = self.poll_session(cx, Foreign::poll_frame);
+        self.step(cx, Self::receiving, polled)
+    }
+
+    fn poll_parcel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Detached, LeaseError>> {
+        let polled: Poll<Result<(), _>> = self.poll_session(cx, Foreign::poll_gone);
+        // It is there before the session hears that the connection has ended.
+        if let Some(parcel) = self.foreign.connection.take_parcel() {
+            let frames = self.with(|session| (session.take_arrived(), Tell::Nobody));
+            let (transport, bytes) = (parcel.transport, parcel.bytes);
+            return Poll::Ready(Ok(Detached { transport, frames: frames.into(), bytes }));
+        }
+        match self.step(cx, |_| Step::Detach, polled) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // It is never `Ok`: a connection goes only with an error.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_session<T>(
+        &self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(&mut Foreign, &Waker) -> (Poll<Result<T, Ended>>, Option<Waker>),
+    ) -> Poll<Result<T, Ended>> {
+        let (polled, _waker_before) = self.with(|session| {
+            let wanted_input = session.wants_input();
+            let polled = poll(session, cx.waker());
+            let reopened = session.wants_input() && !wanted_input;
+            (polled, if reopened { Tell::Owner } else { Tell::Nobody })
+        });
+        polled
+    }
+
+    /// Ends a step that has come to its end, or to that of its time.
+    fn step<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(&Self) -> Step,
+        polled: Poll<Result<T, Ended>>,
+    ) -> Poll<Result<T, LeaseError>> {
+        match polled {
+            Poll::Ready(Ok(done)) => {
+                self.began = None;
+                Poll::Ready(Ok(done))
+            }
+            Poll::Ready(Err(ended)) => Poll::Ready(Err(self.failed(step(self), ended))),
+            Poll::Pending if self.is_too_late(cx) => {
+                let (limit, outage, full) = (self.limit, None, None);
+                let cause = LeaseCause::TimedOut { limit, outage, full };
+                Poll::Ready(Err(self.error(step(self), cause)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = *self.began.get_or_insert_with(now) + self.limit;
+        while self.timer.poll(cx, deadline) {
+            if now() >= deadline {
+                self.began = None;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The next frame to be sent.
+    fn sending(&self) -> Step {
+        Step::Send { frame: self.progress().queued + 1 }
+    }
+
+    /// The last frame that is being sent.
+    fn flushing(&self) -> Step {
+        Step::Send { frame: self.progress().queued }
+    }
+
+    fn receiving(&self) -> Step {
+        Step::Receive { frame: self.progress().received + 1 }
+    }
+
+    fn progress(&self) -> Progress {
+        self.with(|session| (session.progress(), Tell::Nobody))
+    }
+
+    fn failed(&self, step: Step, ended: Ended) -> LeaseError {
+        let cause = match ended {
+            Ended::Lost(loss) => LeaseCause::Lost(loss),
+            Ended::Over => LeaseCause::Closed,
+        };
+        self.error(step, cause)
+    }
+
+    fn error(&self, step: Step, cause: LeaseCause) -> LeaseError {
+        let Progress { sent, received, .. } = self.progress();
+        LeaseError::new(step, cause, (sent, received), self.pool.board.endpoint().clone())
+    }
+
+    fn with<R>(&self, turn: impl FnOnce(&mut Foreign) -> (R, Tell)) -> R {
+        self.foreign.connection.with(turn)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let end = self.end;
+        let condition = self.with(|session| match session.end(end) {
+            Condition::Clean => (Condition::Clean, Tell::Nobody),
+            Condition::Spoiled => (Condition::Spoiled, Tell::Owner),
+        });
+        let board = &self.pool.board;
+        if condition == Condition::Spoiled {
+            board.distrust(self.place);
+        }
+        board.release(self.place);
+    }
+}
+
+/// Ends after its first error.
+impl Stream for Lease {
+    type Item = Result<Bytes, LeaseError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let polled = self.poll_frame(cx);
+        self.is_over = matches!(polled, Poll::Ready(Err(_)));
+        polled.map(Some)
+    }
+}
+
+/// Closing it flushes, and no more.
+impl Sink<Bytes> for Lease {
+    type Error = LeaseError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
+        self.poll_room(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Bytes) -> Result<(), LeaseError> {
+        self.queue(frame)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
+        self.poll_flushed(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
+        self.poll_flush(cx)
+    }
+}

@@ -1,0 +1,152 @@
+//! A wish for a lease, and the wait for it.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::clock::now;
+use crate::connection::Tell;
+use crate::error::lease::{LeaseCause, LeaseError, Step};
+use crate::placing::Placing;
+use crate::pool::lease::Lease;
+use crate::pool::shared::{LONGEST_CALL, Shared};
+use crate::proto::ledger::Share;
+use crate::roster::{NoPlace, Patience, Taken, Wish};
+use crate::timer::Timer;
+
+/// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
+///
+/// # Examples
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn example(pool: &steadfast::Pool) -> Result<(), steadfast::LeaseError> {
+/// let lease = pool.lease().timeout(Duration::from_millis(200)).fail_fast().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is leased before `.await`"]
+pub struct LeaseRequest<'a> {
+    pool: &'a Arc<Shared>,
+    limit: Duration,
+    patience: Patience,
+}
+
+impl<'a> LeaseRequest<'a> {
+    pub(crate) fn new(pool: &'a Arc<Shared>) -> Self {
+        Self { pool, limit: pool.call_timeout, patience: Patience::Wait }
+    }
+
+    /// The time to get a connection, and then for each step of the conversation, unless
+    /// [`Lease::set_timeout`] changes that. Default: the pool's
+    /// [`call_timeout`](crate::PoolBuilder::call_timeout), which says what too little and too much do. More than 24 h counts as
+    /// 24 h.
+    pub fn timeout(self, limit: Duration) -> Self {
+        Self { limit: limit.min(LONGEST_CALL), ..self }
+    }
+
+    /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one.
+    pub fn fail_fast(self) -> Self {
+        Self { patience: Patience::FailFast, ..self }
+    }
+}
+
+impl<'a> IntoFuture for LeaseRequest<'a> {
+    type Output = Result<Lease, LeaseError>;
+    type IntoFuture = Leasing<'a>;
+
+    fn into_future(self) -> Leasing<'a> {
+        let Self { pool, limit, patience } = self;
+        let wish = Wish { share: Share::Whole, bytes: 0, patience, avoid: &[] };
+        let placing = Placing::new(&pool.board, wish);
+        Leasing { pool, limit, wish, placing, timer: Timer::default(), began: None }
+    }
+}
+
+/// The future of a lease.
+///
+/// # Cancel safety
+/// Dropping it leaves the line; a connection that was handed over at that moment goes to the next.
+#[derive(Debug)]
+pub struct Leasing<'a> {
+    pool: &'a Arc<Shared>,
+    limit: Duration,
+    wish: Wish<'a>,
+    placing: Placing<'a>,
+    timer: Timer,
+    /// When it began to wait.
+    began: Option<Instant>,
+}
+
+impl Future for Leasing<'_> {
+    type Output = Result<Lease, LeaseError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            let cause = match Pin::new(&mut this.placing).poll(cx) {
+                Poll::Ready(Ok(taken)) => match this.lend(taken) {
+                    Ok(Some(lease)) => return Poll::Ready(Ok(lease)),
+                    Ok(None) => {
+                        this.placing = Placing::new(&this.pool.board, this.wish);
+                        continue;
+                    }
+                    Err(cause) => cause,
+                },
+                Poll::Ready(Err(no_place)) => no_place.into(),
+                Poll::Pending if this.is_too_late(cx) => {
+                    let (outage, full) = this.pool.board.scarcity();
+                    LeaseCause::TimedOut { limit: this.limit, outage, full }
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            let endpoint = this.pool.board.endpoint().clone();
+            return Poll::Ready(Err(LeaseError::new(Step::CheckOut, cause, (0, 0), endpoint)));
+        }
+    }
+}
+
+impl Leasing<'_> {
+    /// `None` if the connection turned out not to be usable: it is being closed, and nobody else gets it.
+    fn lend(&self, taken: Taken) -> Result<Option<Lease>, LeaseCause> {
+        let Taken { place, foreign, number, .. } = taken;
+        let board = &self.pool.board;
+        let Some(foreign) = foreign else {
+            board.release(place);
+            return Err(LeaseCause::NotLent);
+        };
+        let lent = foreign.connection.with(|session| match session.lend() {
+            Ok(()) => (true, Tell::Nobody),
+            Err(_) => (false, Tell::Owner),
+        });
+        if lent {
+            let pool = self.pool.clone();
+            return Ok(Some(Lease::new(pool, foreign, place, number, self.limit)));
+        }
+        board.distrust(place);
+        board.release(place);
+        Ok(None)
+    }
+
+    fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = *self.began.get_or_insert_with(now) + self.limit;
+        while self.timer.poll(cx, deadline) {
+            if now() >= deadline {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl From<NoPlace> for LeaseCause {
+    fn from(no_place: NoPlace) -> Self {
+        match no_place {
+            NoPlace::Closed => Self::Closed,
+            NoPlace::Unavailable(outage) => Self::Unavailable(outage),
+            NoPlace::Overloaded(overload) => Self::Overloaded(overload),
+        }
+    }
+}
