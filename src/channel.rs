@@ -256,7 +256,6 @@ impl Channel {
         let (slot, connection) = (self.dialer.slot, old.number);
         info!(slot, connection, %why, "connection retired");
         self.drain(old);
-        self.dialer.replaces = 0;
         self.board.events.send(&Event::Retired { slot, connection, why });
     }
 
@@ -299,7 +298,6 @@ impl Channel {
         self.dialer.replaces = 0;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
         self.plan.lost(now(), goodbye.retry_after);
-        self.without();
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }
 
@@ -312,15 +310,7 @@ impl Channel {
             true => self.plan.retired(now()),
             false => self.plan.lost(now(), retry_after.or(loss.retry_after())),
         }
-        self.without();
         report(&self.board, self.dialer.slot, loss);
-    }
-
-    /// The slot's connection is gone. If one is being made to replace it, that is the next.
-    fn without(&mut self) {
-        if self.attempt.is_some() {
-            self.plan.dial();
-        }
     }
 }
 

@@ -52,7 +52,9 @@ mod tests {
     use super::*;
     use crate::clock::now;
     use crate::connection::Connection;
+    use crate::connections::Connections;
     use crate::error::instance::InstanceId;
+    use crate::error::outage::Began;
     use crate::fan_out::FanOut;
     use crate::limits::Limits;
     use crate::policy::{Heartbeat, Retry};
@@ -77,28 +79,74 @@ mod tests {
     }
 
     /// A connection that takes calls and leads nowhere.
-    fn line() -> Line {
+    fn line(number: u64) -> Line {
         let bounds = Bounds { send: 1, receive: 1, queued_bytes: 1 };
         let client = Client::new(now(), Heartbeat::default(), None, bounds);
         let server =
             ServerProcess { instance: Some(InstanceId([1; 16])), memory: ServerMemory::None };
-        Line { connection: Connection::new(client).erased(), foreign: None, number: 1, server }
+        Line { connection: Connection::new(client).erased(), foreign: None, number, server }
+    }
+
+    fn board(connections: impl Into<Connections>) -> Switchboard {
+        let (limits, retry) = (Limits::default().waiting(2), Retry::default());
+        let (events, pushes) = (FanOut::new(), FanOut::new());
+        let connections = connections.into();
+        let board = Switchboard::new("peer:1".into(), connections, &limits, &retry, events, pushes);
+        board.resize(connections);
+        board
+    }
+
+    const WISH: Wish<'static> =
+        Wish { share: Share::One, bytes: 0, patience: Patience::Wait, avoid: &[] };
+
+    fn poll(placing: &mut Placing<'_>) -> Poll<Result<Taken, NoPlace>> {
+        Pin::new(placing).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Connection 1 takes one call at a time. Somebody was handed that place and has not taken it, and somebody waits behind.
+    fn handed_over(board: &Switchboard) -> [Placing<'_>; 2] {
+        board.opened(0, line(1), 1);
+        let [mut first, mut second, mut third] = [(); 3].map(|()| Placing::new(board, WISH));
+        let Poll::Ready(Ok(taken)) = poll(&mut first) else { panic!() };
+        assert!(poll(&mut second).is_pending());
+        board.release(taken.place);
+        assert!(poll(&mut third).is_pending());
+        [second, third]
+    }
+
+    #[test]
+    fn a_place_on_a_connection_that_is_replaced_before_it_is_taken_is_one_on_the_next() {
+        let board = board(1);
+        let [mut second, mut third] = handed_over(&board);
+        board.opened(0, line(2), 1);
+        let Poll::Ready(Ok(taken)) = poll(&mut second) else { panic!("turned away") };
+        assert_eq!(taken.number, 2);
+        assert!(poll(&mut third).is_pending());
+        assert_eq!(board.status().in_flight, 1);
+    }
+
+    /// Nobody begins to wait at that moment who would ring.
+    #[test]
+    fn those_who_lose_a_place_that_they_had_not_taken_have_another_connection_made() {
+        for connections in [0..=2, 1..=2] {
+            let board = board(connections);
+            let _waiting = handed_over(&board);
+            let mut rung = std::pin::pin!(board.demand.notified());
+            rung.as_mut().enable();
+            board.shut(0, Began::Unknown);
+            assert!(rung.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        }
     }
 
     /// How many wakers, of which nobody else has a copy, have been dropped when two calls have begun to wait, when one has
     /// been polled again, when the other has given up, and when the first has its place.
     fn drops() -> [usize; 4] {
-        let (limits, retry) = (Limits::default(), Retry::default());
-        let (events, pushes) = (FanOut::new(), FanOut::new());
-        let board = Switchboard::new("peer:1".into(), 1.into(), &limits, &retry, events, pushes);
-        board.resize(1.into());
-        let (board, dropped) = (Arc::new(board), Arc::new(AtomicUsize::new(0)));
+        let (board, dropped) = (Arc::new(board(1)), Arc::new(AtomicUsize::new(0)));
         let poll = |placing: &mut Placing<'_>| {
             let waker = Waker::from(Arc::new(Nosy(board.clone(), dropped.clone())));
             Pin::new(placing).poll(&mut Context::from_waker(&waker)).is_ready()
         };
-        let wish = Wish { share: Share::One, bytes: 0, patience: Patience::Wait, avoid: &[] };
-        let [mut one, mut two] = [Placing::new(&board, wish), Placing::new(&board, wish)];
+        let [mut one, mut two] = [(); 2].map(|()| Placing::new(&board, WISH));
         let so_far = || dropped.load(Ordering::SeqCst);
         assert!(!poll(&mut one) && !poll(&mut two));
         let waiting = so_far();
@@ -106,7 +154,7 @@ mod tests {
         let replaced = so_far();
         drop(two);
         let given_up = so_far();
-        board.opened(0, line(), 1);
+        board.opened(0, line(1), 1);
         assert!(poll(&mut one));
         [waiting, replaced, given_up, so_far()]
     }

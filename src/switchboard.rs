@@ -28,6 +28,9 @@ use crate::proto::retry::{Budget, Elsewhere};
 use crate::proto::sizing::Wanted;
 use crate::proto::tenure::{Tenure, Verdict};
 use crate::roster::{End, Life, Line, NoPlace, Patience, Resumed, Roster, Taken, Wish};
+use crate::switchboard::waiting::{Resuming, Seeking};
+
+mod waiting;
 
 pub(crate) struct Switchboard {
     core: Mutex<Roster>,
@@ -136,7 +139,7 @@ impl Switchboard {
         } else {
             (None, None)
         };
-        let (more, spare) = (core.ledger.waiting() > 0, core.ledger.has_open_beyond_equals());
+        let (more, spare) = (core.ledger.waiting() > 0, core.ledger.has_others_ready());
         drop(core);
         drop((old, downtime));
         if !running {
@@ -421,33 +424,6 @@ impl std::fmt::Debug for Switchboard {
     /// Not what is under the lock: bodies and users' errors are nobody's business there.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Switchboard").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
-/// A call that waits to be sent again.
-#[derive(Debug)]
-pub(crate) struct Resuming<'a> {
-    board: &'a Switchboard,
-    instance: InstanceId,
-}
-
-impl Drop for Resuming<'_> {
-    fn drop(&mut self) {
-        let mut wake = Vec::new();
-        self.board.lock().resumed(self.instance, &mut wake);
-        wake_each(wake);
-    }
-}
-
-/// Somebody who waits until something is ready.
-#[derive(Debug)]
-pub(crate) struct Seeking<'a> {
-    board: &'a Switchboard,
-}
-
-impl Drop for Seeking<'_> {
-    fn drop(&mut self) {
-        self.board.lock().seeking -= 1;
     }
 }
 

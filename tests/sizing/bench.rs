@@ -29,6 +29,13 @@ pub(crate) enum Seen {
     Went(usize),
 }
 
+/// What a client says of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) connection: u64,
+    pub(crate) replaces: u64,
+}
+
 /// The far end.
 #[derive(Debug, Clone)]
 pub(crate) struct Bench(Arc<Far>);
@@ -45,6 +52,7 @@ struct Far {
     under_way: AtomicUsize,
     came: AtomicUsize,
     seen: Mutex<Vec<(Instant, Seen)>>,
+    said: Mutex<Vec<Said>>,
     /// The connections that are to end.
     cut: watch::Sender<Vec<usize>>,
 }
@@ -59,6 +67,7 @@ impl Bench {
             under_way: AtomicUsize::new(0),
             came: AtomicUsize::new(0),
             seen: Mutex::new(Vec::new()),
+            said: Mutex::new(Vec::new()),
             cut: watch::Sender::new(Vec::new()),
         }))
     }
@@ -103,6 +112,10 @@ impl Bench {
         self.0.seen.lock().unwrap().clone()
     }
 
+    pub(crate) fn said(&self) -> Vec<Said> {
+        self.0.said.lock().unwrap().clone()
+    }
+
     pub(crate) fn went(&self) -> usize {
         self.seen().iter().filter(|(_, seen)| matches!(seen, Seen::Went(_))).count()
     }
@@ -112,7 +125,8 @@ impl Bench {
     }
 
     async fn serve(&self, number: usize, stream: DuplexStream) {
-        let mut peer = Peer::greet(stream).await;
+        let (mut peer, connection, replaces) = Peer::greet_remembering(stream, 1).await;
+        self.0.said.lock().unwrap().push(Said { connection, replaces });
         self.note(Seen::Came(number));
         let mut cut = self.0.cut.subscribe();
         let mut working = FuturesUnordered::new();

@@ -6,7 +6,7 @@ use steadfast::{Began, CallCause, Connections, Event, ReadyError, State};
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, call_at_once, state};
-use crate::support::news::{self, ms};
+use crate::support::news::{self, ms, within};
 
 const AT_ONCE: Duration = Duration::ZERO;
 
@@ -158,6 +158,25 @@ async fn nothing_is_dialed_for_those_who_have_given_up() {
     state(&pool, State::Idle).await;
     sleep(HOUR).await;
     assert!(bench.dials() <= dials + 1, "{dials}, {}", bench.dials());
+}
+
+/// Another slot than the first has tried, so it is not its own affair that nobody asks any more.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_fails_when_nobody_asks_any_more_is_no_outage_for_long() {
+    let bench = Bench::new(SECOND, 2 * SECOND);
+    let pool = bench.pool().connections(0..=4).build().unwrap();
+    pool.ready(2 * SECOND).await.unwrap();
+    let mut events = pool.events();
+    let mut calls = Box::pin(call_at_once(&pool, 2));
+    assert!(futures::poll!(&mut calls).is_pending());
+    sleep(ms(500)).await;
+    assert_eq!(bench.dials(), 2);
+    drop(calls);
+    bench.open(false);
+    bench.cut();
+    news::dial_failed(&mut events).await;
+    within(SECOND, "nobody asks", state(&pool, State::Idle)).await;
+    assert_eq!(pool.status().outage, None);
 }
 
 /// Each of 64 slots has a backoff of its own, and must not be asked in turn.

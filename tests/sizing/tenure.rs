@@ -8,7 +8,7 @@ use steadfast::{Call, Connections, Event, Pool, Retirement, Server, State, Subsc
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::bench::{Bench, HOUR, SECOND, Seen, call_at_once, state};
+use crate::bench::{Bench, HOUR, SECOND, Said, Seen, call_at_once, state};
 use crate::support::news::{self, ms, within};
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -174,6 +174,23 @@ async fn what_was_to_replace_a_connection_that_is_lost_is_the_next_one() {
     let since = Instant::now();
     assert_eq!(retired(&mut events).await.1, Retirement::Lifetime);
     assert!(since.elapsed() >= 80 * SECOND, "{:?}", since.elapsed());
+}
+
+/// What a client names as replaced is cut off by the server.
+#[tokio::test(start_paused = true)]
+async fn the_server_is_told_to_replace_what_was_lost_and_not_what_still_serves() {
+    let bench = Bench::new(ms(10), AT_ONCE);
+    let connections = Connections::from(1).lifetime(100 * SECOND);
+    let pool = bench.pool().connections(connections).build().unwrap();
+    let mut events = pool.events();
+    news::ready(&mut events).await;
+    bench.cut();
+    news::lost(&mut events).await;
+    for _ in 0..2 {
+        retired(&mut events).await;
+    }
+    let said = [(1, 0), (2, 1), (3, 0), (4, 0)];
+    assert_eq!(bench.said(), said.map(|(connection, replaces)| Said { connection, replaces }));
 }
 
 #[tokio::test(start_paused = true)]

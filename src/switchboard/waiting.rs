@@ -1,0 +1,31 @@
+//! Those who wait for a connection and stand in no line, as long as they live.
+
+use crate::error::instance::InstanceId;
+use crate::switchboard::{Switchboard, wake_each};
+
+/// A call that waits to be sent again.
+#[derive(Debug)]
+pub(crate) struct Resuming<'a> {
+    pub(super) board: &'a Switchboard,
+    pub(super) instance: InstanceId,
+}
+
+impl Drop for Resuming<'_> {
+    fn drop(&mut self) {
+        let mut wake = Vec::new();
+        self.board.lock().resumed(self.instance, &mut wake);
+        wake_each(wake);
+    }
+}
+
+/// Somebody who waits until something is ready.
+#[derive(Debug)]
+pub(crate) struct Seeking<'a> {
+    pub(super) board: &'a Switchboard,
+}
+
+impl Drop for Seeking<'_> {
+    fn drop(&mut self) {
+        self.board.lock().seeking -= 1;
+    }
+}
