@@ -68,6 +68,9 @@ impl<'a> Request<'a> {
     }
 
     /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one.
+    ///
+    /// Where none is kept ([`Connections`](crate::Connections) of 0 at least), that none was needed so far is no outage: it
+    /// waits for the attempt that is made for it, and fails when that has failed.
     pub fn fail_fast(self) -> Self {
         Self { patience: Patience::FailFast, ..self }
     }

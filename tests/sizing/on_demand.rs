@@ -72,7 +72,12 @@ async fn a_fail_fast_call_waits_for_the_first_attempt_and_no_longer() {
     let bench = Bench::new(ms(50), AT_ONCE);
     let pool = bench.pool().connections(0..=4).build().unwrap();
     let call = || pool.request("fast").fail_fast().send();
-    assert_eq!(call().await.unwrap(), "fast");
+    let meanwhile = async {
+        sleep(ms(20)).await;
+        call().await
+    };
+    let (first, second) = tokio::join!(call(), meanwhile);
+    assert_eq!((first.unwrap(), second.unwrap()), ("fast".into(), "fast".into()));
 
     bench.open(false);
     let mut events = pool.events();
