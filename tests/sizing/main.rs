@@ -8,6 +8,7 @@
 mod support;
 
 mod bench;
+mod leases;
 mod on_demand;
 mod resizing;
 mod tenure;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast::{Began, CallCause, Connections, Event, ReadyError, State};
+use steadfast::{Began, CallCause, Connections, Event, Limits, ReadyError, State};
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, call_at_once, state};
@@ -70,7 +70,7 @@ async fn long_calls_get_a_connection_each_up_to_the_bound() {
 #[tokio::test(start_paused = true)]
 async fn a_fail_fast_call_waits_for_the_first_attempt_and_no_longer() {
     let bench = Bench::new(ms(50), AT_ONCE);
-    let pool = bench.pool().connections(0..=4).build().unwrap();
+    let pool = bench.pool().limits(Limits::default()).connections(0..=4).build().unwrap();
     let call = || pool.request("fast").fail_fast().send();
     let meanwhile = async {
         sleep(ms(20)).await;
