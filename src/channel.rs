@@ -146,7 +146,11 @@ impl Channel {
         })
     }
 
+    /// Breaks at the end: the pool is being closed, or has no such slot any more.
     fn look(&mut self) -> ControlFlow<(), Look> {
+        if self.dialer.settings.closing.is_cancelled() {
+            return Break(());
+        }
         let now = now();
         match &mut self.serving {
             Some(_) => Continue(self.look_after(now)),
