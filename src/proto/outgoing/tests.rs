@@ -140,3 +140,138 @@ fn a_long_message_is_withdrawn_unseen_begun_or_too_late() {
     outgoing.written(1);
     assert!(outgoing.is_sent(3, mark));
 }
+
+/// The frame of a request, of so many bytes behind a head of two, all of which tell its id.
+fn frame(id: u8, length: usize) -> ([u8; 2], Bytes) {
+    ([id, id], vec![id; length].into())
+}
+
+fn request(outgoing: &mut Outgoing, id: u8, length: usize) -> Mark {
+    let (head, rest) = frame(id, length);
+    outgoing.request(u64::from(id), &head, &rest)
+}
+
+/// The ids of the frames in what goes out, with their lengths.
+fn runs(bytes: &[u8]) -> Vec<(u8, usize)> {
+    bytes.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect()
+}
+
+const LONG: usize = BY_REFERENCE;
+
+#[test]
+fn requests_of_one_frame_go_out_in_the_order_in_which_they_were_queued_however_long() {
+    let mut outgoing = Outgoing::default();
+    for (id, length) in [(1, 10), (2, LONG), (3, LONG + 1), (4, 0), (5, LONG - 1), (6, LONG)] {
+        request(&mut outgoing, id, length);
+    }
+    let bytes = transmit(&mut outgoing);
+    let expected = [(1, 12), (2, LONG + 2), (3, LONG + 3), (4, 2), (5, LONG + 1), (6, LONG + 2)];
+    assert_eq!(runs(&bytes), expected);
+    assert_eq!(outgoing.take_begun().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(outgoing.queued_bytes(), 0);
+}
+
+#[test]
+fn a_long_rest_is_not_copied_and_a_short_one_is() {
+    let mut outgoing = Outgoing::default();
+    let (head, long) = frame(1, LONG);
+    let (_, short) = frame(1, LONG - 1);
+    outgoing.request(1, &head, &long);
+    outgoing.request(2, &head, &short);
+    let mut out = VecDeque::new();
+    outgoing.transmit(&mut out);
+    assert!(out.iter().any(|piece| piece.as_ptr() == long.as_ptr()));
+    assert!(out.iter().all(|piece| piece.as_ptr() != short.as_ptr()));
+}
+
+#[test]
+fn a_request_of_one_frame_is_sent_with_its_last_byte_and_not_before() {
+    let mut outgoing = Outgoing::default();
+    let marks = [(1, 3), (2, LONG), (3, 5)]
+        .map(|(id, length)| (u64::from(id), request(&mut outgoing, id, length)));
+    let sent = |outgoing: &Outgoing| marks.map(|(id, mark)| outgoing.is_sent(id, mark));
+    assert_eq!(sent(&outgoing), [false; 3], "nothing was handed over");
+    let whole = transmit(&mut outgoing).len();
+    let ends = [5, 5 + LONG + 2, whole];
+    for written in 0..=whole {
+        assert_eq!(sent(&outgoing), ends.map(|end| written >= end), "{written}");
+        if written < whole {
+            outgoing.written(1);
+        }
+    }
+    assert!(outgoing.is_empty());
+}
+
+#[test]
+fn a_request_of_one_frame_that_is_withdrawn_in_time_never_goes_out() {
+    let mut outgoing = Outgoing::default();
+    let lengths = [(1, 3), (2, LONG), (3, 5), (4, LONG), (5, 7)];
+    let marks = lengths.map(|(id, length)| request(&mut outgoing, id, length));
+    for id in [1, 4, 2] {
+        assert_eq!(outgoing.withdraw(id, marks[id as usize - 1]), Withdrawn::Unseen);
+    }
+    assert_eq!(outgoing.queued_bytes(), 7 + 9);
+    let bytes = transmit(&mut outgoing);
+    assert_eq!(runs(&bytes), [(3, 7), (5, 9)]);
+    assert_eq!(outgoing.take_begun().collect::<Vec<_>>(), [3, 5]);
+    assert_eq!(outgoing.queued_bytes(), 0);
+    outgoing.written(7);
+    assert!(outgoing.is_sent(3, marks[2]) && !outgoing.is_sent(5, marks[4]));
+    outgoing.written(9);
+    assert!(outgoing.is_sent(5, marks[4]) && outgoing.is_empty());
+}
+
+#[test]
+fn a_request_of_one_frame_that_was_handed_over_goes_out_whole() {
+    for length in [3, LONG] {
+        let mut outgoing = Outgoing::default();
+        let mark = request(&mut outgoing, 1, length);
+        let bytes = transmit(&mut outgoing);
+        assert_eq!(bytes.len(), length + 2);
+        assert_eq!(outgoing.withdraw(1, mark), Withdrawn::TooLate);
+        outgoing.written(bytes.len() - 1);
+        assert!(!outgoing.is_sent(1, mark));
+        outgoing.written(1);
+        assert!(outgoing.is_sent(1, mark));
+        assert_eq!(outgoing.withdraw(1, mark), Withdrawn::TooLate);
+    }
+}
+
+#[test]
+fn what_is_thrown_away_was_not_sent_and_what_the_shell_holds_may_be() {
+    let mut outgoing = Outgoing::default();
+    let held = request(&mut outgoing, 1, LONG);
+    let bytes = transmit(&mut outgoing);
+    let waiting = [(2, 3), (3, LONG)].map(|(id, length)| request(&mut outgoing, id, length));
+    outgoing.discard();
+    assert!(transmit(&mut outgoing).is_empty());
+    for (id, mark) in [2, 3].into_iter().zip(waiting) {
+        assert!(!outgoing.is_sent(id, mark));
+        assert_eq!(outgoing.withdraw(id, mark), Withdrawn::Unseen);
+    }
+    assert!(!outgoing.is_sent(1, held));
+    outgoing.written(bytes.len());
+    assert!(outgoing.is_sent(1, held));
+    assert!(outgoing.is_empty());
+    assert_eq!(outgoing.queued_bytes(), 0);
+}
+
+#[test]
+fn bodies_that_are_not_needed_any_more_come_out_and_are_not_dropped_inside() {
+    let spent = |outgoing: &mut Outgoing| {
+        let mut spent = Vec::new();
+        outgoing.take_spent(&mut spent);
+        spent.iter().map(|body| (body[0], body.len())).collect::<Vec<_>>()
+    };
+    let mut outgoing = Outgoing::default();
+    let mark = request(&mut outgoing, 1, LONG);
+    outgoing.withdraw(1, mark);
+    assert_eq!(spent(&mut outgoing), [(1, LONG)]);
+    request(&mut outgoing, 2, LONG);
+    outgoing.discard();
+    assert_eq!(spent(&mut outgoing), [(2, LONG)]);
+    request(&mut outgoing, 3, LONG);
+    outgoing.die();
+    assert_eq!(spent(&mut outgoing), [(3, LONG)]);
+    assert!(spent(&mut outgoing).is_empty());
+}
