@@ -68,7 +68,7 @@ impl<'a, 'p> Exchange<'a, 'p> {
             };
             let spoken = spoken.map_err(NotTaken::Unsendable)?;
             match start(&Start { spoken: Some(&spoken), ..self.start }) {
-                Err(NotTaken::NameTaken) => {}
+                Err(NotTaken::IdTaken) => {}
                 result => return result,
             }
         }
@@ -171,8 +171,8 @@ pub(crate) fn refused_here(not_taken: NotTaken, length: usize) -> CallCause {
             CallCause::TooLong { length: length as usize, limit: limit as usize }
         }
         NotTaken::Unsendable(unsendable) => CallCause::Unsendable(unsendable),
-        // Not reached: then another name is taken.
-        NotTaken::NameTaken => CallCause::Closed,
+        // Not reached: then another name was taken.
+        NotTaken::IdTaken => CallCause::Closed,
         NotTaken::Gone(Some(loss)) => CallCause::Lost(loss),
         NotTaken::Gone(None) => CallCause::Closed,
     }

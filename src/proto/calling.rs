@@ -88,8 +88,8 @@ pub(crate) enum NotTaken {
     },
     /// No frame can be made of it.
     Unsendable(Unsendable),
-    /// Another call has this id still; take another one.
-    NameTaken,
+    /// The server knows another call by the same id still; take another name.
+    IdTaken,
 }
 
 /// What the owner must hear of.

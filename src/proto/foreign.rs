@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::call::Stage;
 use crate::error::loss::{GoAway, Loss, LossCause};
+use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
 use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
@@ -32,8 +33,7 @@ use crate::proto::speech::{Arrived, Speech, Understood};
 
 pub(crate) mod lending;
 
-/// So many answers may be missing for good before the connection is given up.
-const MISSING: usize = 4096;
+const ALL_IDS_TAKEN: &str = "all ids of the connection are waiting for answers";
 
 #[derive(Debug)]
 pub(crate) struct Foreign {
@@ -42,7 +42,7 @@ pub(crate) struct Foreign {
     pulse: Pulse,
     calls: Calls,
     owed: Owed,
-    /// Answers that have come in part.
+    /// Answers that have come in part, by their ids.
     parts: HashMap<u64, BytesMut>,
     /// Notifications that wait to be written.
     notifications: Vec<u64>,
@@ -104,18 +104,31 @@ impl Foreign {
         }
     }
 
+    /// Whether a call can have this id.
+    fn check_id(&self, id: u64) -> Result<(), NotTaken> {
+        if !self.owed.is_taken(id) {
+            return Ok(());
+        }
+        // There are more ids than places, but what an `on_connect` hook has left unanswered has none.
+        match self.owed.taken() as u64 >= self.speech.ids() {
+            true => Err(NotTaken::Unsendable(Unsendable::Refused { why: ALL_IDS_TAKEN })),
+            false => Err(NotTaken::IdTaken),
+        }
+    }
+
     /// Takes a call's bytes back, if none has left; else its answer will come and be thrown away.
     fn stop(&mut self, now: Instant, name: u64, mark: Mark) -> (Withdrawn, Tenure) {
         let withdrawn = self.outgoing.withdraw(name, mark);
+        let id = self.speech.id_of(name);
         match withdrawn {
             Withdrawn::Unseen => {
-                self.owed.withdrawn(name);
+                self.owed.withdrawn(id, name);
                 (withdrawn, Tenure::Ended)
             }
             _ if self.calls.is_notification(name) => (withdrawn, Tenure::Ended),
             _ => {
-                self.parts.remove(&name);
-                self.owed.abandon(now, name);
+                self.parts.remove(&id);
+                self.owed.abandon(now, id, name);
                 (withdrawn, Tenure::Kept)
             }
         }
@@ -152,8 +165,8 @@ impl Foreign {
     fn is_pong(&self, meaning: &Meaning) -> bool {
         match meaning {
             Meaning::Pong => true,
-            Meaning::Reply { to: To::Id(name), .. } | Meaning::Error { to: To::Id(name), .. } => {
-                *name == self.speech.ping_name()
+            Meaning::Reply { to: To::Id(id), .. } | Meaning::Error { to: To::Id(id), .. } => {
+                *id == self.speech.ping_id()
             }
             // Nothing else is outstanding.
             Meaning::Reply { to: To::Oldest, .. } | Meaning::Error { to: To::Oldest, .. } => true,
@@ -175,21 +188,22 @@ impl Foreign {
     ) -> Result<(), LossCause> {
         match meaning {
             Meaning::Reply { to, body } => {
-                let name = self.owed.whose(to)?;
-                let body = self.whole(name, body)?;
-                self.answered(name, Answer::Reply(body), effects);
+                let id = self.owed.whose(to)?;
+                let body = self.whole(id, body, &mut effects.spent)?;
+                self.answered(id, Answer::Reply(body), effects);
             }
             Meaning::Part { to, body } => {
-                let name = self.owed.whose(to)?;
-                self.part(name, &body)?;
+                let id = self.owed.whose(to)?;
+                self.part(id, &body)?;
+                effects.spent.push(body);
             }
             Meaning::Error { to, error } => {
-                let name = self.owed.whose(to)?;
-                self.answered(name, Answer::Error(error), effects);
+                let id = self.owed.whose(to)?;
+                self.answered(id, Answer::Error(error), effects);
             }
             Meaning::Refused { to, refusal } => {
-                let name = self.owed.whose(to)?;
-                self.answered(name, Answer::Refused(refusal), effects);
+                let id = self.owed.whose(to)?;
+                self.answered(id, Answer::Refused(refusal), effects);
             }
             Meaning::Push(body) => effects.events.push(Event::Push(body)),
             Meaning::Pong => self.pong(),
@@ -205,23 +219,24 @@ impl Foreign {
     }
 
     /// The last part of an answer, with those before it.
-    fn whole(&mut self, name: u64, body: Bytes) -> Result<Bytes, Violation> {
-        let Some(mut parts) = self.parts.remove(&name) else {
+    fn whole(&mut self, id: u64, body: Bytes, spent: &mut Vec<Bytes>) -> Result<Bytes, Violation> {
+        let Some(mut parts) = self.parts.remove(&id) else {
             self.check_length(body.len())?;
             return Ok(body);
         };
         self.check_length(parts.len() + body.len())?;
         parts.extend_from_slice(&body);
+        spent.push(body);
         Ok(parts.freeze())
     }
 
-    fn part(&mut self, name: u64, body: &[u8]) -> Result<(), Violation> {
-        if self.calls.pending(name).is_none() {
+    fn part(&mut self, id: u64, body: &[u8]) -> Result<(), Violation> {
+        if self.owed.waiting(id).is_none() {
             return Ok(());
         }
-        let length = self.parts.get(&name).map_or(0, BytesMut::len) + body.len();
+        let length = self.parts.get(&id).map_or(0, BytesMut::len) + body.len();
         self.check_length(length)?;
-        self.parts.entry(name).or_default().extend_from_slice(body);
+        self.parts.entry(id).or_default().extend_from_slice(body);
         Ok(())
     }
 
@@ -233,14 +248,21 @@ impl Foreign {
         Err(Violation::MessageTooLong { length: length as u64, limit })
     }
 
-    fn answered(&mut self, name: u64, answer: Answer, effects: &mut Effects<Event>) {
-        self.parts.remove(&name);
-        match self.owed.paid(name) {
-            Some(Debt::Called { .. }) => effects.wake.extend(self.calls.settle(name, answer)),
+    fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
+        self.parts.remove(&id);
+        let nobodys = match self.owed.paid(id) {
+            Some(Debt::Called { name, .. }) => {
+                effects.wake.extend(self.calls.settle(name, answer));
+                return;
+            }
             Some(Debt::Abandoned { place, .. }) => {
                 effects.events.extend(place.map(Event::Vacated));
+                answer
             }
-            Some(Debt::Ping | Debt::WrittenOff | Debt::Queued { .. }) | None => {}
+            Some(Debt::Ping | Debt::WrittenOff | Debt::Queued { .. }) | None => answer,
+        };
+        if let Answer::Reply(body) = nobodys {
+            effects.spent.push(body);
         }
     }
 
@@ -248,7 +270,7 @@ impl Foreign {
         self.drain();
         for (name, mark) in self.calls.beyond(goodbye.accepted) {
             if self.outgoing.withdraw(name, mark) == Withdrawn::Unseen {
-                self.owed.withdrawn(name);
+                self.owed.withdrawn(self.speech.id_of(name), name);
                 let answer = Answer::SentAway { goodbye: goodbye.clone(), sent: false };
                 effects.wake.extend(self.calls.settle(name, answer));
             }
@@ -281,8 +303,7 @@ impl Foreign {
             Overdue::WrittenOff(places) => {
                 effects.events.extend(places.into_iter().map(Event::Vacated));
                 let calls = self.owed.written_off();
-                let most = MISSING.min(self.speech.capacity() / 2);
-                if calls > most {
+                if calls > self.speech.spare_ids() {
                     return Err(LossCause::Unanswered { calls, silent_for: bound });
                 }
                 Ok(())
@@ -311,7 +332,7 @@ impl Foreign {
             let control = self.outgoing.control();
             control.extend_from_slice(&ping.head);
             control.extend_from_slice(&ping.rest);
-            self.owed.pinged(self.speech.ping_name());
+            self.owed.pinged(self.speech.ping_id());
         }
     }
 }
@@ -325,8 +346,9 @@ impl Calling for Foreign {
             return Err(NotTaken::Gone(None));
         };
         let (name, length) = (start.id, spoken.head.len() + spoken.rest.len());
-        if self.owed.is_taken(name) || self.calls.pending(name).is_some() {
-            return Err(NotTaken::NameTaken);
+        let id = self.speech.id_of(name);
+        if start.kind != Kind::Notification {
+            self.check_id(id)?;
         }
         let queued = self.outgoing.queued_bytes();
         // A single frame always finds room in an empty queue.
@@ -340,7 +362,7 @@ impl Calling for Foreign {
                 Ordinal::NOTIFICATION
             }
             Kind::Request { .. } => {
-                self.owed.queued(name, start.place);
+                self.owed.queued(id, name, start.place);
                 Ordinal::NOT_OUT
             }
         };
@@ -406,7 +428,8 @@ impl Session for Foreign {
     ) -> Result<(), LossCause> {
         self.pulse.heard(now);
         let mut frames = || {
-            for arrived in understood.frames.drain(..) {
+            // One by one: those behind a violation are not dropped under the lock.
+            while let Some(arrived) = understood.frames.pop_front() {
                 self.frame(arrived, effects)?;
             }
             self.unfinished = understood.rest;
@@ -431,7 +454,7 @@ impl Session for Foreign {
         self.outgoing.transmit(out);
         self.pulse.transmitted(now, &self.outgoing);
         for name in self.outgoing.take_begun() {
-            if self.owed.went_out(name) {
+            if self.owed.went_out(self.speech.id_of(name), name) {
                 self.requests += 1;
                 self.calls.went_out(name, Ordinal(self.requests));
             }

@@ -81,6 +81,14 @@ pub(crate) enum Share {
     Whole,
 }
 
+#[cfg(test)]
+impl Place {
+    /// One of no ledger.
+    pub(crate) fn example(slot: usize) -> Self {
+        Self { slot, epoch: 0 }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 

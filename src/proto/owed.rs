@@ -11,8 +11,8 @@
 //!                      WrittenOff ────────────────────────────────┘
 //! ```
 //!
-//! Nothing tells such a server that a caller has gone: it will answer. Until then the name of the call is not given to
-//! another, and its place is taken.
+//! Nothing tells such a server that a caller has gone: it will answer. Until then the call's id is not given to another,
+//! and its place is taken.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -24,8 +24,9 @@ use crate::proto::ledger::Place;
 
 #[derive(Debug)]
 pub(crate) struct Owed {
+    /// By the ids that the server knows.
     debts: HashMap<u64, Debt>,
-    /// The names in the order in which their requests went out, where answers have their turns.
+    /// The ids in the order in which their requests went out, where answers have their turns.
     turns: Option<VecDeque<u64>>,
     /// When calls were abandoned, the earliest first. The first one's answer is still awaited.
     abandoned: VecDeque<(Instant, u64)>,
@@ -38,9 +39,11 @@ pub(crate) struct Owed {
 pub(crate) enum Debt {
     /// The request waits to be sent.
     Queued {
+        name: u64,
         place: Option<Place>,
     },
     Called {
+        name: u64,
         place: Option<Place>,
     },
     /// Nobody has waited for the answer since then.
@@ -80,71 +83,86 @@ impl Owed {
         }
     }
 
-    pub(crate) fn is_taken(&self, name: u64) -> bool {
-        self.debts.contains_key(&name)
+    pub(crate) fn is_taken(&self, id: u64) -> bool {
+        self.debts.contains_key(&id)
+    }
+
+    /// How many ids are in use, with those of answers that nobody expects any more, and without the ping's.
+    pub(crate) fn taken(&self) -> usize {
+        self.debts.len() - usize::from(self.is_pinged())
     }
 
     /// A request is queued.
-    pub(crate) fn queued(&mut self, name: u64, place: Option<Place>) {
-        self.debts.insert(name, Debt::Queued { place });
+    pub(crate) fn queued(&mut self, id: u64, name: u64, place: Option<Place>) {
+        self.debts.insert(id, Debt::Queued { name, place });
     }
 
-    /// It begins to go out. False if it is none that is answered.
-    pub(crate) fn went_out(&mut self, name: u64) -> bool {
-        let Some(debt) = self.debts.get_mut(&name) else {
+    /// The request of this name begins to go out. False if it is none that is answered.
+    pub(crate) fn went_out(&mut self, id: u64, name: u64) -> bool {
+        let Some(debt) = self.debts.get_mut(&id) else {
             return false;
         };
-        let Debt::Queued { place } = *debt else {
-            return false;
-        };
-        *debt = Debt::Called { place };
-        self.turns.iter_mut().for_each(|turns| turns.push_back(name));
+        match *debt {
+            Debt::Queued { name: queued, place } if queued == name => {
+                *debt = Debt::Called { name, place };
+            }
+            _ => return false,
+        }
+        self.turns.iter_mut().for_each(|turns| turns.push_back(id));
         true
     }
 
     /// The ping goes out before all that is queued.
-    pub(crate) fn pinged(&mut self, name: u64) {
-        self.pinged = Some(name);
-        self.debts.insert(name, Debt::Ping);
-        self.turns.iter_mut().for_each(|turns| turns.push_back(name));
+    pub(crate) fn pinged(&mut self, id: u64) {
+        self.pinged = Some(id);
+        self.debts.insert(id, Debt::Ping);
+        self.turns.iter_mut().for_each(|turns| turns.push_back(id));
     }
 
     pub(crate) fn is_pinged(&self) -> bool {
         self.pinged.is_some()
     }
 
-    /// A pong that has no name and no turn.
+    /// A pong that has no id and no turn.
     pub(crate) fn pong(&mut self) {
-        if let Some(name) = self.pinged.take() {
-            self.debts.remove(&name);
-            self.turns.iter_mut().for_each(|turns| turns.retain(|turn| *turn != name));
+        if let Some(id) = self.pinged.take() {
+            self.debts.remove(&id);
+            self.turns.iter_mut().for_each(|turns| turns.retain(|turn| *turn != id));
         }
     }
 
-    /// It will never go out.
-    pub(crate) fn withdrawn(&mut self, name: u64) {
-        self.debts.remove(&name);
-    }
-
-    /// Nobody waits for its answer any more, but it went out.
-    pub(crate) fn abandon(&mut self, now: Instant, name: u64) {
-        if let Some(debt) = self.debts.get_mut(&name) {
-            if let Debt::Called { place } = *debt {
-                *debt = Debt::Abandoned { since: now, place };
-                self.abandoned.push_back((now, name));
+    /// The request of this name will never go out.
+    pub(crate) fn withdrawn(&mut self, id: u64, name: u64) {
+        if let Some(Debt::Queued { name: queued, .. }) = self.debts.get(&id) {
+            if *queued == name {
+                self.debts.remove(&id);
             }
         }
     }
 
-    /// Whose answer has begun to come.
+    /// Nobody waits for the answer to the request of this name any more, but it went out.
+    pub(crate) fn abandon(&mut self, now: Instant, id: u64, name: u64) {
+        let Some(debt) = self.debts.get_mut(&id) else {
+            return;
+        };
+        match *debt {
+            Debt::Called { name: called, place } if called == name => {
+                *debt = Debt::Abandoned { since: now, place };
+                self.abandoned.push_back((now, id));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whose answer has begun to come: its id.
     pub(crate) fn whose(&self, to: To) -> Result<u64, Violation> {
-        let name = match (to, &self.turns) {
+        let id = match (to, &self.turns) {
             (To::Oldest, Some(turns)) => turns.front().copied(),
-            (To::Id(name), None) => Some(name),
+            (To::Id(id), None) => Some(id),
             (To::Oldest, None) | (To::Id(_), Some(_)) => None,
         };
-        let owed = name.filter(|name| {
-            self.debts.get(name).is_some_and(|debt| !matches!(debt, Debt::Queued { .. }))
+        let owed = id.filter(|id| {
+            self.debts.get(id).is_some_and(|debt| !matches!(debt, Debt::Queued { .. }))
         });
         owed.ok_or(match to {
             To::Id(id) => Violation::ToNobody { name: "answer", id },
@@ -152,12 +170,20 @@ impl Owed {
         })
     }
 
+    /// Who waits for this answer: the name of the call.
+    pub(crate) fn waiting(&self, id: u64) -> Option<u64> {
+        match self.debts.get(&id) {
+            Some(Debt::Called { name, .. }) => Some(*name),
+            _ => None,
+        }
+    }
+
     /// The answer has come to its end.
-    pub(crate) fn paid(&mut self, name: u64) -> Option<Debt> {
+    pub(crate) fn paid(&mut self, id: u64) -> Option<Debt> {
         if let Some(turns) = &mut self.turns {
             turns.pop_front();
         }
-        let debt = self.debts.remove(&name)?;
+        let debt = self.debts.remove(&id)?;
         match debt {
             Debt::Ping => self.pinged = None,
             Debt::WrittenOff => self.written_off -= 1,
@@ -217,10 +243,10 @@ impl Owed {
     /// Counts from now.
     fn forgive(&mut self, now: Instant) {
         self.abandoned.clear();
-        for (name, debt) in &mut self.debts {
+        for (id, debt) in &mut self.debts {
             if let Debt::Abandoned { since, .. } = debt {
                 *since = now;
-                self.abandoned.push_back((now, *name));
+                self.abandoned.push_back((now, *id));
             }
         }
     }
@@ -228,11 +254,11 @@ impl Owed {
     /// Gives up the answers that are overdue, and returns the places that they held.
     fn write_off(&mut self, now: Instant, bound: Duration) -> Vec<Place> {
         let mut places = Vec::new();
-        while let Some((since, name)) = self.abandoned.front().copied() {
+        while let Some((since, id)) = self.abandoned.front().copied() {
             if since + bound > now {
                 break;
             }
-            if let Some(Debt::Abandoned { place, .. }) = self.debts.insert(name, Debt::WrittenOff) {
+            if let Some(Debt::Abandoned { place, .. }) = self.debts.insert(id, Debt::WrittenOff) {
                 self.written_off += 1;
                 places.extend(place);
             }
@@ -245,8 +271,8 @@ impl Owed {
     /// The first of the abandoned calls is one whose answer is awaited.
     fn forget_paid(&mut self) {
         let Self { debts, abandoned, .. } = self;
-        while let Some((at, name)) = abandoned.front() {
-            match debts.get(name) {
+        while let Some((at, id)) = abandoned.front() {
+            match debts.get(id) {
                 Some(Debt::Abandoned { since, .. }) if since == at => break,
                 _ => _ = abandoned.pop_front(),
             }
@@ -270,3 +296,6 @@ impl Owed {
         self.debts.drain().filter_map(|(_, debt)| abandoned(debt)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

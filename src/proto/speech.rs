@@ -18,6 +18,8 @@ use crate::proto::framing::Framing;
 
 /// Most heads are shorter.
 const HEAD: usize = 64;
+/// So many answers may be missing for good before the connection is given up, if there are ids enough.
+const MISSING: u64 = 4096;
 
 pub(crate) struct Speech {
     dialect: Box<dyn Dialect>,
@@ -25,7 +27,7 @@ pub(crate) struct Speech {
     matching: Matching,
     /// Names have been given up to here.
     names: AtomicU64,
-    /// The frame by which the peer is asked for a sign of life. There is only one, and its name is kept for it.
+    /// The frame by which the peer is asked for a sign of life. There is only one, and its id is kept for it.
     ping: Option<Spoken>,
     /// What arrives is a lease's: the dialect does not know what it means.
     lent: AtomicBool,
@@ -75,7 +77,7 @@ impl Speech {
             ping: None,
             lent: AtomicBool::new(false),
         };
-        speech.ping = match speech.dialect.ping(speech.ping_name()) {
+        speech.ping = match speech.dialect.ping(speech.ping_id()) {
             Some(frame) => Some(speech.plain(frame).map_err(ConfigError::Ping)?),
             None => None,
         };
@@ -90,13 +92,26 @@ impl Speech {
     pub(crate) fn capacity(&self) -> usize {
         match self.matching {
             Matching::InOrder { pipeline } => pipeline,
-            Matching::ById { max } => usize::try_from(max).unwrap_or(usize::MAX),
+            Matching::ById { max } => usize::try_from(max).unwrap_or(usize::MAX) - self.spare_ids(),
         }
     }
 
-    /// A name for a call. It may be in use still, if there are few.
+    /// So many ids no call can use any more, because their answers are missing for good, and there are still enough. One
+    /// missing answer more, and the connection is given up.
+    pub(crate) fn spare_ids(&self) -> usize {
+        match self.matching {
+            Matching::InOrder { .. } => 0,
+            Matching::ById { max } => (max / 8).min(MISSING) as usize,
+        }
+    }
+
+    /// A name for a call, which no other call of the connection ever has.
     pub(crate) fn name(&self) -> u64 {
-        let name = self.names.fetch_add(1, Ordering::Relaxed);
+        self.names.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The id by which the server knows the call of this name. Another call may have it, or may have had it.
+    pub(crate) fn id_of(&self, name: u64) -> u64 {
         match self.matching {
             Matching::InOrder { .. } => name,
             // The greatest is the ping's.
@@ -104,11 +119,16 @@ impl Speech {
         }
     }
 
-    pub(crate) fn ping_name(&self) -> u64 {
+    /// How many ids there are for calls.
+    pub(crate) fn ids(&self) -> u64 {
         match self.matching {
             Matching::InOrder { .. } => u64::MAX,
             Matching::ById { max } => max,
         }
+    }
+
+    pub(crate) fn ping_id(&self) -> u64 {
+        self.ids()
     }
 
     pub(crate) fn ping(&self) -> Option<&Spoken> {
@@ -117,7 +137,7 @@ impl Speech {
 
     /// The frame of a call.
     pub(crate) fn request(&self, name: u64, body: Bytes) -> Result<Spoken, Unsendable> {
-        self.speak(|head| self.dialect.request(name, body, head))
+        self.speak(|head| self.dialect.request(self.id_of(name), body, head))
     }
 
     /// The frame of a message that is not answered.
