@@ -311,6 +311,17 @@ impl Foreign {
         }
     }
 
+    /// Whether requests may go out. Places see to it that there are no more of them than the pipeline bears, but a ping has
+    /// no place, and neither has what an `on_connect` hook has left unanswered.
+    fn has_turn(&self) -> bool {
+        match self.speech.matching() {
+            Matching::InOrder { pipeline } if self.owed.in_turn() > 0 => {
+                self.owed.outstanding() <= pipeline
+            }
+            _ => true,
+        }
+    }
+
     /// Whether silence says anything: the peer can be asked for a sign of life, or has been.
     fn is_judged(&self) -> bool {
         self.lent.is_none() && (self.owed.is_pinged() || self.can_ping())
@@ -451,7 +462,10 @@ impl Session for Foreign {
     }
 
     fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
-        self.outgoing.transmit(out);
+        match self.has_turn() {
+            true => self.outgoing.transmit(out),
+            false => self.outgoing.transmit_control(out),
+        }
         self.pulse.transmitted(now, &self.outgoing);
         for name in self.outgoing.take_begun() {
             if self.owed.went_out(self.speech.id_of(name), name) {

@@ -239,8 +239,7 @@ impl Outgoing {
     pub(crate) fn transmit(&mut self, out: &mut VecDeque<Bytes>) {
         while self.in_hand_bytes < IN_HAND {
             if !self.control.is_empty() {
-                let bytes = self.control.split().freeze();
-                self.hand(What::Control, [bytes], out);
+                self.transmit_control(out);
             } else if self.has_pages() && (self.long.is_empty() || !self.turn_of_long) {
                 self.turn_of_long = true;
                 self.hand_page(out);
@@ -250,6 +249,14 @@ impl Outgoing {
             } else {
                 return;
             }
+        }
+    }
+
+    /// The same with control frames alone.
+    pub(crate) fn transmit_control(&mut self, out: &mut VecDeque<Bytes>) {
+        if !self.control.is_empty() {
+            let bytes = self.control.split().freeze();
+            self.hand(What::Control, [bytes], out);
         }
     }
 

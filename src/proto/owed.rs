@@ -201,6 +201,11 @@ impl Owed {
         self.debts.len()
     }
 
+    /// Requests whose answers have their turns: they are out, and not answered.
+    pub(crate) fn in_turn(&self) -> usize {
+        self.turns.as_ref().map_or(0, VecDeque::len)
+    }
+
     /// Answers that are awaited, those to pings included.
     pub(crate) fn outstanding(&self) -> usize {
         self.debts.len() - self.written_off

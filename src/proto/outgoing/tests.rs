@@ -275,3 +275,17 @@ fn bodies_that_are_not_needed_any_more_come_out_and_are_not_dropped_inside() {
     assert_eq!(spent(&mut outgoing), [(3, LONG)]);
     assert!(spent(&mut outgoing).is_empty());
 }
+
+#[test]
+fn control_frames_go_out_while_requests_are_held_back() {
+    let mut outgoing = Outgoing::default();
+    request(&mut outgoing, 1, LONG);
+    request(&mut outgoing, 2, 3);
+    outgoing.control().extend_from_slice(&[9; 4]);
+    let mut out = VecDeque::new();
+    outgoing.transmit_control(&mut out);
+    outgoing.transmit_control(&mut out);
+    assert_eq!(out, [Bytes::from_static(&[9; 4])]);
+    assert_eq!(outgoing.take_begun().count(), 0);
+    assert_eq!(runs(&transmit(&mut outgoing)), [(1, LONG + 2), (2, 5)]);
+}

@@ -79,9 +79,10 @@ fn in_order_the_oldest_request_that_is_out_is_answered() {
     for id in [3, 1] {
         assert!(book.owed.went_out(id, name(id)));
     }
+    assert_eq!(book.owed.in_turn(), 2);
     assert_eq!([book.next(), book.next()], [Ok(3), Ok(1)]);
     assert_eq!(book.next(), Err(Violation::Unasked), "the third is not out");
-    assert_eq!(book.owed.outstanding(), 1);
+    assert_eq!((book.owed.outstanding(), book.owed.in_turn()), (1, 0));
 }
 
 #[test]
@@ -149,6 +150,7 @@ fn a_withdrawn_request_owes_nothing() {
         book.owed.withdrawn(1, name(1));
         assert!(book.owed.is_empty() && !book.owed.is_taken(1));
         assert!(!book.owed.went_out(1, name(1)));
+        assert_eq!(book.owed.in_turn(), 0);
     }
 }
 
@@ -306,7 +308,7 @@ fn the_dead_owe_nothing_and_give_back_the_places_that_nobody_else_will() {
         vacated.extend(written_off);
         vacated.sort_by_key(|place| place.slot);
         assert_eq!(vacated, [place(1), place(3)], "{matching:?}: each once");
-        assert_eq!((book.due(0), book.owed.outstanding()), (None, 0));
+        assert_eq!((book.due(0), book.owed.outstanding(), book.owed.in_turn()), (None, 0, 0));
         assert!(!book.owed.is_pinged());
         assert!(book.owed.die().is_empty());
     }

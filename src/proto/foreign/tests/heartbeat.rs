@@ -101,6 +101,44 @@ fn the_servers_pushes_are_life_while_the_answer_to_the_ping_is_late() {
     assert_eq!(desk.bodies(), ["ping"]);
 }
 
+/// A ping is a request like any other for a server that was written for one at a time.
+#[test]
+fn in_order_a_ping_counts_among_the_requests_of_the_pipeline() {
+    let mut desk = desk(pinging(PIPELINE_OF_ONE));
+    desk.until(EVERY).unwrap();
+    let name = desk.call("a");
+    assert_eq!(desk.bodies(), ["ping"], "the call waits for its turn");
+    desk.hear(&["rpong"]).unwrap();
+    assert_eq!(desk.bodies(), ["a"]);
+    desk.hear(&["rA"]).unwrap();
+    assert_eq!(desk.answer(name), reply("A"));
+}
+
+#[test]
+fn in_order_calls_go_out_behind_a_ping_while_the_pipeline_has_room() {
+    let mut desk = desk(pinging(Matching::InOrder { pipeline: 2 }));
+    desk.until(EVERY).unwrap();
+    desk.call("a");
+    assert_eq!(desk.bodies(), ["ping", "a"]);
+    desk.call("b");
+    assert!(desk.bodies().is_empty());
+    desk.hear(&["rpong"]).unwrap();
+    assert_eq!(desk.bodies(), ["b"]);
+}
+
+#[test]
+fn a_call_that_waits_behind_a_ping_and_times_out_was_not_sent() {
+    let mut desk = desk(pinging(PIPELINE_OF_ONE));
+    desk.until(EVERY).unwrap();
+    desk.write(usize::MAX);
+    let name = desk.call_at("a", 1, 100);
+    desk.write(usize::MAX);
+    desk.until(EVERY + 100).unwrap();
+    assert_eq!(desk.answer(name), expired(false, Tenure::Ended));
+    desk.hear(&["rpong"]).unwrap();
+    assert!(desk.sent().is_empty());
+}
+
 #[test]
 fn a_probe_asks_at_once_if_it_can_tell_something() {
     let mut idle = desk(pinging(IN_ORDER));

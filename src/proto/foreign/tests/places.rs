@@ -157,3 +157,17 @@ fn nobody_is_hurried_who_has_a_caller_that_waits() {
     desk.hear(&["rdone"]).unwrap();
     assert_eq!(desk.answer(name), reply("done"));
 }
+
+/// What a hook has left unanswered has no place, but its answer has its turn.
+#[test]
+fn in_order_calls_wait_for_what_a_hook_has_left_unanswered() {
+    let mut desk = desk(silent(Matching::InOrder { pipeline: 1 }));
+    let left = desk.sent_call("hook", 0, MINUTE);
+    desk.leave(left);
+    let name = desk.call("a");
+    assert!(desk.sent().is_empty(), "a pipeline of one");
+    desk.hear(&["rhook"]).unwrap();
+    assert_eq!(desk.bodies(), ["a"]);
+    desk.hear(&["rA"]).unwrap();
+    assert_eq!(desk.answer(name), reply("A"));
+}
