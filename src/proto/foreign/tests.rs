@@ -18,6 +18,7 @@ mod heartbeat;
 mod hostile;
 mod ids;
 mod places;
+mod random;
 
 /// In bytes, of a whole answer.
 const LIMIT: usize = 100_000;
