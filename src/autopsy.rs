@@ -9,6 +9,8 @@ use crate::error::loss::{Loss, LossCause, Met};
 use crate::error::os::OsError;
 use crate::error::tcp_info::TcpInfo;
 use crate::proto::frame::FrameCount;
+use crate::proto::framing::Framing;
+use crate::proto::framing::count::FramingCount;
 
 /// What a loss reports about the connection itself.
 #[derive(Debug, Clone)]
@@ -24,15 +26,52 @@ pub(crate) struct Meter {
     since: Instant,
     heard: Instant,
     bytes_in: u64,
-    frames_in: FrameCount,
+    frames_in: Frames,
     bytes_out: u64,
-    frames_out: FrameCount,
+    frames_out: Frames,
+}
+
+/// The frames of one direction.
+#[derive(Debug)]
+enum Frames {
+    Native(FrameCount),
+    Foreign(FramingCount),
+}
+
+impl Frames {
+    fn new(framing: Option<&Framing>) -> Self {
+        match framing {
+            Some(framing) => Self::Foreign(FramingCount::new(*framing)),
+            None => Self::Native(FrameCount::default()),
+        }
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Native(count) => count.pass(bytes),
+            Self::Foreign(count) => count.pass(bytes),
+        }
+    }
+
+    fn whole(&self) -> u64 {
+        match self {
+            Self::Native(count) => count.whole(),
+            Self::Foreign(count) => count.whole(),
+        }
+    }
+
+    fn is_in_the_middle(&self) -> bool {
+        match self {
+            Self::Native(count) => count.is_in_the_middle(),
+            Self::Foreign(count) => count.is_in_the_middle(),
+        }
+    }
 }
 
 impl Meter {
-    /// What came behind the handshake counts.
-    pub(crate) fn new(now: Instant, came: &[u8]) -> Self {
-        let (frames_in, frames_out) = (FrameCount::default(), FrameCount::default());
+    /// What came behind the handshake counts. `framing` is how frames are cut where the protocol is a foreign one.
+    pub(crate) fn new(now: Instant, came: &[u8], framing: Option<&Framing>) -> Self {
+        let (frames_in, frames_out) = (Frames::new(framing), Frames::new(framing));
         let mut meter =
             Self { since: now, heard: now, bytes_in: 0, frames_in, bytes_out: 0, frames_out };
         meter.came(now, came);

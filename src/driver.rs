@@ -119,9 +119,11 @@ impl<S: Session + ?Sized> Driver<S> {
         input: BytesMut,
         about: About,
     ) -> Self {
-        let meter = Meter::new(now(), &input);
+        let reader = connection.reader();
+        let framing = reader.as_ref().map(|reader| reader.framing());
+        let meter = Meter::new(now(), &input, framing);
         Self {
-            reader: connection.reader(),
+            reader,
             connection,
             transport,
             input: Inflow::new(input),

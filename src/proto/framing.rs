@@ -6,6 +6,7 @@
 use crate::error::config::ConfigError;
 use crate::policy::number;
 
+pub(crate) mod count;
 mod cut;
 mod named;
 

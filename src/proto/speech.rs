@@ -84,6 +84,10 @@ impl Speech {
         Ok(speech)
     }
 
+    pub(crate) fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
     pub(crate) fn matching(&self) -> Matching {
         self.matching
     }

@@ -24,16 +24,23 @@ impl Framing {
     ///
     /// Nothing is reserved here: each part of the header is judged as soon as it is there.
     pub(crate) fn next(&self, input: &mut BytesMut) -> Result<Option<Bytes>, Violation> {
-        self.judge_magic(input)?;
-        let Some(header) = input.get(..self.field_end()) else {
+        let Some(whole) = self.whole_length(input)? else {
             return Ok(None);
         };
-        let whole = self.judge_length(self.read(&header[self.header_offset()..]))?;
         if input.len() < whole {
             return Ok(None);
         }
         input.advance(self.stripped());
         Ok(Some(input.split_to(whole - self.stripped()).freeze()))
+    }
+
+    /// The length of the whole frame that begins so, in bytes; `None` until its header says.
+    pub(crate) fn whole_length(&self, input: &[u8]) -> Result<Option<usize>, Violation> {
+        self.judge_magic(input)?;
+        let Some(header) = input.get(..self.field_end()) else {
+            return Ok(None);
+        };
+        self.judge_length(self.read(&header[self.header_offset()..])).map(Some)
     }
 
     /// The same with frames that are at most so long.

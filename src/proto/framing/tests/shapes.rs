@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::*;
+use crate::proto::framing::count::FramingCount;
 
 /// A framing in other words: those of who makes the bytes by hand.
 #[derive(Debug, Clone)]
@@ -108,6 +109,27 @@ proptest! {
         prop_assert_eq!(&decode(next, &wires.concat(), &cuts), &seen);
         let next = |input: &mut BytesMut| oracle.decode(input).unwrap().map(Vec::from);
         prop_assert_eq!(&decode(next, &wires.concat(), &cuts), &seen);
+    }
+
+    #[test]
+    fn frames_are_counted_however_the_bytes_are_split(
+        shape in shapes(), bodies in bodies(), cuts in cuts(),
+    ) {
+        let wires: Vec<_> = bodies.iter().map(|body| shape.wire(body)).collect();
+        let (framing, wires) = (shape.framing(), wires.concat());
+        let (mut count, mut input, mut rest) = (FramingCount::new(framing), BytesMut::new(), &wires[..]);
+        let (mut cuts, mut seen) = (cuts.iter().cycle(), 0);
+        while !rest.is_empty() {
+            let (piece, tail) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            rest = tail;
+            input.extend_from_slice(piece);
+            count.pass(piece);
+            while framing.next(&mut input).unwrap().is_some() {
+                seen += 1;
+            }
+            prop_assert_eq!(count.whole(), seen);
+            prop_assert_eq!(count.is_in_the_middle(), !input.is_empty());
+        }
     }
 
     #[test]
