@@ -1,9 +1,6 @@
-//! Servers that nobody can change: calls over their own framing, with answers in order or by id.
-
-#![allow(clippy::unwrap_used)]
+//! Conversations with servers that know no call ids.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{Bytes, Framing, Ordered, Pool};
@@ -29,17 +26,6 @@ async fn shout(stream: TcpStream) {
             break;
         }
     }
-}
-
-#[tokio::test]
-async fn a_server_that_answers_in_order_answers_calls() {
-    let address = shouting_server().await;
-    let protocol = Ordered::new(Framing::u32_le());
-    let pool = Pool::builder(address.to_string()).protocol(protocol).build().unwrap();
-    assert_eq!(pool.call("hello").await.unwrap(), "HELLO");
-    let long = vec![b'x'; 1_000_000];
-    assert_eq!(pool.call(long).await.unwrap(), vec![b'X'; 1_000_000]);
-    pool.close(Duration::from_secs(5)).await.unwrap();
 }
 
 #[tokio::test]
