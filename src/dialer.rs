@@ -181,8 +181,9 @@ impl Dialer {
     ) -> Result<(Peer, BytesMut), ConnectCause> {
         let settings = &*self.settings;
         if let Some(protocol) = &settings.protocol {
-            let (dialect, input) = protocol.open(transport, settings.limits.message).await?;
-            return Ok((foreign_peer(settings, dialect)?, input));
+            // All of this is the user's code.
+            let opening = AssertUnwindSafe(open(&**protocol, settings, transport)).catch_unwind();
+            return opening.await.unwrap_or(Err(ConnectCause::ProtocolPanicked));
         }
         let hello = Hello {
             min_version: VERSION,
@@ -280,6 +281,16 @@ fn native_peer(settings: &Settings, welcome: &Welcome) -> Peer {
         server: ServerProcess { instance: Some(welcome.instance), memory },
         capacity: (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight),
     }
+}
+
+/// Opens a connection as its protocol wants it. Also returns what came behind it.
+async fn open(
+    protocol: &dyn Opener,
+    settings: &Settings,
+    transport: &mut dyn Transport,
+) -> Result<(Peer, BytesMut), ConnectCause> {
+    let (dialect, input) = protocol.open(transport, settings.limits.message).await?;
+    Ok((foreign_peer(settings, dialect)?, input))
 }
 
 /// The server behind a connection that a dialect has opened.

@@ -1,10 +1,8 @@
 //! How a connection to a foreign server is opened, before any call: log-in, handshake, or nothing at all.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -177,7 +175,7 @@ pub(crate) trait Opener: Send + Sync {
     /// A dialect as it is before it is opened.
     fn dialect(&self) -> Box<dyn Dialect>;
 
-    /// Opens a connection.
+    /// Opens a connection. May panic: it is the user's code.
     fn open<'a>(&'a self, transport: &'a mut dyn Transport, limit: usize) -> OpenFuture<'a>;
 }
 
@@ -191,12 +189,7 @@ impl<P: Protocol> Opener for P {
             let mut dialect = self.clone();
             let framing = dialect.framing().at_most(limit);
             let mut frames = Frames { transport, framing, input: BytesMut::new() };
-            let open = AssertUnwindSafe(Protocol::open(&mut dialect, &mut frames));
-            match open.catch_unwind().await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(cause_of(error)),
-                Err(_panic) => return Err(ConnectCause::ProtocolPanicked),
-            }
+            Protocol::open(&mut dialect, &mut frames).await.map_err(cause_of)?;
             let input = frames.input;
             let dialect: Box<dyn Dialect> = Box::new(dialect);
             Ok((dialect, input))

@@ -10,4 +10,5 @@ mod cancelled;
 mod dying;
 mod leases;
 mod opening;
+mod panics;
 mod server;
