@@ -60,6 +60,42 @@ async fn a_black_hole_is_noticed_within_the_bound_both_idle_and_under_constant_s
     idle.says("answered").await;
 }
 
+/// Without a heartbeat frame there is only TCP: keepalive when idle, `TCP_USER_TIMEOUT` when something is under way. They
+/// count in seconds.
+#[tokio::test]
+async fn a_black_hole_before_a_server_that_cannot_be_asked_is_noticed_by_tcp_within_the_bound() {
+    let Some(lab) = Lab::up() else { return };
+    let listen = format!("{SERVER}:7000");
+    let mut server = lab.start("s", "old server", &[("LISTEN", &listen)]);
+    server.says("listening on ").await;
+    let bound = ms(3000);
+    let plain = [("TO", &*listen), ("EVERY", "1000"), ("GIVE_UP", "2000"), ("PLAIN", "yes")];
+    let mut idle = lab.start("c", "client", &plain);
+    let busy = [&plain[..], &[("BUSY", "yes")]].concat();
+    let mut busy = lab.start("c", "client", &busy);
+    idle.says("ready").await;
+    busy.says("answered").await;
+
+    let cutting = Instant::now();
+    lab.cut(SERVER);
+    let cut = Instant::now();
+    for (client, what) in [(&mut idle, "idle"), (&mut busy, "busy")] {
+        let (noticed, cause) = client.says("lost ").await;
+        assert_eq!(cause, "ETIMEDOUT", "{what}");
+        assert!(noticed - cutting >= ms(1000), "{what}: {:?}", noticed - cutting);
+        // A probe's time more, for the one that is under way when the bound is reached.
+        let took = noticed.saturating_duration_since(cut);
+        assert!(took <= bound + ms(1100), "{what}: {took:?}");
+    }
+    lab.heal();
+    for client in [&mut idle, &mut busy] {
+        client.says("ready").await;
+    }
+    busy.says("answered").await;
+    idle.tell("call");
+    idle.says("answered").await;
+}
+
 #[tokio::test]
 async fn an_address_that_swallows_everything_does_not_hold_up_the_next_one() {
     let Some(lab) = Lab::up() else { return };

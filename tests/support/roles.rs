@@ -5,13 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use steadfast::{
-    Call, ConnectCause, Event, Heartbeat, LossCause, Pool, Reconnect, ReplyCache, Server, Timeouts,
+    Bytes, Call, ConnectCause, Event, Framing, Heartbeat, LossCause, Ordered, Pool, Reconnect,
+    ReplyCache, Server, Timeouts,
 };
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_util::codec::Framed;
 
 use crate::support::news::ms;
 use crate::support::process::{say, setting};
+
+/// How old servers cut their frames.
+const PLAIN: Framing = Framing::u32_le();
 
 /// Plays a role until the process is killed or its standard input ends.
 pub(crate) fn play(role: &str) {
@@ -27,6 +34,7 @@ pub(crate) fn play(role: &str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match role {
         "server" => runtime.block_on(serve()),
+        "old server" => runtime.block_on(serve_plain_frames()),
         "client" => runtime.block_on(call(commands)),
         role => panic!("there is no role {role}"),
     }
@@ -51,7 +59,19 @@ async fn serve() {
     server.serve(|call: Call| async move { Ok(call.into_body()) }).await.expect("not shut down");
 }
 
+/// An echo of plain frames at `LISTEN`, as old servers are.
+async fn serve_plain_frames() {
+    let listener = TcpListener::bind(setting("LISTEN").expect("LISTEN")).await;
+    let listener = listener.expect("an address that is free");
+    say(&format!("listening on {}", listener.local_addr().expect("an address")));
+    while let Ok((stream, _)) = listener.accept().await {
+        let (frames, answers) = Framed::new(stream, PLAIN).split();
+        tokio::spawn(answers.map_ok(Bytes::from).forward(frames));
+    }
+}
+
 /// A pool that calls `TO` and tells what happens to its connections. With `BUSY`, it makes a thousand calls a second.
+/// With `PLAIN`, it speaks plain frames that are answered in order, and has no heartbeat of its own.
 /// With `FULL`, it begins without a free file descriptor and gets them when it reads `release`.
 async fn call(mut commands: mpsc::UnboundedReceiver<String>) {
     let mut files = if setting("FULL").is_some() { take_all_files() } else { Vec::new() };
@@ -59,6 +79,9 @@ async fn call(mut commands: mpsc::UnboundedReceiver<String>) {
         .heartbeat(heartbeat())
         .reconnect(Reconnect::exponential(ms(50), ms(200)))
         .timeouts(Timeouts::default().resolve(ms(300)).connect(ms(300)).handshake(ms(300)));
+    if setting("PLAIN").is_some() {
+        builder = builder.protocol(Ordered::new(PLAIN));
+    }
     let mut events = builder.events();
     let pool = builder.build().expect("good settings");
     let news = Arc::new(AtomicBool::new(false));
