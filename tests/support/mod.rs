@@ -3,8 +3,10 @@
 
 #![allow(dead_code, clippy::disallowed_methods, clippy::unwrap_used)]
 
+pub(crate) mod daemon;
 pub(crate) mod lab;
 pub(crate) mod local;
+pub(crate) mod memcached;
 pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;
@@ -13,3 +15,4 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod roles;
 pub(crate) mod scripted;
+pub(crate) mod unbound;

@@ -81,33 +81,13 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// SIGSTOP: the process is frozen, its kernel goes on. Returns when no thread of it runs any more.
+    /// As [`freeze`].
     pub(crate) fn freeze(&self) {
-        self.signal("-STOP");
-        while cfg!(target_os = "linux") && !self.is_frozen() {
-            std::thread::yield_now();
-        }
-    }
-
-    /// Whether all threads are in state T, see proc(5).
-    fn is_frozen(&self) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let mut states = threads.filter_map(|thread| {
-            let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
-            // Behind the name, which stands in parentheses.
-            stat.rsplit_once(") ")?.1.chars().next()
-        });
-        states.all(|state| state == 'T')
+        freeze(self.child.id());
     }
 
     pub(crate) fn thaw(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        // The shell's own, because kill(1) is not everywhere.
-        let command = format!("kill {signal} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        thaw(self.child.id());
     }
 }
 
@@ -117,6 +97,36 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// SIGSTOP: the process with this id, a child of ours, is frozen, its kernel goes on. Returns when no thread of it runs
+/// any more.
+pub(crate) fn freeze(id: u32) {
+    signal("-STOP", id);
+    while cfg!(target_os = "linux") && !is_frozen(id) {
+        std::thread::yield_now();
+    }
+}
+
+pub(crate) fn thaw(id: u32) {
+    signal("-CONT", id);
+}
+
+/// Whether all threads are in state T, see proc(5).
+fn is_frozen(id: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let mut states = threads.filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+        // Behind the name, which stands in parentheses.
+        stat.rsplit_once(") ")?.1.chars().next()
+    });
+    states.all(|state| state == 'T')
+}
+
+fn signal(signal: &str, id: u32) {
+    // The shell's own, because kill(1) is not everywhere.
+    let command = format!("kill {signal} {id}");
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
 }
 
 /// Says something to the test, from within a process.

@@ -1,0 +1,30 @@
+//! Real servers as child processes. Where one is not installed, a test says so and passes, unless `STEADFAST_DEMAND_LAB`
+//! is set.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+
+use crate::support::peer::own_loopback;
+
+#[path = "../../examples/real/daemon.rs"]
+mod process;
+
+pub(crate) use process::Daemon;
+
+/// Starts it at an address of its own. `None`, with a word about it, where it is not installed.
+pub(crate) async fn start(
+    program: &'static str,
+    arguments: impl Fn(SocketAddr) -> Vec<String>,
+) -> Option<Daemon> {
+    match Daemon::start(program, own_loopback(), arguments).await {
+        Ok(daemon) => Some(daemon),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let demanded = std::env::var_os("STEADFAST_DEMAND_LAB").is_some();
+            assert!(!demanded, "{program} is not installed");
+            // Not with `eprintln`, which the test harness would swallow.
+            let _ = writeln!(io::stderr(), "SKIPPED, needs {program}, which is not installed");
+            None
+        }
+        Err(error) => panic!("{program}: {error}"),
+    }
+}
