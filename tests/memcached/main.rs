@@ -16,9 +16,12 @@ mod support;
 mod traffic;
 
 mod answers;
+mod journal;
 mod killed;
 mod limits;
 mod silence;
+
+use std::net::SocketAddr;
 
 use steadfast::{Pool, PoolBuilder};
 
@@ -27,7 +30,11 @@ use dialect::Memcached;
 use support::daemon::Daemon;
 
 fn builder(server: &Daemon) -> PoolBuilder {
-    Pool::builder(server.address().to_string()).protocol(Memcached)
+    builder_to(server.address())
+}
+
+fn builder_to(address: SocketAddr) -> PoolBuilder {
+    Pool::builder(address.to_string()).protocol(Memcached)
 }
 
 fn pool(server: &Daemon) -> (Pool, Client) {
