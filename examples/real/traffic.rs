@@ -1,9 +1,10 @@
 //! Callers who call one after the other and check each answer, and the account of it.
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
-use steadfast::CallError;
+use steadfast::BoxError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,7 @@ impl Answer {
 pub(crate) struct Account {
     pub(crate) right: u64,
     pub(crate) wrong: u64,
-    pub(crate) failed: Vec<CallError>,
+    pub(crate) failed: Vec<BoxError>,
     /// The call that took longest.
     pub(crate) longest: Duration,
     took: Duration,
@@ -37,12 +38,12 @@ impl Account {
         self.wrong == 0 && self.failed.is_empty()
     }
 
-    fn add(&mut self, took: Duration, answer: Result<Answer, CallError>) {
+    fn add(&mut self, took: Duration, answer: Result<Answer, impl Into<BoxError>>) {
         self.longest = self.longest.max(took);
         match answer {
             Ok(Answer::Right) => self.right += 1,
             Ok(Answer::Wrong) => self.wrong += 1,
-            Err(error) => self.failed.push(error),
+            Err(error) => self.failed.push(error.into()),
         }
     }
 
@@ -69,13 +70,14 @@ impl fmt::Display for Account {
 }
 
 /// Keeps `callers` calling until `scene` is over. No two calls have the same number.
-pub(crate) async fn during<T, F>(
+pub(crate) async fn during<T, F, E>(
     scene: impl Future<Output = T>,
     callers: usize,
     call: impl Fn(usize) -> F + Clone + Send + 'static,
 ) -> (T, Account)
 where
-    F: Future<Output = Result<Answer, CallError>> + Send,
+    F: Future<Output = Result<Answer, E>> + Send,
+    E: Into<BoxError>,
 {
     let (over, started) = (CancellationToken::new(), Instant::now());
     let mut tasks = JoinSet::new();

@@ -9,12 +9,13 @@ use steadfast::{CallCause, Event, Outcome};
 use tokio::task::JoinSet;
 
 use crate::client::Client;
+use crate::server;
 use crate::support::news::{self, ms};
-use crate::support::{memcached, scripted::soon};
+use crate::support::scripted::soon;
 
 #[tokio::test]
 async fn values_are_found_as_they_were_set_until_they_are_deleted() {
-    let Some(server) = memcached::start(&[]).await else { return };
+    let Some(server) = server::start(&[]).await else { return };
     let (pool, client) = crate::pool(&server);
     for length in [0, 1, 23, 24, 4096, 65_536, 1_000_000] {
         let (key, value) = (format!("of {length} bytes").replace(' ', "-"), vec![b'v'; length]);
@@ -31,7 +32,7 @@ async fn values_are_found_as_they_were_set_until_they_are_deleted() {
 #[tokio::test]
 async fn an_error_of_memcached_is_an_error_with_its_status_and_its_words_and_the_connection_goes_on()
  {
-    let Some(server) = memcached::start(&[]).await else { return };
+    let Some(server) = server::start(&[]).await else { return };
     let (pool, client) = crate::pool(&server);
     news::connected(&pool, 1).await;
     let mut events = pool.events();
@@ -53,7 +54,7 @@ async fn an_error_of_memcached_is_an_error_with_its_status_and_its_words_and_the
 
 #[tokio::test]
 async fn statistics_are_many_frames_and_one_answer() {
-    let Some(server) = memcached::start(&[]).await else { return };
+    let Some(server) = server::start(&[]).await else { return };
     let (_pool, client) = crate::pool(&server);
     client.set("apples", b"1.20").await.unwrap();
     client.get("apples").await.unwrap();
@@ -67,7 +68,7 @@ async fn statistics_are_many_frames_and_one_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_64_callers_on_one_connection_each_gets_the_answers_to_its_own_calls() {
-    let Some(server) = memcached::start(&[]).await else { return };
+    let Some(server) = server::start(&[]).await else { return };
     let (pool, client) = crate::pool(&server);
     let (mut events, most) = (pool.events(), Arc::new(AtomicUsize::new(0)));
     let mut callers = JoinSet::new();

@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::packet;
+use crate::server;
 use crate::support::news::ms;
 use crate::support::peer::own_loopback;
-use crate::support::{memcached, scripted::soon};
+use crate::support::scripted::soon;
 
 const CALLERS: usize = 16;
 /// Of each caller.
@@ -67,7 +68,7 @@ async fn pass(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_set_that_was_not_sent_is_never_seen_and_none_runs_twice() {
-    let Some(server) = memcached::start(&[]).await else { return };
+    let Some(server) = server::start(&[]).await else { return };
     let pool = crate::builder_to(resetting(server.address()).await)
         .reconnect(Reconnect::exponential(ms(1), ms(5)).stable_after(ms(0)))
         .build()

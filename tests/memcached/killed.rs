@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use steadfast::{Event, Reconnect, Retry};
+use steadfast::{CallError, Event, Reconnect, Retry};
 
 use crate::client::Client;
+use crate::server;
 use crate::support::news::ms;
-use crate::support::{memcached, scripted::until};
+use crate::support::scripted::until;
 use crate::traffic::{self, Answer};
 
 const KILLS: usize = 10;
@@ -16,7 +17,7 @@ const HITS: usize = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_and_restarted_10_times_under_16_callers_none_fails_and_none_gets_anothers_value() {
-    let Some(mut server) = memcached::start(&[]).await else { return };
+    let Some(mut server) = server::start(&[]).await else { return };
     let pool = crate::builder(&server)
         .call_timeout(ms(5000))
         // Lives are short here; the backoff is not what this is about.
@@ -38,7 +39,7 @@ async fn killed_and_restarted_10_times_under_16_callers_none_fails_and_none_gets
                 return Ok(Answer::Right);
             };
             hits.fetch_add(1, Ordering::Relaxed);
-            Ok(Answer::check(found, crate::value(&key).into()))
+            Ok::<_, CallError>(Answer::check(found, crate::value(&key).into()))
         }
     };
     let kills = async {

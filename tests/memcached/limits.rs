@@ -6,8 +6,8 @@ use tokio::net::TcpStream;
 
 use crate::client::Client;
 use crate::packet;
+use crate::server;
 use crate::support::daemon::Daemon;
-use crate::support::memcached;
 use crate::support::news::{self, ms, within};
 
 const FULL: &str = "ERROR Too many open connections";
@@ -31,7 +31,7 @@ async fn occupy(server: &Daemon) -> Vec<TcpStream> {
 
 #[tokio::test]
 async fn calls_wait_while_memcached_has_too_many_connections_and_go_on_when_it_has_room() {
-    let Some(server) = memcached::start(&["-c", "40", "-t", "1"]).await else { return };
+    let Some(server) = server::start(&["-c", "40", "-t", "1"]).await else { return };
     let mut others = occupy(&server).await;
     assert!(!others.is_empty());
     let mut builder = crate::builder(&server).reconnect(Reconnect::exponential(ms(20), ms(100)));
@@ -62,7 +62,7 @@ async fn calls_wait_while_memcached_has_too_many_connections_and_go_on_when_it_h
 #[tokio::test]
 async fn an_idle_connection_that_memcached_closes_is_seen_at_once_and_made_again_before_it_is_needed()
  {
-    let Some(server) = memcached::start(&["-o", "idle_timeout=1"]).await else { return };
+    let Some(server) = server::start(&["-o", "idle_timeout=1"]).await else { return };
     let (pool, client) = crate::pool(&server);
     client.set("apples", b"1.20").await.unwrap();
     let mut events = pool.events();
@@ -75,7 +75,7 @@ async fn an_idle_connection_that_memcached_closes_is_seen_at_once_and_made_again
 
 #[tokio::test]
 async fn a_connection_that_memcached_would_close_is_kept_by_its_heartbeat() {
-    let Some(server) = memcached::start(&["-o", "idle_timeout=1"]).await else { return };
+    let Some(server) = server::start(&["-o", "idle_timeout=1"]).await else { return };
     let heartbeat = steadfast::Heartbeat::every(ms(200));
     let kept = crate::builder(&server).heartbeat(heartbeat).build().unwrap();
     let (other, _) = crate::pool(&server);

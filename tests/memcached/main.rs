@@ -19,6 +19,7 @@ mod answers;
 mod journal;
 mod killed;
 mod limits;
+mod server;
 mod silence;
 
 use std::net::SocketAddr;

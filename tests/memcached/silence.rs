@@ -8,13 +8,13 @@ use steadfast::{Event, Heartbeat, LossCause, Outcome, Reconnect, Timeouts};
 
 use crate::client::Client;
 use crate::packet;
-use crate::support::memcached;
+use crate::server;
 use crate::support::news::{self, ms, within};
 use crate::support::process::{freeze, thaw};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_memcached_is_noticed_within_the_bound_and_used_again_when_it_thaws() {
-    let Some(server) = memcached::start(&[]).await else { return };
+    let Some(server) = server::start(&[]).await else { return };
     let (every, give_up_after) = (ms(300), ms(700));
     let pool = crate::builder(&server)
         .heartbeat(Heartbeat::every(every).give_up_after(give_up_after))
@@ -38,7 +38,7 @@ async fn a_frozen_memcached_is_noticed_within_the_bound_and_used_again_when_it_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_answers_to_calls_that_timed_out_reach_nobody() {
-    let Some(server) = memcached::start(&[]).await else { return };
+    let Some(server) = server::start(&[]).await else { return };
     let (pool, client) = crate::pool(&server);
     let keys: Vec<_> = (0..100).map(|number| format!("key-{number}")).collect();
     for key in &keys {

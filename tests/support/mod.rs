@@ -6,7 +6,6 @@
 pub(crate) mod daemon;
 pub(crate) mod lab;
 pub(crate) mod local;
-pub(crate) mod memcached;
 pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;
@@ -15,4 +14,3 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod roles;
 pub(crate) mod scripted;
-pub(crate) mod unbound;
