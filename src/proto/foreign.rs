@@ -29,7 +29,7 @@ use crate::proto::outgoing::{Mark, Outgoing, Withdrawn};
 use crate::proto::owed::{Debt, Overdue, Owed};
 use crate::proto::pulse::{Beat, Pulse};
 use crate::proto::session::{Effects, Session};
-use crate::proto::speech::{Arrived, Speech, Understood};
+use crate::proto::speech::{Addressee, Arrived, Speech, Understood};
 
 pub(crate) mod lending;
 
@@ -48,6 +48,8 @@ pub(crate) struct Foreign {
     notifications: Vec<u64>,
     requests: u64,
     lent: Option<Lent>,
+    /// So many there were.
+    leases: u64,
     state: State,
     /// Bytes of a frame that is not whole yet.
     unfinished: usize,
@@ -84,6 +86,7 @@ impl Foreign {
             notifications: Vec::new(),
             requests: 0,
             lent: None,
+            leases: 0,
             state: State::Open,
             unfinished: 0,
             look_at: now,
@@ -140,26 +143,36 @@ impl Foreign {
         self.notifications.retain(|name| calls.pending(*name).is_some());
     }
 
-    fn frame(&mut self, arrived: Arrived, effects: &mut Effects<Event>) -> Result<(), LossCause> {
+    /// A frame that was read when this lease had the connection, if one had it.
+    fn frame(
+        &mut self,
+        arrived: Arrived,
+        lease: Option<u64>,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
         let Arrived { frame, meaning } = arrived;
         if let State::Spoiled = self.state {
             return Ok(());
         }
-        if let (Some(meaning), Some(_), true) = (&meaning, &self.lent, self.owed.is_pinged()) {
+        match (lease, meaning) {
+            (None, Some(meaning)) => self.understand(meaning, effects),
             // The ping went out before the connection was lent. Its answer comes first.
-            if self.is_pong(meaning) {
+            (Some(_), Some(meaning)) if self.owed.is_pinged() && self.is_pong(&meaning) => {
                 self.pong();
-                return Ok(());
-            }
-        }
-        match (&mut self.lent, meaning) {
-            (Some(lent), None) => {
-                effects.wake.extend(lent.arrived(frame));
                 Ok(())
             }
-            (_, Some(meaning)) => self.understand(meaning, effects),
-            (None, None) => Err(Violation::Unasked.into()),
+            (Some(_), _) if lease == self.lessee() => {
+                effects.wake.extend(self.lent.as_mut().and_then(|lent| lent.arrived(frame)));
+                Ok(())
+            }
+            // That lease is over.
+            (Some(_), _) | (None, None) => Err(Violation::Unasked.into()),
         }
+    }
+
+    /// Which lease has the connection.
+    fn lessee(&self) -> Option<u64> {
+        self.lent.is_some().then_some(self.leases)
     }
 
     fn is_pong(&self, meaning: &Meaning) -> bool {
@@ -176,8 +189,8 @@ impl Foreign {
 
     fn pong(&mut self) {
         self.owed.pong();
-        if self.lent.is_some() {
-            self.speech.set_lent(true);
+        if let Some(lease) = self.lessee() {
+            self.speech.address(Addressee::Lease(lease));
         }
     }
 
@@ -439,16 +452,21 @@ impl Session for Foreign {
     ) -> Result<(), LossCause> {
         self.pulse.heard(now);
         let mut frames = || {
+            let lease = understood.lease;
             // One by one: those behind a violation are not dropped under the lock.
             while let Some(arrived) = understood.frames.pop_front() {
-                self.frame(arrived, effects)?;
+                self.frame(arrived, lease, effects)?;
             }
             self.unfinished = understood.rest;
-            let unasked = understood.rest > 0 && self.lent.is_none() && self.owed.is_empty();
+            let unasked = self.unfinished > 0 && self.owed.is_empty();
             match understood.broken.take() {
                 _ if matches!(self.state, State::Spoiled) => Ok(()),
                 Some(broken) => Err(broken),
-                None if unasked && self.is_in_order() => Err(Violation::Unasked.into()),
+                // It began before this lease did, or between two.
+                None if unasked && lease != self.lessee() => Err(Violation::Unasked.into()),
+                None if unasked && lease.is_none() && self.is_in_order() => {
+                    Err(Violation::Unasked.into())
+                }
                 None => Ok(()),
             }
         };

@@ -13,6 +13,9 @@ use bytes::Bytes;
 
 use crate::proto::outgoing::Mark;
 
+/// What a frame takes beside its bytes: there can be many without any.
+const FRAME: usize = size_of::<Bytes>();
+
 #[derive(Debug, Default)]
 pub(crate) struct Lent {
     arrived: VecDeque<Bytes>,
@@ -79,19 +82,19 @@ impl Lent {
             Some(rest) => self.unanswered = rest,
             None => self.talkative = true,
         }
-        self.arrived_bytes += frame.len();
+        self.arrived_bytes += frame.len() + FRAME;
         self.arrived.push_back(frame);
         self.reader.take()
     }
 
-    /// Bytes that have arrived and wait to be taken.
+    /// Memory of what has arrived and waits to be taken.
     pub(crate) fn arrived_bytes(&self) -> usize {
         self.arrived_bytes
     }
 
     pub(crate) fn take(&mut self) -> Option<Bytes> {
         let frame = self.arrived.pop_front()?;
-        self.arrived_bytes -= frame.len();
+        self.arrived_bytes -= frame.len() + FRAME;
         self.taken += 1;
         Some(frame)
     }

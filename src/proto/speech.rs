@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
@@ -29,8 +29,48 @@ pub(crate) struct Speech {
     names: AtomicU64,
     /// The frame by which the peer is asked for a sign of life. There is only one, and its id is kept for it.
     ping: Option<Spoken>,
-    /// What arrives is a lease's: the dialect does not know what it means.
-    lent: AtomicBool,
+    /// For whom is what arrives. In one number, so that it changes at once.
+    addressee: AtomicU64,
+}
+
+/// For whom is what arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Addressee {
+    /// For calls: the dialect says what it means.
+    Calls,
+    /// For this one of the connection's leases, counted from 1: the dialect does not know what it means.
+    Lease(u64),
+    /// For this lease, behind the answer to a ping.
+    PongThenLease(u64),
+    /// For nobody any more.
+    Nobody,
+}
+
+impl Addressee {
+    fn lease(self) -> Option<u64> {
+        match self {
+            Self::Lease(number) | Self::PongThenLease(number) => Some(number),
+            Self::Calls | Self::Nobody => None,
+        }
+    }
+
+    fn code(self) -> u64 {
+        match self {
+            Self::Calls => 0,
+            Self::Nobody => 1,
+            Self::Lease(number) => number << 1,
+            Self::PongThenLease(number) => number << 1 | 1,
+        }
+    }
+
+    fn of(code: u64) -> Self {
+        match (code >> 1, code & 1) {
+            (0, 0) => Self::Calls,
+            (0, _) => Self::Nobody,
+            (number, 0) => Self::Lease(number),
+            (number, _) => Self::PongThenLease(number),
+        }
+    }
 }
 
 /// A frame, ready to be written.
@@ -46,6 +86,8 @@ pub(crate) struct Understood {
     pub(crate) frames: VecDeque<Arrived>,
     /// Bytes of a frame that is not whole yet.
     pub(crate) rest: usize,
+    /// The lease for which all of it is, if it is a lease's: that which had the connection when it was read.
+    pub(crate) lease: Option<u64>,
     /// What is wrong with the frame behind those.
     pub(crate) broken: Option<LossCause>,
 }
@@ -53,7 +95,7 @@ pub(crate) struct Understood {
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) frame: Bytes,
-    /// `None` if it is a lease's.
+    /// `None` if it is a lease's, and cannot be the answer to a ping.
     pub(crate) meaning: Option<Meaning>,
 }
 
@@ -75,7 +117,7 @@ impl Speech {
             matching,
             names: AtomicU64::new(0),
             ping: None,
-            lent: AtomicBool::new(false),
+            addressee: AtomicU64::new(Addressee::Calls.code()),
         };
         speech.ping = match speech.dialect.ping(speech.ping_id()) {
             Some(frame) => Some(speech.plain(frame).map_err(ConfigError::Ping)?),
@@ -168,15 +210,19 @@ impl Speech {
         Ok(Spoken { head, rest })
     }
 
-    /// From now on, what arrives is a lease's, or not.
-    pub(crate) fn set_lent(&self, lent: bool) {
-        self.lent.store(lent, Ordering::SeqCst);
+    /// From now on, what is read is for them.
+    pub(crate) fn address(&self, addressee: Addressee) {
+        self.addressee.store(addressee.code(), Ordering::Release);
     }
 
     /// Cuts the frames off the front of what has arrived, and says what they mean.
     pub(crate) fn read(&self, input: &mut BytesMut, understood: &mut Understood) {
+        let addressee = Addressee::of(self.addressee.load(Ordering::Acquire));
+        if addressee == Addressee::Nobody {
+            input.clear();
+        }
         loop {
-            match self.next(input) {
+            match self.next(addressee, input) {
                 Ok(Some(arrived)) => understood.frames.push_back(arrived),
                 Ok(None) => break,
                 Err(cause) => {
@@ -186,20 +232,29 @@ impl Speech {
             }
         }
         understood.rest = input.len();
+        understood.lease = addressee.lease();
     }
 
-    fn next(&self, input: &mut BytesMut) -> Result<Option<Arrived>, LossCause> {
+    fn next(
+        &self,
+        addressee: Addressee,
+        input: &mut BytesMut,
+    ) -> Result<Option<Arrived>, LossCause> {
         let Some(frame) = self.framing.next(input)? else {
             return Ok(None);
         };
-        if self.lent.load(Ordering::SeqCst) {
-            return Ok(Some(Arrived { frame, meaning: None }));
-        }
+        let meaning = match addressee {
+            Addressee::Lease(_) | Addressee::Nobody => None,
+            Addressee::Calls => Some(self.meaning(&frame)??),
+            // What the dialect does not know is the lease's.
+            Addressee::PongThenLease(_) => self.meaning(&frame)?.ok(),
+        };
+        Ok(Some(Arrived { frame, meaning }))
+    }
+
+    fn meaning(&self, frame: &Bytes) -> Result<Result<Meaning, Violation>, Violation> {
         let received = AssertUnwindSafe(|| self.dialect.received(frame.clone()));
-        match catch_unwind(received) {
-            Ok(meaning) => Ok(Some(Arrived { frame, meaning: Some(meaning?) })),
-            Err(_panic) => Err(Violation::DialectPanicked.into()),
-        }
+        catch_unwind(received).map_err(|_panic| Violation::DialectPanicked)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Foreign, State};
 use crate::error::loss::Loss;
 use crate::proto::calling::NotTaken;
 use crate::proto::lent::{End, Lent, Progress};
-use crate::proto::speech::Spoken;
+use crate::proto::speech::{Addressee, Spoken};
 
 /// Why a lease's frame was not taken.
 #[derive(Debug, Clone)]
@@ -35,14 +35,26 @@ impl Foreign {
     pub(crate) fn lend(&mut self) -> Result<(), NotTaken> {
         self.check_open()?;
         let is_unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
-        let pinged = usize::from(self.owed.is_pinged());
-        if !is_unused || self.owed.debts() > pinged {
-            self.state = State::Spoiled;
+        let is_pinged = self.owed.is_pinged();
+        if !is_unused || self.owed.debts() > usize::from(is_pinged) {
+            self.spoil();
             return Err(NotTaken::Gone(None));
         }
+        self.leases += 1;
         self.lent = Some(Lent::default());
-        self.speech.set_lent(pinged == 0);
+        self.speech.address(match is_pinged {
+            true => Addressee::PongThenLease(self.leases),
+            false => Addressee::Lease(self.leases),
+        });
         Ok(())
+    }
+
+    /// Whatever still comes is nobody's.
+    fn spoil(&mut self) {
+        if !matches!(self.state, State::Dead(_)) {
+            self.state = State::Spoiled;
+        }
+        self.speech.address(Addressee::Nobody);
     }
 
     /// Whether there is room for another frame. Also returns a waker to be dropped after the lock is released.
@@ -113,14 +125,12 @@ impl Foreign {
         let Some(lent) = self.lent.take() else {
             return Condition::Spoiled;
         };
-        self.speech.set_lent(false);
         let is_open = matches!(self.state, State::Open);
         if is_open && self.unfinished == 0 && lent.is_over(end) {
+            self.speech.address(Addressee::Calls);
             return Condition::Clean;
         }
-        if !matches!(self.state, State::Dead(_)) {
-            self.state = State::Spoiled;
-        }
+        self.spoil();
         Condition::Spoiled
     }
 
@@ -144,3 +154,6 @@ impl Foreign {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
