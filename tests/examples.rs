@@ -112,3 +112,19 @@ fn the_story_of_the_restarted_server_ends_well() {
         assert_eq!(told.matches(line).count(), 2, "{line:?} in\n{told}");
     }
 }
+
+#[test]
+fn an_upload_of_100_mb_arrives_whole_though_the_server_is_killed_twice_on_the_way() {
+    let mut story = Program::start("upload", ["--json"]);
+    let (status, report) = story.report();
+    let told = story.errors.iter().collect::<Vec<_>>().join("\n");
+
+    assert_eq!(status.code(), Some(0), "{report}\n{told}");
+    assert_eq!((count(&report, "bytes"), count(&report, "kills")), (100_000_000, 2), "{told}");
+    assert!(report["whole"].as_bool().unwrap(), "{report}");
+    assert_eq!(report["sha256_here"], report["sha256_there"]);
+    // It went on, and did not begin again: of each window some was under way.
+    assert!(count(&report, "resumed") >= 2, "{report}\n{told}");
+    assert!(count(&report, "sent_again") < 2_000_000, "{report}\n{told}");
+    assert_eq!(told.matches("goes on there").count() as u64, count(&report, "resumed"), "{told}");
+}
