@@ -128,3 +128,18 @@ fn an_upload_of_100_mb_arrives_whole_though_the_server_is_killed_twice_on_the_wa
     assert!(count(&report, "sent_again") < 2_000_000, "{report}\n{told}");
     assert_eq!(told.matches("goes on there").count() as u64, count(&report, "resumed"), "{told}");
 }
+
+#[test]
+fn an_early_reply_is_delivered_although_the_upload_was_reset() {
+    let mut story = Program::start("early_reply", ["--json"]);
+    let (status, report) = story.report();
+
+    assert_eq!(status.code(), Some(0), "{report}");
+    let (naive, steadfast) = (&report["naive"], &report["steadfast"]);
+    for client in [naive, steadfast] {
+        assert_eq!((count(client, "uploads"), count(client, "cut_off")), (20, 20), "{report}");
+    }
+    assert_eq!((count(naive, "answers"), count(steadfast, "answers")), (0, 20), "{report}");
+    let answer = r#"error 403: "store ../secret" leads out of the folder"#;
+    assert_eq!(steadfast["last_answer"], answer);
+}

@@ -134,11 +134,13 @@ async fn newest(lease: &mut Lease) -> Result<u64, BoxError> {
     Ok(newest)
 }
 
-/// The next 4096 bytes, or what is left.
+/// The next 4096 bytes, or what is left. There is something left, unless somebody cuts the file meanwhile.
 fn read_piece(file: &mut File) -> std::io::Result<Bytes> {
     let mut piece = Vec::with_capacity(PIECE);
-    file.take(PIECE as u64).read_to_end(&mut piece)?;
-    Ok(piece.into())
+    match file.take(PIECE as u64).read_to_end(&mut piece)? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(piece.into()),
+    }
 }
 
 /// Whether another connection may do better.
