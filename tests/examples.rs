@@ -143,3 +143,38 @@ fn an_early_reply_is_delivered_although_the_upload_was_reset() {
     let answer = r#"error 403: "store ../secret" leads out of the folder"#;
     assert_eq!(steadfast["last_answer"], answer);
 }
+
+#[test]
+fn each_way_for_a_connection_to_end_has_its_cause() {
+    let mut show = Program::start("reset_or_abort", ["--json"]);
+    let (status, ways) = show.report();
+
+    assert_eq!(status.code(), Some(0), "{ways:#}");
+    let seen = ways.as_array().unwrap().iter().map(|way| {
+        let text = |key: &str| way[key].as_str().unwrap().to_owned();
+        (text("name"), text("cause"), way["fin_seen"].as_bool().unwrap())
+    });
+    let expected = [
+        ("close", "closed by the peer", true),
+        ("kill", "closed by the peer", true),
+        ("half", "closed by the peer", true),
+        ("kill_unread", "ECONNRESET", false),
+        ("unread", "ECONNRESET", false),
+        ("linger", "ECONNRESET", false),
+        ("half_close", "closed by the peer", true),
+        ("freeze", "silent", false),
+        ("deaf", "stalled", false),
+        ("mute", "unanswered", false),
+        ("garbage", "violation", false),
+    ];
+    let expected = expected.map(|(name, cause, fin)| (name.to_owned(), cause.to_owned(), fin));
+    assert_eq!(seen.collect::<Vec<_>>(), expected, "{ways:#}");
+    for way in ways.as_array().unwrap() {
+        let reset = way["cause"] == "ECONNRESET";
+        assert_eq!(way["line"].as_str().unwrap().contains("WSAECONNRESET 10054"), reset, "{way}");
+        // A sandbox may forbid to ask.
+        if way["tcp_after"].is_string() && reset {
+            assert_eq!([&way["tcp_before"], &way["tcp_after"]], ["ESTABLISHED", "CLOSE"], "{way}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ const LISTENING: &str = "listening on";
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) addresses: Vec<SocketAddr>,
     /// Held, so that the child can go on writing.
     _output: Lines<BufReader<ChildStdout>>,
@@ -46,7 +46,7 @@ impl ServerProcess {
     }
 
     /// SIGKILL: the process gets no chance to say goodbye. Returns when it is gone.
-    pub(crate) async fn kill(mut self) -> io::Result<()> {
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
         self.child.kill().await
     }
 }

@@ -99,7 +99,7 @@ async fn main() -> ExitCode {
 }
 
 async fn play(options: &Options) -> Result<ExitCode, BoxError> {
-    let server = ServerProcess::start(&["serve"]).await?;
+    let mut server = ServerProcess::start(&["serve"]).await?;
     let [address] = server.addresses[..] else {
         return Err("the server has other ports".into());
     };
