@@ -196,8 +196,8 @@ async fn answers_by_id_that_are_missing_cost_no_more_than_their_places_for_a_whi
     });
     let request = within(LONG, "the place is free", line.next()).await.unwrap().unwrap();
     assert_ne!(request[..4], missing[..4], "another id");
-    futures::SinkExt::send(&mut line, missing.into()).await.unwrap();
-    futures::SinkExt::send(&mut line, request.into()).await.unwrap();
+    futures::SinkExt::send(&mut line, missing).await.unwrap();
+    futures::SinkExt::send(&mut line, request).await.unwrap();
     assert_eq!(call.await.unwrap().unwrap(), "next");
     drop(pool);
     while let Some(event) = events.next().await {

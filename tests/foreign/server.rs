@@ -59,7 +59,7 @@ pub(crate) async fn say(line: &mut Line, frame: &str) {
 /// Answers each frame with itself until the client closes.
 pub(crate) async fn echo(mut line: Line) {
     while let Some(Ok(frame)) = line.next().await {
-        if line.send(frame.into()).await.is_err() {
+        if line.send(frame).await.is_err() {
             break;
         }
     }
@@ -149,7 +149,7 @@ impl Erratic {
             self.owed.fetch_add(1, Ordering::SeqCst);
             let owed = owed_here.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(owed, Ordering::SeqCst);
-            let _ = sender.send(Bytes::from(frame));
+            let _ = sender.send(frame);
         }
         drop(sender);
         let _ = answering.await;
