@@ -220,7 +220,7 @@ pub enum CallCause {
         limit: usize,
     },
     /// No frame could be made of the request. Nothing was queued.
-    #[error("{0}")]
+    #[error("no frame can be made of the request: {0}")]
     Unsendable(Unsendable),
     /// The request's own [retry policy](crate::Request::retry) is out of its range. Nothing was queued.
     #[error("{0}")]

@@ -245,6 +245,10 @@ impl LossCause {
                 let (calls, silent_for) = (Count(*calls as u64, "answer"), Rounded(*silent_for));
                 write!(f, "was given up: it owes {calls} that nobody waits for, for {silent_for}")
             }
+            // That is nothing that a peer can be blamed for.
+            Self::Violation(Violation::DialectPanicked) => {
+                write!(f, "was closed on this side{after}: {}", Violation::DialectPanicked)
+            }
             Self::Violation(violation) => {
                 write!(
                     f,

@@ -15,6 +15,7 @@ use crate::error::opening::Opening;
 use crate::error::os::OsError;
 use crate::error::outage::*;
 use crate::error::tcp_info::*;
+use crate::error::unsendable::{Unframeable, Unsendable};
 use crate::error::violation::Violation;
 
 mod chains;

@@ -34,9 +34,9 @@ fn every_kind() -> Vec<(Box<dyn Error>, Option<i32>)> {
     errors
 }
 
-pub(super) fn losses() -> [(LossCause, Option<i32>); 9] {
+pub(super) fn losses() -> Vec<(LossCause, Option<i32>)> {
     let (silent_for, stalled_for, bound) = (ms(15_000), ms(15_000), ms(15_000));
-    [
+    let mut losses = vec![
         (LossCause::ClosedByPeer, None),
         (LossCause::Os(os(ECONNRESET)), Some(ECONNRESET)),
         (LossCause::Os(os(ETIMEDOUT)), Some(ETIMEDOUT)),
@@ -46,6 +46,22 @@ pub(super) fn losses() -> [(LossCause, Option<i32>); 9] {
         (LossCause::Violation(violation()), None),
         (LossCause::SentAway(goodbye(0, "", None)), None),
         (LossCause::ClosedHere, None),
+        (LossCause::Unanswered { calls: 2, silent_for }, None),
+        (LossCause::Detached, None),
+    ];
+    losses.extend(foreign_violations().map(|violation| (violation.into(), None)));
+    losses
+}
+
+/// Those that only a foreign protocol knows.
+pub(super) fn foreign_violations() -> [Violation; 5] {
+    let came = Opening::of(b"HTTP/1.1 400 Bad Request");
+    [
+        Violation::FrameTooShort { length: 2, header: 4 },
+        Violation::WrongMagic { magic: b"\xab\xcd", came },
+        Violation::Malformed { what: "it ends before its id does" },
+        Violation::Unasked,
+        Violation::DialectPanicked,
     ]
 }
 
@@ -63,9 +79,15 @@ pub(super) fn connects() -> Vec<(ConnectCause, Option<i32>)> {
         (hook(io::Error::other("the password is wrong")), None),
         (hook(failed(Outcome::Indeterminate, reset)), Some(ECONNRESET)),
         (ConnectCause::HookPanicked, None),
+        (ConnectCause::ProtocolPanicked, None),
+        (ConnectCause::Unsendable(Unsendable::Refused { why: "it has no topic" }), None),
         (ConnectCause::ConnectorPanicked, None),
         (ConnectCause::Closed, None),
     ]
+}
+
+fn too_short() -> Unsendable {
+    Unframeable::TooShort { length: 2, header: 4 }.into()
 }
 
 fn timed_out(outage: Option<Arc<Outage>>, full: Option<Full>) -> CallCause {
@@ -81,6 +103,8 @@ pub(super) fn calls() -> Vec<CallCause> {
         CallCause::Remote(ErrorReply::new(404, "no such fruit")),
         CallCause::TooLong { length: 2, limit: 1 },
         CallCause::Evicted,
+        CallCause::Unsendable(too_short()),
+        CallCause::Unsendable(Unsendable::Refused { why: "it has no topic" }),
         CallCause::Config(ConfigError::Number { name: "attempts", value: 0, min: 1, max: 100 }),
         CallCause::Closed,
     ]

@@ -55,6 +55,40 @@ fn a_loss_says_what_happened_how_long_nothing_came_why_and_the_code() {
              empty frame (GOAWAY 2)",
         ),
         (LossCause::ClosedHere, "was closed on this side"),
+        (
+            LossCause::Unanswered { calls: 1, silent_for },
+            "was given up: it owes 1 answer that nobody waits for, for 15.0 s",
+        ),
+        (
+            LossCause::Unanswered { calls: 2, silent_for },
+            "was given up: it owes 2 answers that nobody waits for, for 15.0 s",
+        ),
+        (LossCause::Detached, "was taken over by its lease"),
+        (
+            Violation::Unasked.into(),
+            "was closed on this side after 3.2 s of silence: the peer broke the protocol: it sent something that was not \
+             asked for",
+        ),
+        (
+            Violation::Malformed { what: "it ends before its id does" }.into(),
+            "was closed on this side after 3.2 s of silence: the peer broke the protocol: malformed frame: it ends before \
+             its id does",
+        ),
+        (
+            Violation::FrameTooShort { length: 2, header: 4 }.into(),
+            "was closed on this side after 3.2 s of silence: the peer broke the protocol: frame of 2 bytes is shorter than \
+             its header of 4",
+        ),
+        (
+            Violation::WrongMagic { magic: b"\xab\xcd", came: Opening::of(b"SSH-2.0-x") }.into(),
+            "was closed on this side after 3.2 s of silence: the peer broke the protocol: frame begins with \
+             \"SSH-2.0-x\", as SSH does, not with \"\\xab\\xcd\"",
+        ),
+        // The peer is not to blame.
+        (
+            Violation::DialectPanicked.into(),
+            "was closed on this side after 3.2 s of silence: the dialect panicked over a frame",
+        ),
     ] {
         assert_eq!(loss(cause).to_string(), format!("connection to orders:7000 {line}"));
     }
@@ -123,6 +157,16 @@ fn a_failed_attempt_says_where_how_long_why_and_the_code() {
         text(Phase::Handshake, ConnectCause::Rejected(rejection)),
         "the handshake with orders:7000 [10.0.0.1:7000] failed after 4 ms: the server rejected this client: it gave \
          no reason (REJECT 3)"
+    );
+    assert_eq!(
+        text(Phase::Handshake, ConnectCause::ProtocolPanicked),
+        "the handshake with orders:7000 [10.0.0.1:7000] failed after 4 ms: the protocol panicked"
+    );
+    let too_long = Unframeable::TooLong { length: 300, limit: 255 };
+    assert_eq!(
+        text(Phase::Handshake, ConnectCause::Unsendable(too_long.into())),
+        "the handshake with orders:7000 [10.0.0.1:7000] failed after 4 ms: what is said first cannot be sent: frame of \
+         300 bytes exceeds the limit of 255"
     );
     let again = io::Error::other("failed to lookup address information: Try again");
     assert_eq!(
@@ -241,6 +285,11 @@ fn what_the_server_or_this_side_said_no_to_says_who_and_why() {
             CallCause::Overloaded(Overload::Waiting { limit: 9 }),
             "this side is overloaded: as many calls wait for a connection as may, 9; the request was not sent, so it \
              did not run",
+        ),
+        (
+            Outcome::NotSent,
+            CallCause::Unsendable(Unsendable::Refused { why: "it has no topic" }),
+            "no frame can be made of the request: it has no topic; the request was not sent, so it did not run",
         ),
         (
             Outcome::NotSent,

@@ -1,6 +1,6 @@
 //! `docs/when-connections-die.md` leads from what one sees to an explanation.
 
-use super::chains::{calls, connects, losses};
+use super::chains::{calls, connects, foreign_violations, losses};
 use super::*;
 
 const PAGE: &str = include_str!("../../../docs/when-connections-die.md");
@@ -15,7 +15,9 @@ fn seen() -> Vec<&'static str> {
 
 #[test]
 fn every_cause_is_found_in_the_table_by_its_words() {
-    let losses = losses().map(|(cause, _)| cause.to_string());
+    let losses = losses().into_iter().map(|(cause, _)| cause.to_string());
+    // Not only by the words that are common to all of them.
+    let violations = foreign_violations().map(|violation| violation.to_string());
     let connects = connects().into_iter().map(|(cause, _)| match cause {
         ConnectCause::Hook(_) => connect(Phase::Hook, cause).to_string(),
         cause => cause.to_string(),
@@ -27,7 +29,7 @@ fn every_cause_is_found_in_the_table_by_its_words() {
     });
     let calls = calls().into_iter().map(|cause| cause.to_string());
     let seen = seen();
-    for line in losses.into_iter().chain(connects).chain(timed_out).chain(calls) {
+    for line in losses.into_iter().chain(violations).chain(connects).chain(timed_out).chain(calls) {
         assert!(seen.iter().any(|text| line.contains(text)), "no row leads from {line:?}");
     }
 }
