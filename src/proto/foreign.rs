@@ -335,6 +335,11 @@ impl Foreign {
         }
     }
 
+    /// Whether what begins to come can be an answer. By id, only the whole frame tells.
+    fn is_awaited(&self) -> bool {
+        !self.is_in_order() || self.owed.in_turn() > 0
+    }
+
     /// Whether silence says anything: the peer can be asked for a sign of life, or has been.
     fn is_judged(&self) -> bool {
         self.lent.is_none() && (self.owed.is_pinged() || self.can_ping())
@@ -458,13 +463,16 @@ impl Session for Foreign {
                 self.frame(arrived, lease, effects)?;
             }
             self.unfinished = understood.rest;
-            let unasked = self.unfinished > 0 && self.owed.is_empty();
+            let is_cut = self.unfinished > 0;
             match understood.broken.take() {
                 _ if matches!(self.state, State::Spoiled) => Ok(()),
                 Some(broken) => Err(broken),
                 // It began before this lease did, or between two.
-                None if unasked && lease != self.lessee() => Err(Violation::Unasked.into()),
-                None if unasked && lease.is_none() && self.is_in_order() => {
+                None if is_cut && self.owed.is_empty() && lease != self.lessee() => {
+                    Err(Violation::Unasked.into())
+                }
+                // It cannot be the answer to a request that has not begun to go out.
+                None if is_cut && lease.is_none() && !self.is_awaited() => {
                     Err(Violation::Unasked.into())
                 }
                 None => Ok(()),

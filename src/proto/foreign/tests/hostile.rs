@@ -15,6 +15,16 @@ fn in_order_what_nobody_asked_for_is_a_violation_also_a_part_of_a_frame() {
     }
 }
 
+/// Else its rest would be taken for the answer to the request that is about to go out.
+#[test]
+fn in_order_a_part_of_a_frame_that_comes_before_the_request_has_left_is_a_violation() {
+    let mut desk = desk(silent(IN_ORDER));
+    let name = desk.call("queued");
+    assert_eq!(desk.hear_bytes(&[0, 5, b'r']), Err(Violation::Unasked.into()));
+    let loss = desk.lose();
+    assert_eq!(desk.answer(name), Some(Answer::Lost { sent: false, loss }));
+}
+
 #[test]
 fn in_order_a_second_answer_behind_the_first_is_a_violation_and_the_first_counts() {
     let mut desk = desk(silent(IN_ORDER));
