@@ -61,8 +61,8 @@ pub enum Event {
         /// What the server said.
         goodbye: GoAway,
     },
-    /// The pool lets a connection go that nothing is wrong with: it takes no new calls, finishes those that it has, and is
-    /// closed with FIN.
+    /// The pool lets a connection go that has not died: it takes no new calls, finishes those that it has, and is closed with
+    /// FIN.
     Retired {
         /// Which place.
         slot: usize,

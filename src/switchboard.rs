@@ -188,6 +188,23 @@ impl Switchboard {
         wake_each(wake);
     }
 
+    /// Nobody else can use this connection: its slot gets another, while it is being closed.
+    pub(crate) fn spoil(&self, place: Place) {
+        let mut wake = Vec::new();
+        let mut core = self.lock();
+        let mut line = None;
+        if core.ledger.is_current(place) {
+            line = core.lines[place.slot].take();
+            core.ledger.shut(place.slot, &mut wake);
+            core.went_down(Began::Unknown, &mut wake);
+        }
+        drop(core);
+        drop(line);
+        self.publish();
+        wake_each(wake);
+        self.review.notify_waiters();
+    }
+
     /// One connection died of silence: the others are asked at once, all in parallel, whether they live.
     pub(crate) fn probe_all(&self) {
         let lines: Vec<_> = self.lock().lines.iter().flatten().cloned().collect();

@@ -32,6 +32,11 @@ impl Channels {
         (Self { tasks, killed, settings, board, runtime, end: Arc::downgrade(&end) }, end)
     }
 
+    /// Whether each connection carries the calls of all callers: nobody can have one alone.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.settings.protocol.is_none()
+    }
+
     /// Starts the channel of a slot. When all others have ended it is too late for another.
     pub(crate) fn start(&self, slot: usize, seed: u64) {
         let Some(end) = self.end.upgrade() else {

@@ -12,12 +12,11 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Sink, Stream};
 
-use crate::clock::now;
 use crate::connect::Transport;
 use crate::connection::Tell;
 use crate::error::lease::{LeaseCause, LeaseError, Step};
@@ -28,7 +27,8 @@ use crate::proto::ledger::Place;
 use crate::proto::lent::{End, Progress};
 use crate::proto::session::Session as _;
 use crate::roster::ForeignEnd;
-use crate::timer::Timer;
+use crate::switchboard::Switchboard;
+use crate::timer::Stopwatch;
 
 /// One connection, for one caller alone: for conversations of several frames, with servers that know no call ids.
 /// [`Pool::lease`](crate::Pool::lease) lends it.
@@ -66,11 +66,18 @@ pub struct Lease {
     number: u64,
     limit: Duration,
     end: End,
-    timer: Timer,
-    /// When the step began to wait.
-    began: Option<Instant>,
+    reading: Stopwatch,
+    /// Apart from reading, because two tasks can share the two halves of a stream and sink.
+    writing: Stopwatch,
     /// The stream has told of its error.
     is_over: bool,
+}
+
+/// Which way a step goes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    In,
+    Out,
 }
 
 /// A socket that was taken out of its pool.
@@ -97,8 +104,9 @@ impl Lease {
         number: u64,
         limit: Duration,
     ) -> Self {
-        let (end, timer, began, is_over) = (End::Dropped, Timer::default(), None, false);
-        Self { pool, foreign, place, number, limit, end, timer, began, is_over }
+        let (reading, writing) = (Stopwatch::default(), Stopwatch::default());
+        let (end, is_over) = (End::Dropped, false);
+        Self { pool, foreign, place, number, limit, end, reading, writing, is_over }
     }
 
     /// Sends a frame; returns when the operating system has accepted all of it.
@@ -110,7 +118,7 @@ impl Lease {
     /// Dropping the future may or may not prevent the frame. It counts as sent.
     pub async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), LeaseError> {
         let frame = frame.into();
-        self.began = None;
+        self.writing.reset();
         poll_fn(|cx| self.poll_room(cx)).await?;
         self.queue(frame)?;
         poll_fn(|cx| self.poll_flushed(cx)).await
@@ -124,7 +132,7 @@ impl Lease {
     /// # Cancel safety
     /// No frame is lost when the future is dropped.
     pub async fn recv(&mut self) -> Result<Bytes, LeaseError> {
-        self.began = None;
+        self.reading.reset();
         poll_fn(|cx| self.poll_frame(cx)).await
     }
 
@@ -162,7 +170,7 @@ impl Lease {
     /// # Cancel safety
     /// Dropping the future closes the socket.
     pub async fn detach(mut self) -> Result<Detached, LeaseError> {
-        self.began = None;
+        self.reading.reset();
         let departed = self.with(|session| (session.depart(), Tell::Owner));
         departed.map_err(|ended| self.failed(Step::Detach, ended))?;
         poll_fn(|cx| self.poll_parcel(cx)).await
@@ -182,17 +190,17 @@ impl Lease {
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
         let polled = self.poll_session(cx, Foreign::poll_room);
-        self.step(cx, Self::sending, polled)
+        self.step(cx, Way::Out, Self::sending, polled)
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
         let polled = self.poll_session(cx, Foreign::poll_flushed);
-        self.step(cx, Self::flushing, polled)
+        self.step(cx, Way::Out, Self::flushing, polled)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, LeaseError>> {
         let polled = self.poll_session(cx, Foreign::poll_frame);
-        self.step(cx, Self::receiving, polled)
+        self.step(cx, Way::In, Self::receiving, polled)
     }
 
     fn poll_parcel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Detached, LeaseError>> {
@@ -203,7 +211,7 @@ impl Lease {
             let (transport, bytes) = (parcel.transport, parcel.bytes);
             return Poll::Ready(Ok(Detached { transport, frames: frames.into(), bytes }));
         }
-        match self.step(cx, |_| Step::Detach, polled) {
+        match self.step(cx, Way::In, |_| Step::Detach, polled) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             // It is never `Ok`: a connection goes only with an error.
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
@@ -228,33 +236,27 @@ impl Lease {
     fn step<T>(
         &mut self,
         cx: &mut Context<'_>,
+        way: Way,
         step: impl FnOnce(&Self) -> Step,
         polled: Poll<Result<T, Ended>>,
     ) -> Poll<Result<T, LeaseError>> {
+        let watch = match way {
+            Way::In => &mut self.reading,
+            Way::Out => &mut self.writing,
+        };
         match polled {
             Poll::Ready(Ok(done)) => {
-                self.began = None;
+                watch.reset();
                 Poll::Ready(Ok(done))
             }
             Poll::Ready(Err(ended)) => Poll::Ready(Err(self.failed(step(self), ended))),
-            Poll::Pending if self.is_too_late(cx) => {
+            Poll::Pending if watch.is_over(cx, self.limit) => {
                 let (limit, outage, full) = (self.limit, None, None);
                 let cause = LeaseCause::TimedOut { limit, outage, full };
                 Poll::Ready(Err(self.error(step(self), cause)))
             }
             Poll::Pending => Poll::Pending,
         }
-    }
-
-    fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = *self.began.get_or_insert_with(now) + self.limit;
-        while self.timer.poll(cx, deadline) {
-            if now() >= deadline {
-                self.began = None;
-                return true;
-            }
-        }
-        false
     }
 
     /// The next frame to be sent.
@@ -296,16 +298,28 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let end = self.end;
-        let condition = self.with(|session| match session.end(end) {
-            Condition::Clean => (Condition::Clean, Tell::Nobody),
-            Condition::Spoiled => (Condition::Spoiled, Tell::Owner),
-        });
-        let board = &self.pool.board;
-        if condition == Condition::Spoiled {
-            board.distrust(self.place);
-        }
-        board.release(self.place);
+        let condition = self.with(|session| (session.end(end), Tell::Nobody));
+        hand_in(&self.pool.board, &self.foreign, self.place, condition);
     }
+}
+
+/// Gives a connection back in this condition.
+pub(super) fn hand_in(
+    board: &Switchboard,
+    foreign: &ForeignEnd,
+    place: Place,
+    condition: Condition,
+) {
+    match condition {
+        Condition::Clean => {}
+        Condition::Dead => board.distrust(place),
+        Condition::Spoiled => {
+            board.spoil(place);
+            // After that, so that its channel knows why it ends.
+            foreign.connection.with(|_| ((), Tell::Owner));
+        }
+    }
+    board.release(place);
 }
 
 /// Ends after its first error.

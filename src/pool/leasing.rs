@@ -4,17 +4,16 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::clock::now;
 use crate::connection::Tell;
 use crate::error::lease::{LeaseCause, LeaseError, Step};
 use crate::placing::Placing;
-use crate::pool::lease::Lease;
+use crate::pool::lease::{Lease, hand_in};
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::ledger::Share;
 use crate::roster::{NoPlace, Patience, Taken, Wish};
-use crate::timer::Timer;
+use crate::timer::Stopwatch;
 
 /// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
 ///
@@ -61,7 +60,7 @@ impl<'a> IntoFuture for LeaseRequest<'a> {
         let Self { pool, limit, patience } = self;
         let wish = Wish { share: Share::Whole, bytes: 0, patience, avoid: &[] };
         let placing = Placing::new(&pool.board, wish);
-        Leasing { pool, limit, wish, placing, timer: Timer::default(), began: None }
+        Leasing { pool, limit, wish, placing, watch: Stopwatch::default() }
     }
 }
 
@@ -75,9 +74,7 @@ pub struct Leasing<'a> {
     limit: Duration,
     wish: Wish<'a>,
     placing: Placing<'a>,
-    timer: Timer,
-    /// When it began to wait.
-    began: Option<Instant>,
+    watch: Stopwatch,
 }
 
 impl Future for Leasing<'_> {
@@ -85,59 +82,55 @@ impl Future for Leasing<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if this.pool.channels.are_shared() {
+            return Poll::Ready(Err(this.error(LeaseCause::NotLent)));
+        }
         loop {
             let cause = match Pin::new(&mut this.placing).poll(cx) {
-                Poll::Ready(Ok(taken)) => match this.lend(taken) {
-                    Ok(Some(lease)) => return Poll::Ready(Ok(lease)),
-                    Ok(None) => {
-                        this.placing = Placing::new(&this.pool.board, this.wish);
-                        continue;
+                Poll::Ready(Ok(taken)) => {
+                    if let Some(lease) = this.lend(taken) {
+                        return Poll::Ready(Ok(lease));
                     }
-                    Err(cause) => cause,
-                },
+                    this.placing = Placing::new(&this.pool.board, this.wish);
+                    continue;
+                }
                 Poll::Ready(Err(no_place)) => no_place.into(),
-                Poll::Pending if this.is_too_late(cx) => {
+                Poll::Pending if this.watch.is_over(cx, this.limit) => {
                     let (outage, full) = this.pool.board.scarcity();
                     LeaseCause::TimedOut { limit: this.limit, outage, full }
                 }
                 Poll::Pending => return Poll::Pending,
             };
-            let endpoint = this.pool.board.endpoint().clone();
-            return Poll::Ready(Err(LeaseError::new(Step::CheckOut, cause, (0, 0), endpoint)));
+            return Poll::Ready(Err(this.error(cause)));
         }
     }
 }
 
 impl Leasing<'_> {
     /// `None` if the connection turned out not to be usable: it is being closed, and nobody else gets it.
-    fn lend(&self, taken: Taken) -> Result<Option<Lease>, LeaseCause> {
+    fn lend(&self, taken: Taken) -> Option<Lease> {
         let Taken { place, foreign, number, .. } = taken;
         let board = &self.pool.board;
         let Some(foreign) = foreign else {
+            // Not reached: it is no pool whose connections are shared.
             board.release(place);
-            return Err(LeaseCause::NotLent);
+            return None;
         };
-        let lent = foreign.connection.with(|session| match session.lend() {
-            Ok(()) => (true, Tell::Nobody),
-            Err(_) => (false, Tell::Owner),
-        });
-        if lent {
-            let pool = self.pool.clone();
-            return Ok(Some(Lease::new(pool, foreign, place, number, self.limit)));
-        }
-        board.distrust(place);
-        board.release(place);
-        Ok(None)
-    }
-
-    fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = *self.began.get_or_insert_with(now) + self.limit;
-        while self.timer.poll(cx, deadline) {
-            if now() >= deadline {
-                return true;
+        match foreign.connection.with(|session| (session.lend(), Tell::Nobody)) {
+            Ok(()) => {
+                let pool = self.pool.clone();
+                Some(Lease::new(pool, foreign, place, number, self.limit))
+            }
+            Err(condition) => {
+                hand_in(board, &foreign, place, condition);
+                None
             }
         }
-        false
+    }
+
+    fn error(&self, cause: LeaseCause) -> LeaseError {
+        let endpoint = self.pool.board.endpoint().clone();
+        LeaseError::new(Step::CheckOut, cause, (0, 0), endpoint)
     }
 }
 

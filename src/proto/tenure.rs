@@ -46,6 +46,8 @@ pub enum Retirement {
     Lifetime,
     /// The pool was [resized](crate::Pool::resize).
     Resized,
+    /// A [lease](crate::Lease) left something of its conversation on it, or was marked as broken.
+    Lease,
 }
 
 impl fmt::Display for Retirement {
@@ -54,6 +56,7 @@ impl fmt::Display for Retirement {
             Self::Idle => "no call has used it for long enough",
             Self::Lifetime => "it is old enough",
             Self::Resized => "the pool was made smaller",
+            Self::Lease => "a lease left something of its conversation on it",
         })
     }
 }

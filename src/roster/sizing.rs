@@ -8,7 +8,7 @@ use crate::connections::Connections;
 use crate::downtime::Downtime;
 use crate::error::outage::Began;
 use crate::proto::sizing::{Scene, Size, Wanted};
-use crate::proto::tenure::{Tenure, Terms, Verdict};
+use crate::proto::tenure::{Retirement, Tenure, Terms, Verdict};
 use crate::roster::{Life, Line, Roster};
 
 impl Roster {
@@ -45,6 +45,10 @@ impl Roster {
         tenure: &mut Tenure,
         wake: &mut Vec<Waker>,
     ) -> (Verdict, Option<Line>) {
+        if self.lines[slot].is_none() && self.life == Life::Running {
+            // It was taken off the list before: only a lease does so.
+            return (Verdict::Retire(Retirement::Lease), None);
+        }
         let terms = Terms {
             standing: self.slots().standing(slot, self.ledger.ready()),
             idle_limit: self.size.idle_after(),

@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use super::{Foreign, State};
 use crate::error::loss::Loss;
-use crate::proto::calling::NotTaken;
 use crate::proto::lent::{End, Lent, Progress};
 use crate::proto::speech::{Addressee, Spoken};
 
@@ -27,18 +26,20 @@ pub(crate) enum Condition {
     Clean,
     /// It is being closed.
     Spoiled,
+    /// It has died, or takes nothing new any more: its channel knows why.
+    Dead,
 }
 
 impl Foreign {
     /// Lends the connection to one who is alone on it. If something is outstanding that could come into the conversation, the
     /// connection is given up instead.
-    pub(crate) fn lend(&mut self) -> Result<(), NotTaken> {
-        self.check_open()?;
+    pub(crate) fn lend(&mut self) -> Result<(), Condition> {
+        self.check_open().map_err(|_| Condition::Dead)?;
         let is_unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
         let is_pinged = self.owed.is_pinged();
         if !is_unused || self.owed.debts() > usize::from(is_pinged) {
             self.spoil();
-            return Err(NotTaken::Gone(None));
+            return Err(Condition::Spoiled);
         }
         self.leases += 1;
         self.lent = Some(Lent::default());
@@ -51,9 +52,7 @@ impl Foreign {
 
     /// Whatever still comes is nobody's.
     fn spoil(&mut self) {
-        if !matches!(self.state, State::Dead(_)) {
-            self.state = State::Spoiled;
-        }
+        self.state = State::Spoiled;
         self.speech.address(Addressee::Nobody);
     }
 
@@ -122,7 +121,11 @@ impl Foreign {
 
     /// The conversation is at its end. What it leaves behind decides whether the connection is used again.
     pub(crate) fn end(&mut self, end: End) -> Condition {
-        let Some(lent) = self.lent.take() else {
+        let lent = self.lent.take();
+        if let State::Dead(_) = self.state {
+            return Condition::Dead;
+        }
+        let Some(lent) = lent else {
             return Condition::Spoiled;
         };
         let is_open = matches!(self.state, State::Open);

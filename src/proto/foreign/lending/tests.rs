@@ -104,7 +104,7 @@ impl Bench {
 
 #[test]
 fn a_conversation_is_over_when_nothing_of_it_can_reach_the_next() {
-    use Condition::{Clean, Spoiled};
+    use Condition::{Clean, Dead, Spoiled};
     use End::{Broken, Dropped, GivenBack};
     type Deed = fn(&mut Bench);
     let answered = |bench: &mut Bench| {
@@ -161,7 +161,7 @@ fn a_conversation_is_over_when_nothing_of_it_can_reach_the_next() {
         ("two frames for one", two_for_one, [Spoiled, Clean, Spoiled]),
         ("a frame before the first was sent", before_the_first, [Spoiled, Clean, Spoiled]),
         ("drained", |bench| bench.session.drain(), [Spoiled; 3]),
-        ("dead", Bench::lose, [Spoiled; 3]),
+        ("dead", Bench::lose, [Dead; 3]),
         ("departed", |bench| bench.session.depart().unwrap(), [Spoiled; 3]),
     ];
     for (what, deed, expected) in cases {
