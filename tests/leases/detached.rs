@@ -1,0 +1,77 @@
+//! Sockets that are taken out of their pool.
+
+use futures::{SinkExt as _, StreamExt as _};
+use steadfast::{LeaseCause, Step};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::endings::piped;
+use crate::support::news::{connected, ms};
+use crate::support::scripted::soon;
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_is_taken_over_with_all_that_has_come() {
+    let (pool, mut switch, mut peers) = piped(1).await;
+    let mut peer = peers.remove(0);
+    let mut lease = pool.lease().await.unwrap();
+    lease.send("go over to something else").await.unwrap();
+    peer.next().await.unwrap().unwrap();
+    peer.send("yes".into()).await.unwrap();
+    peer.send("one more".into()).await.unwrap();
+    peer.get_mut().write_all(b"\x00\x00\x00\x09half").await.unwrap();
+    assert_eq!(lease.recv().await.unwrap(), "yes");
+    tokio::time::sleep(ms(10)).await;
+    let mut taken = lease.detach().await.unwrap();
+    assert_eq!(taken.frames, ["one more"]);
+    assert_eq!(taken.bytes, &b"\x00\x00\x00\x09half"[..]);
+    let mut stream = peer.into_inner();
+    // From here on it is anybody's.
+    taken.transport.write_all(b"raw").await.unwrap();
+    let mut raw = [0; 3];
+    stream.read_exact(&mut raw).await.unwrap();
+    stream.write_all(&raw).await.unwrap();
+    taken.transport.read_exact(&mut raw).await.unwrap();
+    assert_eq!(&raw, b"raw");
+    // The pool has made another, and holds nothing of this one.
+    let _next = switch.accept().await;
+    soon("the next", connected(&pool, 1)).await;
+    assert_eq!(pool.status().in_flight, 0);
+    assert_eq!(pool.lease().await.unwrap().connection(), 2);
+    drop(taken);
+    assert_eq!(stream.read(&mut raw).await.unwrap(), 0);
+}
+
+/// What was queued is written first, however slowly.
+#[tokio::test(start_paused = true)]
+async fn a_socket_is_taken_over_behind_the_last_frame() {
+    let (pool, _switch, mut peers) = piped(1).await;
+    let mut lease = pool.lease().await.unwrap();
+    for _ in 0..10 {
+        lease.feed(vec![7; 200].into()).await.unwrap();
+    }
+    let (taken, read) = tokio::join!(lease.detach(), async {
+        for _ in 0..10 {
+            assert_eq!(peers[0].next().await.unwrap().unwrap(), vec![7; 200]);
+        }
+    });
+    let () = read;
+    taken.unwrap().transport.write_all(b"\x00\x00\x00\x03raw").await.unwrap();
+    assert_eq!(peers[0].next().await.unwrap().unwrap(), "raw");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_cannot_be_taken_over_says_why() {
+    let (pool, mut switch, peers) = piped(1).await;
+    let mut lease = pool.lease().timeout(ms(100)).await.unwrap();
+    lease.feed(vec![7; 1000].into()).await.unwrap();
+    let error = lease.detach().await.unwrap_err();
+    assert_eq!((error.step(), error.sent()), (Step::Detach, 0));
+    assert!(matches!(error.cause(), LeaseCause::TimedOut { .. }), "{error}");
+    let next = switch.accept().await;
+    drop(peers);
+    let mut lease = soon("a lease", pool.lease().into_future()).await.unwrap();
+    drop(next);
+    assert!(lease.recv().await.is_err());
+    let error = lease.detach().await.unwrap_err();
+    assert!(matches!(error.cause(), LeaseCause::Lost(_)), "{error}");
+    assert_eq!(error.step(), Step::Detach);
+}
