@@ -11,6 +11,7 @@ mod support;
 
 mod connecting;
 mod death;
+mod leases;
 mod mistaken;
 mod network;
 mod post_mortem;

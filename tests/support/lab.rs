@@ -93,6 +93,20 @@ impl Lab {
         }
     }
 
+    /// The clients that are started, or connect, from now on have local ports in this range.
+    pub(crate) fn use_ports(&self, first: u16, last: u16) {
+        self.set("c", "net/ipv4/ip_local_port_range", &format!("{first} {last}")).unwrap();
+    }
+
+    /// Whatever comes from these ports of clients, or goes to them, vanishes in the router.
+    pub(crate) fn cut_ports(&self, first: u16, last: u16) {
+        let range = format!("{first}:{last}");
+        for side in ["--source-port", "--destination-port"] {
+            let rule = ["iptables", "-I", "FORWARD", "-p", "tcp", side, &range, "-j", "DROP"];
+            self.exec("m", &rule).unwrap();
+        }
+    }
+
     pub(crate) fn heal(&self) {
         self.exec("m", &["iptables", "-F", "FORWARD"]).unwrap();
     }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
 use crate::support::news::ms;
+use crate::support::plain;
 use crate::support::process::{say, setting};
 
 /// How old servers cut their frames.
@@ -36,11 +37,13 @@ pub(crate) fn play(role: &str) {
         "server" => runtime.block_on(serve()),
         "old server" => runtime.block_on(serve_plain_frames()),
         "client" => runtime.block_on(call(commands)),
+        "plain server" => runtime.block_on(plain::serve()),
+        "lessee" => runtime.block_on(plain::lease(commands)),
         role => panic!("there is no role {role}"),
     }
 }
 
-fn heartbeat() -> Heartbeat {
+pub(crate) fn heartbeat() -> Heartbeat {
     let time = |name| setting(name).map(|value| ms(value.parse().expect("milliseconds")));
     let every = time("EVERY").unwrap_or(Duration::from_secs(5));
     Heartbeat::every(every).give_up_after(time("GIVE_UP").unwrap_or(every * 2))

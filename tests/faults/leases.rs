@@ -1,0 +1,92 @@
+//! Connections that nobody uses when the server goes, and the leases that come after.
+
+use std::time::{Duration, Instant};
+
+use steadfast::{Pool, Reconnect};
+
+use crate::support::lab::{Lab, SERVER};
+use crate::support::news::{connected, ms};
+use crate::support::peer::own_loopback;
+use crate::support::plain::{ask, ordered};
+use crate::support::process::Process;
+use crate::support::scripted::{soon, until};
+
+const IDLE: usize = 32;
+const EVERY: &str = "1000";
+const GIVE_UP: &str = "2000";
+const BOUND: Duration = ms(3000);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lease_fails_after_a_restart_of_the_server() {
+    let listen = format!("{}:0", own_loopback());
+    let mut server = Process::start(&[], "plain server", &[("LISTEN", &listen)]);
+    let (_, address) = server.says("listening on ").await;
+    let pool = Pool::builder(&*address)
+        .protocol(ordered())
+        .connections(IDLE)
+        .reconnect(Reconnect::exponential(ms(20), ms(100)))
+        .build()
+        .unwrap();
+    for _ in 0..3 {
+        soon("connections", connected(&pool, IDLE)).await;
+        server.kill();
+        server.wait();
+        // In the meantime too: who is served now has a connection that lives.
+        let early = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                until("the loss", || pool.status().ready == 0).await;
+                futures::future::join_all((0..IDLE).map(|_| ask(&pool))).await
+            }
+        });
+        until("the loss", || pool.status().ready == 0).await;
+        server = Process::start(&[], "plain server", &[("LISTEN", &address)]);
+        server.says("listening on ").await;
+        let late = futures::future::join_all((0..IDLE).map(|_| ask(&pool)));
+        for result in soon("the leases", late).await.into_iter().chain(early.await.unwrap()) {
+            result.unwrap();
+        }
+    }
+}
+
+/// From the cut to the end of the first conversation that succeeds, with so many connections that nobody used.
+async fn outage(lab: &Lab, idle: usize, ping: &[(&str, &str)], ports: u16) -> Duration {
+    let (last, next) = (ports + 499, ports + 500);
+    lab.use_ports(ports, last);
+    let (to, idle) = (format!("{SERVER}:7000"), idle.to_string());
+    let settings = [("TO", &*to), ("IDLE", &idle), ("EVERY", EVERY), ("GIVE_UP", GIVE_UP)];
+    let mut client = lab.start("c", "lessee", &[&settings[..], ping].concat());
+    client.says("ready").await;
+    client.tell("lease");
+    client.says("leased after 0").await;
+    lab.use_ports(next, next + 499);
+    lab.cut_ports(ports, last);
+    let cut = Instant::now();
+    client.tell("lease");
+    let (leased, _) = client.says("leased after").await;
+    leased - cut
+}
+
+#[tokio::test]
+async fn a_black_hole_costs_one_bound_whatever_the_number_of_idle_connections() {
+    let Some(lab) = Lab::up() else { return };
+    let listen = format!("{SERVER}:7000");
+    let mut server = lab.start("s", "plain server", &[("LISTEN", &listen)]);
+    server.says("listening on ").await;
+    let mut ports = 20_000;
+    for ping in [&[("PING", "are you there?")][..], &[]] {
+        for idle in [1, IDLE] {
+            // The best of three: the bound is ours, the delays of a busy machine are not.
+            let mut best = Duration::MAX;
+            for _ in 0..3 {
+                best = best.min(outage(&lab, idle, ping, ports).await);
+                ports += 1000;
+                if best <= BOUND + ms(500) {
+                    break;
+                }
+            }
+            println!("{idle} idle, heartbeat {ping:?}: {best:?}");
+            assert!(best <= BOUND + ms(500), "{best:?} with {idle} idle connections, {ping:?}");
+        }
+    }
+}
