@@ -124,4 +124,5 @@ pub use crate::server::settings::{BindError, ServerBuilder};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/retrying.md")]
+#[doc = include_str!("../docs/migrating.md")]
 struct Documents;

@@ -1,0 +1,118 @@
+//! The old server of the page: frames of a `u32` little-endian length, answered in order, or by an id in front. It can be
+//! killed, and started again on the same port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use steadfast::{Bytes, Framing};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::codec::Framed;
+
+/// What is peculiar about this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Plain,
+    /// The second half of each answer comes when the client has done something, or after a while.
+    Halves,
+    /// Closes after each answer.
+    Closing,
+    /// Ids in front, a log-in, and an event after it.
+    Ids,
+}
+
+pub(crate) struct Shop {
+    pub(crate) address: SocketAddr,
+    manner: Manner,
+    logins: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+impl Shop {
+    pub(crate) async fn open(manner: Manner) -> Self {
+        Self::open_at("127.0.0.1:0".parse().unwrap(), manner)
+    }
+
+    fn open_at(address: SocketAddr, manner: Manner) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener = socket.listen(64).unwrap();
+        let address = listener.local_addr().unwrap();
+        let logins = Arc::new(AtomicU32::new(0));
+        let task = tokio::spawn(accept(listener, manner, logins.clone()));
+        Self { address, manner, logins, task }
+    }
+
+    /// So many since it was opened.
+    pub(crate) fn logins(&self) -> u32 {
+        self.logins.load(Ordering::SeqCst)
+    }
+
+    /// All its connections end, and nobody listens any more.
+    pub(crate) async fn close(&mut self) {
+        self.task.abort();
+        // That it was cancelled is no news.
+        let _ = (&mut self.task).await;
+    }
+
+    pub(crate) fn open_again(&mut self) {
+        *self = Self::open_at(self.address, self.manner);
+    }
+}
+
+async fn accept(listener: TcpListener, manner: Manner, logins: Arc<AtomicU32>) {
+    let mut clients = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        clients.spawn(serve(Framed::new(client, Framing::u32_le()), manner, logins.clone()));
+    }
+}
+
+async fn serve(
+    mut client: Framed<TcpStream, Framing>,
+    manner: Manner,
+    logins: Arc<AtomicU32>,
+) -> Option<()> {
+    loop {
+        let question = client.next().await?.ok()?;
+        let (id, question) = question.split_at(if manner == Manner::Ids { 4 } else { 0 });
+        if question == b"login alice" {
+            logins.fetch_add(1, Ordering::SeqCst);
+        }
+        match (answer(question)?, manner) {
+            (answer, Manner::Halves) => halves(client.get_mut(), answer).await?,
+            (answer, Manner::Closing) => {
+                return client.send(answer.into()).await.ok();
+            }
+            (answer, _) => client.send([id, answer.as_bytes()].concat().into()).await.ok()?,
+        }
+        if manner == Manner::Ids && question == b"login alice" {
+            client.send(Bytes::from_static(b"\0\0\0\0apples are in season")).await.ok()?;
+        }
+    }
+}
+
+/// None to a question that nobody answers.
+fn answer(question: &[u8]) -> Option<&'static str> {
+    match question {
+        b"price of apples" => Some("1.20"),
+        b"order apples" => Some("ordered"),
+        b"ping" => Some("pong"),
+        b"login alice" => Some("welcome"),
+        _ => None,
+    }
+}
+
+async fn halves(client: &mut TcpStream, answer: &str) -> Option<()> {
+    use tokio::io::AsyncWriteExt as _;
+    let frame = [&(answer.len() as u32).to_le_bytes(), answer.as_bytes()].concat();
+    let (first, second) = frame.split_at(6);
+    client.write_all(first).await.ok()?;
+    // A client that waits for the second half says nothing.
+    let _ = timeout(Duration::from_millis(500), client.readable()).await;
+    client.write_all(second).await.ok()
+}
