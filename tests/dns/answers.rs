@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use steadfast::Event;
 
 use crate::configuration::address_of;
-use crate::support::news::{ms, within};
+use crate::support::news::{self, ms, within};
 use crate::support::scripted::until;
 use crate::{server, traffic};
 
@@ -23,8 +23,7 @@ async fn names_have_addresses_or_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_64_callers_on_one_connection_each_gets_the_answers_to_its_own_questions() {
     let Some(server) = server::start("").await else { return };
-    let (pool, resolver) = crate::pool(&server);
-    let mut events = pool.events();
+    let (pool, resolver, events) = crate::watched_pool(&server);
     let [answered, most] = [0; 2].map(AtomicUsize::new).map(Arc::new);
     let call = {
         let (pool, answered, most) = (pool.clone(), answered.clone(), most.clone());
@@ -41,18 +40,13 @@ async fn with_64_callers_on_one_connection_each_gets_the_answers_to_its_own_ques
     // They shared the line, they did not take turns.
     assert!(most.load(Ordering::Relaxed) >= 16, "{most:?}");
     pool.close(ms(5000)).await.unwrap();
-    let mut made = 0;
-    while let Some(event) = events.next().await {
-        made += usize::from(matches!(event, Event::Ready { .. }));
-    }
-    assert_eq!(made, 1);
+    assert_eq!(news::all_ready(events).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_answer_is_overtaken_by_others_on_its_connection() {
     let Some(server) = server::start("").await else { return };
-    let (pool, resolver) = crate::pool(&server);
-    let mut events = pool.events();
+    let (pool, resolver, events) = crate::watched_pool(&server);
     let slow = tokio::spawn({
         let resolver = resolver.clone();
         async move { resolver.lookup("1.slow.test").await }
@@ -67,11 +61,7 @@ async fn a_slow_answer_is_overtaken_by_others_on_its_connection() {
     server.slow.open();
     assert_eq!(slow.await.unwrap().unwrap(), [address_of(1)]);
     pool.close(ms(5000)).await.unwrap();
-    let mut made = 0;
-    while let Some(event) = events.next().await {
-        made += usize::from(matches!(event, Event::Ready { .. }));
-    }
-    assert_eq!(made, 1);
+    assert_eq!(news::all_ready(events).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,7 +23,7 @@ mod limits;
 mod server;
 mod silence;
 
-use steadfast::{Pool, PoolBuilder};
+use steadfast::{Event, Pool, PoolBuilder, Subscription};
 
 use dialect::Dns;
 use resolver::{LookupError, Resolver};
@@ -37,6 +37,14 @@ fn builder(server: &Server) -> PoolBuilder {
 fn pool(server: &Server) -> (Pool, Resolver) {
     let pool = builder(server).build().unwrap();
     (pool.clone(), Resolver::new(pool))
+}
+
+/// With all that happens to it from the first attempt on.
+fn watched_pool(server: &Server) -> (Pool, Resolver, Subscription<Event>) {
+    let mut builder = builder(server);
+    let events = builder.events();
+    let pool = builder.build().unwrap();
+    (pool.clone(), Resolver::new(pool), events)
 }
 
 /// The answer to one of a thousand names, checked.

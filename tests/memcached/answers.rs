@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fastrand::Rng;
-use steadfast::{CallCause, Event, Outcome};
+use steadfast::{CallCause, Outcome};
 use tokio::task::JoinSet;
 
 use crate::client::Client;
@@ -69,8 +69,10 @@ async fn statistics_are_many_frames_and_one_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_64_callers_on_one_connection_each_gets_the_answers_to_its_own_calls() {
     let Some(server) = server::start(&[]).await else { return };
-    let (pool, client) = crate::pool(&server);
-    let (mut events, most) = (pool.events(), Arc::new(AtomicUsize::new(0)));
+    let mut builder = crate::builder(&server);
+    let events = builder.events();
+    let pool = builder.build().unwrap();
+    let (client, most) = (Client::new(pool.clone()), Arc::new(AtomicUsize::new(0)));
     let mut callers = JoinSet::new();
     for caller in 0..64 {
         let (pool, client, most) = (pool.clone(), client.clone(), most.clone());
@@ -87,11 +89,7 @@ async fn with_64_callers_on_one_connection_each_gets_the_answers_to_its_own_call
     // They shared the line, they did not take turns.
     assert!(most.load(Ordering::Relaxed) >= 16, "{most:?}");
     pool.close(ms(5000)).await.unwrap();
-    let mut made = 0;
-    while let Some(event) = events.next().await {
-        made += usize::from(matches!(event, Event::Ready { .. }));
-    }
-    assert_eq!(made, 1);
+    assert_eq!(news::all_ready(events).await, 1);
 }
 
 /// One random call on a key of the caller's own, whose answer the model knows.

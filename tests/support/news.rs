@@ -55,6 +55,15 @@ pub(crate) async fn ready(events: &mut Subscription<Event>) -> u64 {
     .await
 }
 
+/// How many connections there were, of a pool that is closed.
+pub(crate) async fn all_ready(mut events: Subscription<Event>) -> usize {
+    let mut ready = 0;
+    while let Some(event) = events.next().await {
+        ready += usize::from(matches!(event, Event::Ready { .. }));
+    }
+    ready
+}
+
 pub(crate) async fn lost(events: &mut Subscription<Event>) -> Arc<Loss> {
     event(events, "a connection is lost", |event| match event {
         Event::Lost { loss, .. } => Some(loss),
