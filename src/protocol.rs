@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::connect::Transport;
 use crate::error::connect::{BoxError, ConnectCause};
 use crate::error::opening::Opening;
+use crate::error::os::OsError;
 use crate::proto::dialect::Dialect;
 use crate::proto::framing::Framing;
 use crate::proto::ordered::Ordered;
@@ -114,20 +115,40 @@ pub struct Frames<'a> {
     transport: &'a mut dyn Transport,
     framing: Framing,
     input: BytesMut,
+    /// Why nothing can be sent any more.
+    deaf: Option<OsError>,
 }
 
-impl Frames<'_> {
-    /// Sends a frame; returns when the operating system has accepted it.
+impl<'a> Frames<'a> {
+    fn new(transport: &'a mut dyn Transport, framing: Framing) -> Self {
+        Self { transport, framing, input: BytesMut::new(), deaf: None }
+    }
+
+    /// What has come and was not received, of a connection over which frames can be sent.
+    fn finish(self) -> Result<BytesMut, ConnectCause> {
+        match self.deaf {
+            None => Ok(self.input),
+            Some(error) => Err(ConnectCause::Os(error)),
+        }
+    }
+
+    /// Sends a frame; returns when the operating system has accepted it, or never will: a server that turns connections
+    /// away may have closed already, and what it said before can be received all the same. Behind that,
+    /// [`recv`](Self::recv) tells why it could not be sent; if nobody receives, the connection is not opened for that
+    /// reason.
     ///
     /// # Errors
-    /// What the operating system says; that the frame does not fit the framing.
+    /// That the frame does not fit the framing.
     pub async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), ConnectCause> {
         let frame = frame.into();
         let mut out = BytesMut::with_capacity(frame.len() + 16);
         self.framing.begin(&mut out);
         out.extend_from_slice(&frame);
         self.framing.end(0, 0, &mut out).map_err(|error| ConnectCause::Unsendable(error.into()))?;
-        self.transport.write_all(&out).await.map_err(|error| ConnectCause::Os(error.into()))
+        if self.deaf.is_none() {
+            self.deaf = self.transport.write_all(&out).await.err().map(OsError::from);
+        }
+        Ok(())
     }
 
     /// The next frame.
@@ -147,7 +168,10 @@ impl Frames<'_> {
             }
             self.input.reserve(READ);
             match self.transport.read_buf(&mut self.input).await {
-                Ok(0) => return Err(ConnectCause::ClosedByPeer),
+                Ok(0) => {
+                    let deaf = self.deaf.clone().map(ConnectCause::Os);
+                    return Err(deaf.unwrap_or(ConnectCause::ClosedByPeer));
+                }
                 Ok(_) => {}
                 Err(error) => return Err(ConnectCause::Os(error.into())),
             }
@@ -188,9 +212,9 @@ impl<P: Protocol> Opener for P {
         Box::pin(async move {
             let mut dialect = self.clone();
             let framing = dialect.framing().at_most(limit);
-            let mut frames = Frames { transport, framing, input: BytesMut::new() };
+            let mut frames = Frames::new(transport, framing);
             Protocol::open(&mut dialect, &mut frames).await.map_err(cause_of)?;
-            let input = frames.input;
+            let input = frames.finish()?;
             let dialect: Box<dyn Dialect> = Box::new(dialect);
             Ok((dialect, input))
         })
@@ -201,5 +225,46 @@ fn cause_of(error: BoxError) -> ConnectCause {
     match error.downcast::<ConnectCause>() {
         Ok(cause) => *cause,
         Err(error) => ConnectCause::Hook(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind::BrokenPipe;
+
+    use tokio::io::{AsyncRead, AsyncWrite, duplex, join};
+
+    use super::*;
+
+    /// A peer that has said this, and closed.
+    fn closed(said: &'static [u8]) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
+        let (here, _there) = duplex(64);
+        join(said, here)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_before_it_closed_is_received_although_nothing_can_be_sent() {
+        let mut transport = closed(b"\0\x04full");
+        let mut frames = Frames::new(&mut transport, Framing::u16_be());
+        assert_eq!(frames.send("log in").await, Ok(()));
+        assert_eq!(frames.recv().await, Ok(Bytes::from("full")));
+        assert_eq!(frames.recv().await, Err(ConnectCause::Os(BrokenPipe.into())));
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_in_other_words_before_it_closed_is_shown() {
+        let mut transport = closed(b"full");
+        let mut frames = Frames::new(&mut transport, Framing::u16_be());
+        assert_eq!(frames.send("log in").await, Ok(()));
+        assert!(frames.recv().await.is_err());
+        assert_eq!(frames.unread(), b"full");
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_which_nothing_can_be_sent_is_not_open() {
+        let mut transport = closed(b"");
+        let mut frames = Frames::new(&mut transport, Framing::u16_be());
+        assert_eq!(frames.send("log in").await, Ok(()));
+        assert_eq!(frames.finish(), Err(ConnectCause::Os(BrokenPipe.into())));
     }
 }
