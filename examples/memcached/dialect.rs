@@ -3,7 +3,7 @@
 use bytes::{BufMut as _, BytesMut};
 use steadfast::{
     BoxError, Busy, Bytes, ConnectCause, Dialect, ErrorReply, Frames, Framing, Matching, Meaning,
-    Protocol, To, Unsendable, Violation,
+    Protocol, Refusal, To, Unsendable, Violation,
 };
 
 use crate::packet::{self, HEADER, Response};
@@ -50,6 +50,9 @@ impl Dialect for Memcached {
                 Meaning::Part { to, body: line(&key, &value) }
             }
             Response { status: packet::OK, value, .. } => Meaning::Reply { to, body: value },
+            Response { status: packet::BUSY | packet::TEMPORARY_FAILURE, .. } => {
+                Meaning::Refused { to, refusal: Refusal::new(Refusal::OVERLOADED) }
+            }
             Response { status, value, .. } => {
                 let text = String::from_utf8_lossy(&value).into_owned();
                 Meaning::Error { to, error: ErrorReply::new(status.into(), text) }
@@ -68,15 +71,14 @@ impl Protocol for Memcached {
     /// Asks for a sign of life: a memcached that has no room for a connection accepts it, says so in the words of its
     /// other protocol, whichever the client speaks, and closes.
     async fn open(&mut self, frames: &mut Frames<'_>) -> Result<(), BoxError> {
-        let sent = frames.send(packet::request(packet::NOOP, &[], "", &[])).await;
-        match (frames.recv().await, sent) {
-            (Ok(_), _) => Ok(()),
-            (Err(_), _) if frames.unread().starts_with(b"ERROR ") => {
+        frames.send(packet::request(packet::NOOP, &[], "", &[])).await?;
+        match frames.recv().await {
+            Ok(_) => Ok(()),
+            Err(_) if frames.unread().starts_with(b"ERROR ") => {
                 let text = String::from_utf8_lossy(frames.unread()).trim_end().to_owned();
                 Err(ConnectCause::from(Busy::new(text)).into())
             }
-            // What stopped the sending says more than the end of the stream behind it.
-            (Err(_), Err(cause)) | (Err(cause), Ok(())) => Err(cause.into()),
+            Err(cause) => Err(cause.into()),
         }
     }
 }

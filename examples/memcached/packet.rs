@@ -25,6 +25,9 @@ pub(crate) const STAT: u8 = 0x10;
 /// The status of a response that is no error.
 pub(crate) const OK: u16 = 0;
 pub(crate) const NOT_FOUND: u16 = 1;
+/// Servers that speak the protocol of memcached, and are busier than it, say these before they have done anything.
+pub(crate) const BUSY: u16 = 0x85;
+pub(crate) const TEMPORARY_FAILURE: u16 = 0x86;
 
 /// A request. Its opaque, and the length of what follows the header, are filled in when it is sent.
 pub(crate) fn request(opcode: u8, extras: &[u8], key: &str, value: &[u8]) -> Bytes {

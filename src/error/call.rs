@@ -353,6 +353,21 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// What a [`Dialect`](crate::Dialect) makes of such an answer: one of the codes below, or one of the server's own.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{Meaning, Refusal, To};
+    ///
+    /// let mut refusal = Refusal::new(Refusal::OVERLOADED);
+    /// refusal.retry_after = Some(Duration::from_secs(1));
+    /// let meaning = Meaning::Refused { to: To::Id(7), refusal };
+    /// ```
+    pub const fn new(code: u32) -> Self {
+        Self { code, retry_after: None }
+    }
+
     /// The server holds as many requests as it will.
     pub const OVERLOADED: u32 = 1;
     /// The server is shutting down.
