@@ -74,11 +74,11 @@ fn a_runtime_that_was_blocked_does_not_take_a_living_peer_for_dead() {
         let own = builder.enable_all().worker_threads(1).build().unwrap();
         own.block_on(async {
             let ms = Duration::from_millis;
-            let heartbeat = Heartbeat::every(ms(20)).give_up_after(ms(20));
+            let heartbeat = Heartbeat::every(ms(60)).give_up_after(ms(60));
             let pool = Pool::builder(address.to_string()).heartbeat(heartbeat).build().unwrap();
             pool.ready(LONG).await.unwrap();
             let mut events = pool.events();
-            for block in 15..120 {
+            for block in (45..360).step_by(9) {
                 tokio::spawn(async move { std::thread::sleep(ms(block)) }).await.unwrap();
                 pool.call("still there?").await.unwrap();
             }
