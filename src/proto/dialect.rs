@@ -56,6 +56,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// [`Violation::Malformed`], or another, ends the connection.
     fn received(&self, frame: Bytes) -> Result<Meaning, Violation>;
 
+    /// Whether frames come that nobody asked for. Unless it is overwritten: no, and where answers come in order, whatever
+    /// begins to come while nothing is asked ends the connection, before it can be taken for an answer.
+    fn has_pushes(&self) -> bool {
+        false
+    }
+
     /// The content of a frame by which a peer is asked for a sign of life. It is answered like a call, under this id or in
     /// its turn, or by something that means [`Meaning::Pong`].
     ///
@@ -129,6 +135,15 @@ pub enum Meaning {
     },
     /// Nothing.
     Nothing,
+}
+
+impl Meaning {
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Reply { .. } | Self::Part { .. } | Self::Error { .. } | Self::Refused { .. }
+        )
+    }
 }
 
 /// Whose answer a frame is.

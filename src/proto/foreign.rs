@@ -53,6 +53,8 @@ pub(crate) struct Foreign {
     state: State,
     /// Bytes of a frame that is not whole yet.
     unfinished: usize,
+    /// It began before any request had left: it is no answer.
+    began_unasked: bool,
     /// While the connection is lent, silence is nobody's business. When to see whether it still is: its return tells nobody.
     look_at: Instant,
     bounds: Bounds,
@@ -89,6 +91,7 @@ impl Foreign {
             leases: 0,
             state: State::Open,
             unfinished: 0,
+            began_unasked: false,
             look_at: now,
             speech,
             bounds,
@@ -154,7 +157,11 @@ impl Foreign {
         if let State::Spoiled = self.state {
             return Ok(());
         }
+        let began_unasked = std::mem::take(&mut self.began_unasked);
         match (lease, meaning) {
+            (None, Some(meaning)) if began_unasked && meaning.is_answer() => {
+                Err(Violation::Unasked.into())
+            }
             (None, Some(meaning)) => self.understand(meaning, effects),
             // The ping went out before the connection was lent. Its answer comes first.
             (Some(_), Some(meaning)) if self.owed.is_pinged() && self.is_pong(&meaning) => {
@@ -328,6 +335,8 @@ impl Foreign {
     /// no place, and neither has what an `on_connect` hook has left unanswered.
     fn has_turn(&self) -> bool {
         match self.speech.matching() {
+            // A lease has no places to count, so it waits for the pong.
+            Matching::InOrder { .. } if self.lent.is_some() => !self.owed.is_pinged(),
             Matching::InOrder { pipeline } if self.owed.in_turn() > 0 => {
                 self.owed.outstanding() <= pipeline
             }
@@ -342,7 +351,7 @@ impl Foreign {
 
     /// Whether silence says anything: the peer can be asked for a sign of life, or has been.
     fn is_judged(&self) -> bool {
-        self.lent.is_none() && (self.owed.is_pinged() || self.can_ping())
+        self.owed.is_pinged() || self.can_ping()
     }
 
     /// In turns, the answer to a ping would come behind those that are outstanding, however long those take.
@@ -473,7 +482,11 @@ impl Session for Foreign {
                 }
                 // It cannot be the answer to a request that has not begun to go out.
                 None if is_cut && lease.is_none() && !self.is_awaited() => {
-                    Err(Violation::Unasked.into())
+                    self.began_unasked = true;
+                    match self.speech.has_pushes() {
+                        true => Ok(()),
+                        false => Err(Violation::Unasked.into()),
+                    }
                 }
                 None => Ok(()),
             }
@@ -542,8 +555,9 @@ impl Session for Foreign {
     fn next_deadline(&self) -> Option<Instant> {
         let owed = self.owed.next_deadline(self.pulse.heard_at(), self.pulse.bound());
         let beat = match self.lent {
+            _ if self.is_judged() => Some(self.pulse.beat_at()),
             Some(_) => self.speech.ping().map(|_| self.look_at),
-            None => self.is_judged().then(|| self.pulse.beat_at()),
+            None => None,
         };
         let deadlines = [self.calls.next_deadline(), self.pulse.stalled_at(), owed, beat];
         deadlines.into_iter().flatten().min()

@@ -25,6 +25,7 @@ pub(crate) struct Speech {
     dialect: Box<dyn Dialect>,
     framing: Framing,
     matching: Matching,
+    has_pushes: bool,
     /// Names have been given up to here.
     names: AtomicU64,
     /// The frame by which the peer is asked for a sign of life. There is only one, and its id is kept for it.
@@ -103,6 +104,7 @@ impl Speech {
     /// `limit` bounds the bodies, beside the framing's own.
     pub(crate) fn new(dialect: Box<dyn Dialect>, limit: usize) -> Result<Self, ConfigError> {
         let (framing, matching) = (dialect.framing(), dialect.matching());
+        let has_pushes = dialect.has_pushes();
         framing.check()?;
         match matching {
             Matching::InOrder { pipeline } => {
@@ -115,6 +117,7 @@ impl Speech {
             dialect,
             framing,
             matching,
+            has_pushes,
             names: AtomicU64::new(0),
             ping: None,
             addressee: AtomicU64::new(Addressee::Calls.code()),
@@ -128,6 +131,10 @@ impl Speech {
 
     pub(crate) fn framing(&self) -> &Framing {
         &self.framing
+    }
+
+    pub(crate) fn has_pushes(&self) -> bool {
+        self.has_pushes
     }
 
     pub(crate) fn matching(&self) -> Matching {

@@ -34,6 +34,7 @@ const BOUND: u64 = EVERY + GIVE_UP_AFTER;
 struct Plain {
     matching: Matching,
     ping: Option<&'static str>,
+    has_pushes: bool,
 }
 
 impl Dialect for Plain {
@@ -81,6 +82,10 @@ impl Dialect for Plain {
         })
     }
 
+    fn has_pushes(&self) -> bool {
+        self.has_pushes
+    }
+
     fn ping(&self, id: u64) -> Option<Bytes> {
         let mut frame = BytesMut::new();
         if let Matching::ById { .. } = self.matching {
@@ -95,11 +100,11 @@ const IN_ORDER: Matching = Matching::InOrder { pipeline: 8 };
 const BY_ID: Matching = Matching::ById { max: 1000 };
 
 fn silent(matching: Matching) -> Plain {
-    Plain { matching, ping: None }
+    Plain { matching, ping: None, has_pushes: false }
 }
 
 fn pinging(matching: Matching) -> Plain {
-    Plain { matching, ping: Some("ping") }
+    Plain { matching, ping: Some("ping"), has_pushes: false }
 }
 
 fn refusal() -> Refusal {

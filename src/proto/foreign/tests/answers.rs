@@ -202,3 +202,21 @@ fn a_notification_that_is_dropped_in_time_never_goes_out_and_owes_nothing_either
     let answer = Answer::Expired { sent: true, stage: Stage::Sending, tenure: Tenure::Ended };
     assert_eq!(desk.answer(expired), Some(answer));
 }
+
+#[test]
+fn in_order_a_push_may_come_in_pieces_but_what_began_unasked_is_no_answer() {
+    let pushing = Plain { has_pushes: true, ..silent(IN_ORDER) };
+    let mut desk = desk(pushing);
+    desk.hear_bytes(&[0, 3, b'!']).unwrap();
+    let name = desk.sent_call("a", 0, MINUTE);
+    desk.hear_bytes(b"up").unwrap();
+    desk.hear(&["rA"]).unwrap();
+    assert_eq!(desk.answer(name), reply("A"));
+    assert!(matches!(&desk.effects.events[..], [Event::Push(body)] if body == "up"));
+
+    let mut desk = self::desk(pushing);
+    desk.hear_bytes(&[0, 3, b'r']).unwrap();
+    let name = desk.sent_call("a", 0, MINUTE);
+    assert_eq!(desk.hear_bytes(b"no"), Err(Violation::Unasked.into()));
+    assert_eq!(desk.answer(name), None);
+}

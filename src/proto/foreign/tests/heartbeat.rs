@@ -165,3 +165,25 @@ fn a_server_that_takes_nothing_is_given_up_also_without_a_ping() {
     let stalled = LossCause::Stalled { stalled_for: ms(BOUND), bound: ms(BOUND) };
     assert_eq!(desk.until(MINUTE), Err(stalled));
 }
+
+#[test]
+fn in_order_a_lease_waits_for_the_pong_and_is_judged_by_it() {
+    let mut desk = desk(pinging(PIPELINE_OF_ONE));
+    desk.until(EVERY).unwrap();
+    assert_eq!(desk.bodies(), ["ping"]);
+    desk.foreign.lend().unwrap();
+    let first = desk.speech.plain("first".into()).unwrap();
+    desk.foreign.send(&first).unwrap();
+    assert!(desk.sent().is_empty(), "the server would have two at a time");
+    let mut silent = desk;
+    assert!(matches!(silent.until(BOUND), Err(LossCause::Silent { .. })));
+
+    let mut desk = self::desk(pinging(PIPELINE_OF_ONE));
+    desk.until(EVERY).unwrap();
+    assert_eq!(desk.bodies(), ["ping"]);
+    desk.foreign.lend().unwrap();
+    desk.foreign.send(&first).unwrap();
+    desk.hear(&["rpong"]).unwrap();
+    assert_eq!(desk.bodies(), ["first"]);
+    desk.until(10 * MINUTE).unwrap();
+}
