@@ -127,7 +127,7 @@ impl Timeouts {
         Self { connect: limit, ..self }
     }
 
-    /// From `HELLO` to `WELCOME`. Default 5 s.
+    /// From `HELLO` to `WELCOME`; of a foreign protocol, its [`open`](crate::Protocol::open). Default 5 s.
     ///
     /// Too little: a busy server is given up just before it answers, and asked again. Too much: a process that is
     /// frozen, for which the kernel goes on accepting, is found out late.

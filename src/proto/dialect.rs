@@ -63,7 +63,8 @@ pub trait Dialect: Send + Sync + 'static {
     }
 
     /// The content of a frame by which a peer is asked for a sign of life. It is answered like a call, under this id or in
-    /// its turn, or by something that means [`Meaning::Pong`].
+    /// its turn, or by something that means [`Meaning::Pong`]. It is made once for each connection, with an id that no call
+    /// gets: the greatest.
     ///
     /// `None`, unless it is overwritten: then the peer cannot be asked. What is left are TCP keepalive and
     /// `TCP_USER_TIMEOUT`, which find out that the other host or the way to it is gone, but not that the process there is
