@@ -37,10 +37,12 @@
 //!   [`Limits`], [`Timeouts`], [`SocketOptions`].
 //! - What happens to the connections: [`Pool::events`], [`Pool::watch`], [`Pool::status`], and `tracing` spans
 //!   (`connection`, `client`) and events with fields.
+//! - Servers that nobody can change: [`Framing`], [`Ordered`], [`Dialect`] and [`Protocol`], [`Pool::lease`];
+//!   `docs/migrating.md` in the repository leads there from a send/recv loop, in four steps.
 //!
 //! # The protocol
-//! Both ends speak `Native`, version 1, which `docs/protocol.md` in the repository specifies byte by byte, so that a
-//! peer can be written in any language.
+//! Unless [`PoolBuilder::protocol`] says otherwise, both ends speak `Native`, version 1, which `docs/protocol.md` in the
+//! repository specifies byte by byte, so that a peer can be written in any language.
 
 /// A page of the documents, `docs/when-connections-die.md`; there is no code in it.
 ///

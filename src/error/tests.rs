@@ -10,6 +10,7 @@ use crate::error::close::*;
 use crate::error::config::*;
 use crate::error::connect::*;
 use crate::error::instance::InstanceId;
+use crate::error::lease::LeaseCause;
 use crate::error::loss::*;
 use crate::error::opening::Opening;
 use crate::error::os::OsError;

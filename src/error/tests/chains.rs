@@ -110,6 +110,15 @@ pub(super) fn calls() -> Vec<CallCause> {
     ]
 }
 
+pub(super) fn leases() -> [LeaseCause; 4] {
+    [
+        LeaseCause::TimedOut { limit: ms(500), outage: None, full: None },
+        LeaseCause::Overloaded(Overload::Waiting { limit: 9 }),
+        LeaseCause::NotLent,
+        LeaseCause::Closed,
+    ]
+}
+
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source()).collect()
 }

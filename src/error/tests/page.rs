@@ -1,6 +1,6 @@
 //! `docs/when-connections-die.md` leads from what one sees to an explanation.
 
-use super::chains::{calls, connects, foreign_violations, losses};
+use super::chains::{calls, connects, foreign_violations, leases, losses};
 use super::*;
 
 const PAGE: &str = include_str!("../../../docs/when-connections-die.md");
@@ -28,8 +28,10 @@ fn every_cause_is_found_in_the_table_by_its_words() {
         CallCause::TimedOut { limit: ms(500), stage, outage: None, full }.to_string()
     });
     let calls = calls().into_iter().map(|cause| cause.to_string());
+    let leases = leases().map(|cause| cause.to_string());
+    let here = timed_out.into_iter().chain(calls).chain(leases);
     let seen = seen();
-    for line in losses.into_iter().chain(violations).chain(connects).chain(timed_out).chain(calls) {
+    for line in losses.into_iter().chain(violations).chain(connects).chain(here) {
         assert!(seen.iter().any(|text| line.contains(text)), "no row leads from {line:?}");
     }
 }
@@ -40,6 +42,7 @@ fn every_text_of_the_table_is_one_that_is_told() {
         include_str!("../call.rs"),
         include_str!("../config.rs"),
         include_str!("../connect.rs"),
+        include_str!("../lease.rs"),
         include_str!("../loss.rs"),
         include_str!("../outage.rs"),
         include_str!("../os/known.rs"),
