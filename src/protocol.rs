@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::connect::Transport;
-use crate::error::connect::{BoxError, ConnectCause};
+use crate::error::connect::{BoxError, Busy, ConnectCause, Rejection};
 use crate::error::opening::Opening;
 use crate::error::os::OsError;
 use crate::proto::dialect::Dialect;
@@ -92,8 +92,8 @@ pub trait Protocol: Dialect + Clone {
     /// [`Timeouts::handshake`](crate::Timeouts::handshake). Unless it is overwritten, nothing is said.
     ///
     /// # Errors
-    /// Any: the connection is closed, and made again under the backoff. A [`ConnectCause`], as [`Frames`] returns it and as
-    /// you can make it (say, [`Busy`](crate::Busy)), is told as it is; with a [`Permanent`](crate::Permanent) error calls fail
+    /// Any: the connection is closed, and made again under the backoff. A [`ConnectCause`], as [`Frames`] returns
+    /// it, a [`Busy`](crate::Busy) or a [`Rejection`](crate::Rejection), as you can make it, is told as it is; with a [`Permanent`](crate::Permanent) error calls fail
     /// at once instead of waiting. A panic in it counts as an error.
     ///
     /// # Cancel safety
@@ -221,9 +221,18 @@ impl<P: Protocol> Opener for P {
     }
 }
 
+/// What `open` returned as an error of ours is told as that.
 fn cause_of(error: BoxError) -> ConnectCause {
-    match error.downcast::<ConnectCause>() {
-        Ok(cause) => *cause,
+    let error = match error.downcast::<ConnectCause>() {
+        Ok(cause) => return *cause,
+        Err(error) => error,
+    };
+    let error = match error.downcast::<Busy>() {
+        Ok(busy) => return ConnectCause::Busy(*busy),
+        Err(error) => error,
+    };
+    match error.downcast::<Rejection>() {
+        Ok(rejection) => ConnectCause::Rejected(*rejection),
         Err(error) => ConnectCause::Hook(error.into()),
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut as _, BytesMut};
 use steadfast::{
-    BoxError, Busy, Bytes, ConnectCause, Dialect, ErrorReply, Frames, Framing, Matching, Meaning,
-    Protocol, Refusal, To, Unsendable, Violation,
+    BoxError, Busy, Bytes, Dialect, ErrorReply, Frames, Framing, Matching, Meaning, Protocol,
+    Refusal, To, Unsendable, Violation,
 };
 
 use crate::packet::{self, HEADER, Response};
@@ -76,7 +76,7 @@ impl Protocol for Memcached {
             Ok(_) => Ok(()),
             Err(_) if frames.unread().starts_with(b"ERROR ") => {
                 let text = String::from_utf8_lossy(frames.unread()).trim_end().to_owned();
-                Err(ConnectCause::from(Busy::new(text)).into())
+                Err(Busy::new(text).into())
             }
             Err(cause) => Err(cause.into()),
         }

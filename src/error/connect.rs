@@ -178,17 +178,11 @@ pub enum ConnectCause {
     Closed,
 }
 
-impl From<Busy> for ConnectCause {
-    fn from(busy: Busy) -> Self {
-        Self::Busy(busy)
-    }
-}
+/// So that the [`open`](crate::Protocol::open) of a protocol can return it.
+impl Error for Busy {}
 
-impl From<Rejection> for ConnectCause {
-    fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection)
-    }
-}
+/// So that the [`open`](crate::Protocol::open) of a protocol can return it.
+impl Error for Rejection {}
 
 /// The server's word that it has no room for another connection now.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -73,7 +73,7 @@ pub(crate) enum Answer {
     Expired {
         sent: bool,
         stage: Stage,
-        tenure: Tenure,
+        seat: Seat,
     },
     Lost {
         sent: bool,
@@ -81,12 +81,12 @@ pub(crate) enum Answer {
     },
 }
 
-/// Whether a call that has ended has left its place.
+/// What becomes of the place of a call that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tenure {
-    Ended,
+pub(crate) enum Seat {
+    Free,
     /// Its answer will come, and the place is taken until then: the connection says when.
-    Kept,
+    Taken,
 }
 
 /// A call that was taken out of the table.

@@ -16,22 +16,23 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::error::call::Stage;
-use crate::error::loss::{GoAway, Loss, LossCause};
+use crate::error::loss::{Loss, LossCause};
 use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
 use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
-use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Tenure};
-use crate::proto::dialect::{Matching, Meaning, To};
+use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Seat};
+use crate::proto::dialect::Matching;
 use crate::proto::lent::Lent;
 use crate::proto::outgoing::{Mark, Outgoing, Withdrawn};
-use crate::proto::owed::{Debt, Overdue, Owed};
+use crate::proto::owed::Owed;
 use crate::proto::pulse::{Beat, Pulse};
 use crate::proto::session::{Effects, Session};
-use crate::proto::speech::{Addressee, Arrived, Speech, Understood};
+use crate::proto::speech::{Speech, Understood};
 
+mod inbound;
 pub(crate) mod lending;
+mod upkeep;
 
 const ALL_IDS_TAKEN: &str = "all ids of the connection are waiting for answers";
 
@@ -123,19 +124,19 @@ impl Foreign {
     }
 
     /// Takes a call's bytes back, if none has left; else its answer will come and be thrown away.
-    fn stop(&mut self, now: Instant, name: u64, mark: Mark) -> (Withdrawn, Tenure) {
+    fn stop(&mut self, now: Instant, name: u64, mark: Mark) -> (Withdrawn, Seat) {
         let withdrawn = self.outgoing.withdraw(name, mark);
         let id = self.speech.id_of(name);
         match withdrawn {
             Withdrawn::Unseen => {
                 self.owed.withdrawn(id, name);
-                (withdrawn, Tenure::Ended)
+                (withdrawn, Seat::Free)
             }
-            _ if self.calls.is_notification(name) => (withdrawn, Tenure::Ended),
+            _ if self.calls.is_notification(name) => (withdrawn, Seat::Free),
             _ => {
                 self.parts.remove(&id);
                 self.owed.abandon(now, id, name);
-                (withdrawn, Tenure::Kept)
+                (withdrawn, Seat::Taken)
             }
         }
     }
@@ -146,232 +147,9 @@ impl Foreign {
         self.notifications.retain(|name| calls.pending(*name).is_some());
     }
 
-    /// A frame that was read when this lease had the connection, if one had it.
-    fn frame(
-        &mut self,
-        arrived: Arrived,
-        lease: Option<u64>,
-        effects: &mut Effects<Event>,
-    ) -> Result<(), LossCause> {
-        let Arrived { frame, meaning } = arrived;
-        if let State::Spoiled = self.state {
-            return Ok(());
-        }
-        let began_unasked = std::mem::take(&mut self.began_unasked);
-        match (lease, meaning) {
-            (None, Some(meaning)) if began_unasked && meaning.is_answer() => {
-                Err(Violation::Unasked.into())
-            }
-            (None, Some(meaning)) => self.understand(meaning, effects),
-            // The ping went out before the connection was lent. Its answer comes first.
-            (Some(_), Some(meaning)) if self.owed.is_pinged() && self.is_pong(&meaning) => {
-                self.pong();
-                Ok(())
-            }
-            (Some(_), _) if lease == self.lessee() => {
-                effects.wake.extend(self.lent.as_mut().and_then(|lent| lent.arrived(frame)));
-                Ok(())
-            }
-            // That lease is over.
-            (Some(_), _) | (None, None) => Err(Violation::Unasked.into()),
-        }
-    }
-
     /// Which lease has the connection.
     fn lessee(&self) -> Option<u64> {
         self.lent.is_some().then_some(self.leases)
-    }
-
-    fn is_pong(&self, meaning: &Meaning) -> bool {
-        match meaning {
-            Meaning::Pong => true,
-            Meaning::Reply { to: To::Id(id), .. } | Meaning::Error { to: To::Id(id), .. } => {
-                *id == self.speech.ping_id()
-            }
-            // Nothing else is outstanding.
-            Meaning::Reply { to: To::Oldest, .. } | Meaning::Error { to: To::Oldest, .. } => true,
-            _ => false,
-        }
-    }
-
-    fn pong(&mut self) {
-        self.owed.pong();
-        if let Some(lease) = self.lessee() {
-            self.speech.address(Addressee::Lease(lease));
-        }
-    }
-
-    fn understand(
-        &mut self,
-        meaning: Meaning,
-        effects: &mut Effects<Event>,
-    ) -> Result<(), LossCause> {
-        match meaning {
-            Meaning::Reply { to, body } => {
-                let id = self.owed.whose(to)?;
-                let body = self.whole(id, body, &mut effects.spent)?;
-                self.answered(id, Answer::Reply(body), effects);
-            }
-            Meaning::Part { to, body } => {
-                let id = self.owed.whose(to)?;
-                self.part(id, &body)?;
-                effects.spent.push(body);
-            }
-            Meaning::Error { to, error } => {
-                let id = self.owed.whose(to)?;
-                self.answered(id, Answer::Error(error), effects);
-            }
-            Meaning::Refused { to, refusal } => {
-                let id = self.owed.whose(to)?;
-                self.answered(id, Answer::Refused(refusal), effects);
-            }
-            Meaning::Push(body) => effects.events.push(Event::Push(body)),
-            Meaning::Pong => self.pong(),
-            Meaning::GoAway { retry_after, text } => {
-                let accepted = self.requests;
-                let code = GoAway::CLOSING;
-                let goodbye = GoAway { code, accepted, retry_after, text: text.into() };
-                self.sent_away(goodbye, effects);
-            }
-            Meaning::Nothing => {}
-        }
-        Ok(())
-    }
-
-    /// The last part of an answer, with those before it.
-    fn whole(&mut self, id: u64, body: Bytes, spent: &mut Vec<Bytes>) -> Result<Bytes, Violation> {
-        let Some(mut parts) = self.parts.remove(&id) else {
-            self.check_length(body.len())?;
-            return Ok(body);
-        };
-        self.check_length(parts.len() + body.len())?;
-        parts.extend_from_slice(&body);
-        spent.push(body);
-        Ok(parts.freeze())
-    }
-
-    fn part(&mut self, id: u64, body: &[u8]) -> Result<(), Violation> {
-        if self.owed.waiting(id).is_none() {
-            return Ok(());
-        }
-        let length = self.parts.get(&id).map_or(0, BytesMut::len) + body.len();
-        self.check_length(length)?;
-        self.parts.entry(id).or_default().extend_from_slice(body);
-        Ok(())
-    }
-
-    fn check_length(&self, length: usize) -> Result<(), Violation> {
-        let limit = self.bounds.receive as u64;
-        if length as u64 <= limit {
-            return Ok(());
-        }
-        Err(Violation::MessageTooLong { length: length as u64, limit })
-    }
-
-    fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
-        self.parts.remove(&id);
-        let nobodys = match self.owed.paid(id) {
-            Some(Debt::Called { name, .. }) => {
-                effects.wake.extend(self.calls.settle(name, answer));
-                return;
-            }
-            Some(Debt::Abandoned { place, .. }) => {
-                effects.events.extend(place.map(Event::Vacated));
-                answer
-            }
-            Some(Debt::Ping | Debt::WrittenOff | Debt::Queued { .. }) | None => answer,
-        };
-        if let Answer::Reply(body) = nobodys {
-            effects.spent.push(body);
-        }
-    }
-
-    fn sent_away(&mut self, goodbye: GoAway, effects: &mut Effects<Event>) {
-        self.drain();
-        for (name, mark) in self.calls.beyond(goodbye.accepted) {
-            if self.outgoing.withdraw(name, mark) == Withdrawn::Unseen {
-                self.owed.withdrawn(self.speech.id_of(name), name);
-                let answer = Answer::SentAway { goodbye: goodbye.clone(), sent: false };
-                effects.wake.extend(self.calls.settle(name, answer));
-            }
-        }
-        self.forget_notifications();
-        effects.events.push(Event::GoAway(goodbye));
-    }
-
-    fn expire(&mut self, now: Instant, effects: &mut Effects<Event>) {
-        for (name, mark) in self.calls.expired(now) {
-            let (withdrawn, tenure) = self.stop(now, name, mark);
-            let sent = withdrawn == Withdrawn::TooLate;
-            let stage = match self.calls.is_notification(name) {
-                false if sent => Stage::Reply,
-                _ => Stage::Sending,
-            };
-            let answer = Answer::Expired { sent, stage, tenure };
-            effects.wake.extend(self.calls.settle(name, answer));
-        }
-        self.forget_notifications();
-    }
-
-    fn check_owed(&mut self, now: Instant, effects: &mut Effects<Event>) -> Result<(), LossCause> {
-        let bound = self.pulse.bound();
-        match self.owed.overdue(now, self.pulse.heard_at(), bound) {
-            Overdue::No => Ok(()),
-            Overdue::Unanswered { calls, silent_for } => {
-                Err(LossCause::Unanswered { calls, silent_for })
-            }
-            Overdue::WrittenOff(places) => {
-                effects.events.extend(places.into_iter().map(Event::Vacated));
-                let calls = self.owed.written_off();
-                if calls > self.speech.spare_ids() {
-                    return Err(LossCause::Unanswered { calls, silent_for: bound });
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether requests may go out. Places see to it that there are no more of them than the pipeline bears, but a ping has
-    /// no place, and neither has what an `on_connect` hook has left unanswered.
-    fn has_turn(&self) -> bool {
-        match self.speech.matching() {
-            // A lease has no places to count, so it waits for the pong.
-            Matching::InOrder { .. } if self.lent.is_some() => !self.owed.is_pinged(),
-            Matching::InOrder { pipeline } if self.owed.in_turn() > 0 => {
-                self.owed.outstanding() <= pipeline
-            }
-            _ => true,
-        }
-    }
-
-    /// Whether what begins to come can be an answer. By id, only the whole frame tells.
-    fn is_awaited(&self) -> bool {
-        !self.is_in_order() || self.owed.in_turn() > 0
-    }
-
-    /// Whether silence says anything: the peer can be asked for a sign of life, or has been.
-    fn is_judged(&self) -> bool {
-        self.owed.is_pinged() || self.can_ping()
-    }
-
-    /// In turns, the answer to a ping would come behind those that are outstanding, however long those take.
-    fn can_ping(&self) -> bool {
-        self.speech.ping().is_some()
-            && !self.owed.is_pinged()
-            && self.lent.is_none()
-            && (!self.is_in_order() || self.owed.is_empty())
-    }
-
-    fn ping(&mut self) {
-        if !self.can_ping() {
-            return;
-        }
-        if let Some(ping) = self.speech.ping() {
-            let control = self.outgoing.control();
-            control.extend_from_slice(&ping.head);
-            control.extend_from_slice(&ping.rest);
-            self.owed.pinged(self.speech.ping_id());
-        }
     }
 }
 
@@ -416,15 +194,15 @@ impl Calling for Foreign {
         let is_notification = self.calls.is_notification(id);
         match self.calls.remove(id) {
             Some(Removed::Waiting(mark, waker)) => {
-                let (withdrawn, tenure) = self.stop(now, id, mark);
+                let (withdrawn, seat) = self.stop(now, id, mark);
                 // It is not in the table any more, which would have told.
                 let is_kept = withdrawn != Withdrawn::Unseen && !is_notification;
-                let tenure = if is_kept { tenure } else { Tenure::Ended };
+                let seat = if is_kept { seat } else { Seat::Free };
                 self.forget_notifications();
-                Left { waker: Some(waker), tenure }
+                Left { waker: Some(waker), seat }
             }
-            Some(Removed::Settled(Answer::Expired { tenure, .. })) => Left { waker: None, tenure },
-            Some(Removed::Settled(_)) | None => Left { waker: None, tenure: Tenure::Ended },
+            Some(Removed::Settled(Answer::Expired { seat, .. })) => Left { waker: None, seat },
+            Some(Removed::Settled(_)) | None => Left { waker: None, seat: Seat::Free },
         }
     }
 

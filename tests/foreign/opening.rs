@@ -49,7 +49,7 @@ impl Protocol for LogIn {
         let answer = frames.recv().await?;
         match &*answer {
             b"welcome" => Ok(()),
-            b"full" => Err(ConnectCause::from(Busy::new("no room")).into()),
+            b"full" => Err(Busy::new("no room").into()),
             b"wrong password" => Err(Permanent::new("wrong password").into()),
             _ => Err(Surprise(answer).into()),
         }

@@ -192,9 +192,8 @@ async fn the_news_end_with_the_pool() {
     pool.ready(BOUND).await.unwrap();
     shop.close().await;
     let loss = loop {
-        match events.next().await.unwrap() {
-            Event::Lost { loss, .. } => break loss,
-            _ => {}
+        if let Event::Lost { loss, .. } = events.next().await.unwrap() {
+            break loss;
         }
     };
     assert_eq!(loss.cause, LossCause::ClosedByPeer);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::{Buf as _, BufMut as _};
 
 use super::*;
-use crate::error::call::{ErrorReply, Refusal};
-use crate::proto::dialect::Dialect;
+use crate::error::call::{ErrorReply, Refusal, Stage};
+use crate::error::loss::GoAway;
+use crate::proto::dialect::{Dialect, Meaning, To};
 use crate::proto::framing::Framing;
 use crate::proto::ledger::Place;
 
@@ -291,8 +292,8 @@ impl Desk {
         slots
     }
 
-    fn leave(&mut self, name: u64) -> Tenure {
-        self.foreign.leave(self.now(), name).tenure
+    fn leave(&mut self, name: u64) -> Seat {
+        self.foreign.leave(self.now(), name).seat
     }
 
     fn lose(&mut self) -> Arc<Loss> {
@@ -331,7 +332,7 @@ fn reply(body: &'static str) -> Option<Answer> {
     Some(Answer::Reply(body.into()))
 }
 
-fn expired(sent: bool, tenure: Tenure) -> Option<Answer> {
+fn expired(sent: bool, seat: Seat) -> Option<Answer> {
     let stage = if sent { Stage::Reply } else { Stage::Sending };
-    Some(Answer::Expired { sent, stage, tenure })
+    Some(Answer::Expired { sent, stage, seat })
 }

@@ -189,17 +189,17 @@ fn a_notification_is_written_and_not_answered() {
 fn a_notification_that_is_dropped_in_time_never_goes_out_and_owes_nothing_either_way() {
     let mut desk = desk(silent(IN_ORDER));
     let early = desk.notify("early");
-    assert_eq!(desk.leave(early), Tenure::Ended);
+    assert_eq!(desk.leave(early), Seat::Free);
     assert!(desk.bodies().is_empty());
     let late = desk.notify("late");
     desk.write(3);
-    assert_eq!(desk.leave(late), Tenure::Ended);
+    assert_eq!(desk.leave(late), Seat::Free);
     desk.write(usize::MAX);
     assert!(desk.foreign.notifications.is_empty() && desk.foreign.owed.is_empty());
     let expired = desk.begin(Kind::Notification, "expired", 0, 100).unwrap();
     desk.write(3);
     desk.until(100).unwrap();
-    let answer = Answer::Expired { sent: true, stage: Stage::Sending, tenure: Tenure::Ended };
+    let answer = Answer::Expired { sent: true, stage: Stage::Sending, seat: Seat::Free };
     assert_eq!(desk.answer(expired), Some(answer));
 }
 

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::proto::speech::Arrived;
 
 #[test]
 fn in_order_what_nobody_asked_for_is_a_violation_also_a_part_of_a_frame() {

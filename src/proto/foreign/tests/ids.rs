@@ -47,7 +47,7 @@ fn a_notification_takes_no_id_and_gives_none_back() {
     let names = ["a", "b", "c"].map(|body| desk.call(body));
     let notes = ["d", "e", "f"].map(|body| desk.notify(body));
     // Its name leads to an id that is a call's.
-    assert_eq!(desk.leave(notes[0]), Tenure::Ended);
+    assert_eq!(desk.leave(notes[0]), Seat::Free);
     let seen = desk.sent();
     assert_eq!(seen.len(), 5);
     desk.leave(notes[1]);

@@ -1,0 +1,164 @@
+//! What a foreign server's frames mean for the calls and leases of their connection.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Foreign, State};
+use crate::error::loss::{GoAway, LossCause};
+use crate::error::violation::Violation;
+use crate::proto::calling::{Calling as _, Event};
+use crate::proto::calls::Answer;
+use crate::proto::dialect::{Meaning, To};
+use crate::proto::outgoing::Withdrawn;
+use crate::proto::owed::Debt;
+use crate::proto::session::Effects;
+use crate::proto::speech::{Addressee, Arrived};
+
+impl Foreign {
+    /// A frame that was read when this lease had the connection, if one had it.
+    pub(super) fn frame(
+        &mut self,
+        arrived: Arrived,
+        lease: Option<u64>,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        let Arrived { frame, meaning } = arrived;
+        if let State::Spoiled = self.state {
+            return Ok(());
+        }
+        let began_unasked = std::mem::take(&mut self.began_unasked);
+        match (lease, meaning) {
+            (None, Some(meaning)) if began_unasked && meaning.is_answer() => {
+                Err(Violation::Unasked.into())
+            }
+            (None, Some(meaning)) => self.understand(meaning, effects),
+            // The ping went out before the connection was lent. Its answer comes first.
+            (Some(_), Some(meaning)) if self.owed.is_pinged() && self.is_pong(&meaning) => {
+                self.pong();
+                Ok(())
+            }
+            (Some(_), _) if lease == self.lessee() => {
+                effects.wake.extend(self.lent.as_mut().and_then(|lent| lent.arrived(frame)));
+                Ok(())
+            }
+            // That lease is over.
+            (Some(_), _) | (None, None) => Err(Violation::Unasked.into()),
+        }
+    }
+
+    fn is_pong(&self, meaning: &Meaning) -> bool {
+        match meaning {
+            Meaning::Pong => true,
+            Meaning::Reply { to: To::Id(id), .. } | Meaning::Error { to: To::Id(id), .. } => {
+                *id == self.speech.ping_id()
+            }
+            // Nothing else is outstanding.
+            Meaning::Reply { to: To::Oldest, .. } | Meaning::Error { to: To::Oldest, .. } => true,
+            _ => false,
+        }
+    }
+
+    fn pong(&mut self) {
+        self.owed.pong();
+        if let Some(lease) = self.lessee() {
+            self.speech.address(Addressee::Lease(lease));
+        }
+    }
+
+    fn understand(
+        &mut self,
+        meaning: Meaning,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        match meaning {
+            Meaning::Reply { to, body } => {
+                let id = self.owed.whose(to)?;
+                let body = self.whole(id, body, &mut effects.spent)?;
+                self.answered(id, Answer::Reply(body), effects);
+            }
+            Meaning::Part { to, body } => {
+                let id = self.owed.whose(to)?;
+                self.part(id, &body)?;
+                effects.spent.push(body);
+            }
+            Meaning::Error { to, error } => {
+                let id = self.owed.whose(to)?;
+                self.answered(id, Answer::Error(error), effects);
+            }
+            Meaning::Refused { to, refusal } => {
+                let id = self.owed.whose(to)?;
+                self.answered(id, Answer::Refused(refusal), effects);
+            }
+            Meaning::Push(body) => effects.events.push(Event::Push(body)),
+            Meaning::Pong => self.pong(),
+            Meaning::GoAway { retry_after, text } => {
+                let accepted = self.requests;
+                let code = GoAway::CLOSING;
+                let goodbye = GoAway { code, accepted, retry_after, text: text.into() };
+                self.sent_away(goodbye, effects);
+            }
+            Meaning::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// The last part of an answer, with those before it.
+    fn whole(&mut self, id: u64, body: Bytes, spent: &mut Vec<Bytes>) -> Result<Bytes, Violation> {
+        let Some(mut parts) = self.parts.remove(&id) else {
+            self.check_length(body.len())?;
+            return Ok(body);
+        };
+        self.check_length(parts.len() + body.len())?;
+        parts.extend_from_slice(&body);
+        spent.push(body);
+        Ok(parts.freeze())
+    }
+
+    fn part(&mut self, id: u64, body: &[u8]) -> Result<(), Violation> {
+        if self.owed.waiting(id).is_none() {
+            return Ok(());
+        }
+        let length = self.parts.get(&id).map_or(0, BytesMut::len) + body.len();
+        self.check_length(length)?;
+        self.parts.entry(id).or_default().extend_from_slice(body);
+        Ok(())
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), Violation> {
+        let limit = self.bounds.receive as u64;
+        if length as u64 <= limit {
+            return Ok(());
+        }
+        Err(Violation::MessageTooLong { length: length as u64, limit })
+    }
+
+    fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
+        self.parts.remove(&id);
+        let nobodys = match self.owed.paid(id) {
+            Some(Debt::Called { name, .. }) => {
+                effects.wake.extend(self.calls.settle(name, answer));
+                return;
+            }
+            Some(Debt::Abandoned { place, .. }) => {
+                effects.events.extend(place.map(Event::Vacated));
+                answer
+            }
+            Some(Debt::Ping | Debt::WrittenOff | Debt::Queued { .. }) | None => answer,
+        };
+        if let Answer::Reply(body) = nobodys {
+            effects.spent.push(body);
+        }
+    }
+
+    fn sent_away(&mut self, goodbye: GoAway, effects: &mut Effects<Event>) {
+        self.drain();
+        for (name, mark) in self.calls.beyond(goodbye.accepted) {
+            if self.outgoing.withdraw(name, mark) == Withdrawn::Unseen {
+                self.owed.withdrawn(self.speech.id_of(name), name);
+                let answer = Answer::SentAway { goodbye: goodbye.clone(), sent: false };
+                effects.wake.extend(self.calls.settle(name, answer));
+            }
+        }
+        self.forget_notifications();
+        effects.events.push(Event::GoAway(goodbye));
+    }
+}
