@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each is provoked on a connection that lives. The server (`server.rs`) is a process of its own that speaks plain frames and does what it is told: close, reset, fall
-//! silent. The client is a pool of one connection with a heartbeat of 200 ms + 400 ms. For each way:
+//! silent. The client is a pool of one connection with a heartbeat of 300 ms + 900 ms. For each way:
 //!
 //! - *TCP*: the connection's state before, from `/proc/net/tcp`, and at the loss, from [`Loss::tcp`](steadfast::Loss::tcp).
 //!   Only Linux tells; elsewhere it says so.

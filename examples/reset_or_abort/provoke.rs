@@ -136,7 +136,7 @@ fn connect(server: SocketAddr) -> Result<(Pool, Subscription<Event>), BoxError> 
     let ms = Duration::from_millis;
     let mut builder = Pool::builder(server.to_string())
         .protocol(Ordered::new(Framing::u32_be()).heartbeat("ping"))
-        .heartbeat(Heartbeat::every(ms(200)).give_up_after(ms(400)))
+        .heartbeat(Heartbeat::every(ms(300)).give_up_after(ms(900)))
         // Or else the kernel might be the first to say that the deaf server is stalled, and call it ETIMEDOUT.
         .socket(SocketOptions::default().without_user_timeout())
         // What comes after the loss is no matter here.

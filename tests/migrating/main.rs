@@ -16,7 +16,7 @@ mod shop;
 
 use std::time::Duration;
 
-use steadfast::{Event, Framing, LossCause, Ordered, Outcome, Pool};
+use steadfast::{CallCause, Event, Framing, LossCause, Ordered, Outcome, Pool};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
@@ -162,6 +162,7 @@ async fn a_caller_whose_connection_died_waits_for_ever_in_the_old_code_and_is_to
     // The shop ends the connections by itself on which it was asked.
     let error = timeout(BOUND, pool.call(HARD)).await.unwrap().unwrap_err();
     assert_eq!(error.outcome(), Outcome::Indeterminate, "{error}");
+    assert!(matches!(error.cause(), CallCause::Lost(_)), "{error}");
     spawn_blocking({
         let old = old.clone();
         move || {
