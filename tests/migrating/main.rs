@@ -16,9 +16,14 @@ mod shop;
 
 use std::time::Duration;
 
-use steadfast::{CallCause, Event, Framing, LossCause, Ordered, Outcome, Pool};
+use futures::SinkExt as _;
+use steadfast::{
+    CallCause, Event, Framing, Loss, LossCause, Ordered, Outcome, Pool, Subscription, Violation,
+};
+use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
+use tokio_util::codec::Framed;
 
 use shop::{Manner, Shop};
 
@@ -183,6 +188,26 @@ async fn a_caller_whose_connection_died_waits_for_ever_in_the_old_code_and_is_to
 }
 
 #[tokio::test]
+async fn a_greeting_ends_the_connection_where_nobody_hears_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let pool = Pool::builder(address).protocol(Ordered::new(Framing::u32_le())).build().unwrap();
+    let mut events = pool.events();
+    let (client, _) = listener.accept().await.unwrap();
+    Framed::new(client, Framing::u32_le()).send("welcome to the shop".into()).await.unwrap();
+    let loss = lost(&mut events).await;
+    assert_eq!(loss.cause, LossCause::Violation(Violation::Unasked));
+}
+
+async fn lost(events: &mut Subscription<Event>) -> std::sync::Arc<Loss> {
+    loop {
+        if let Event::Lost { loss, .. } = timeout(BOUND, events.next()).await.unwrap().unwrap() {
+            return loss;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_news_end_with_the_pool() {
     let mut shop = Shop::open(Manner::Plain).await;
     let mut builder =
@@ -192,11 +217,7 @@ async fn the_news_end_with_the_pool() {
     let pool = builder.build().unwrap();
     pool.ready(BOUND).await.unwrap();
     shop.close().await;
-    let loss = loop {
-        if let Event::Lost { loss, .. } = events.next().await.unwrap() {
-            break loss;
-        }
-    };
+    let loss = lost(&mut events).await;
     assert_eq!(loss.cause, LossCause::ClosedByPeer);
     drop(pool);
     timeout(BOUND, told).await.unwrap().unwrap();

@@ -28,6 +28,11 @@ impl Dialect for Shop {
         }
     }
 
+    /// The events.
+    fn has_pushes(&self) -> bool {
+        true
+    }
+
     fn ping(&self, id: u64) -> Option<Bytes> {
         Some([&(id as u32 + 1).to_le_bytes(), &b"ping"[..]].concat().into())
     }
