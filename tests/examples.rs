@@ -164,6 +164,7 @@ fn each_way_for_a_connection_to_end_has_its_cause() {
         ("half_close", "closed by the peer", true),
         ("freeze", "silent", false),
         ("deaf", "stalled", false),
+        ("deaf_to_the_kernel", "ETIMEDOUT", false),
         ("mute", "unanswered", false),
         ("garbage", "violation", false),
     ];

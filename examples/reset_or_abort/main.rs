@@ -25,6 +25,7 @@
 
 #[path = "../child/mod.rs"]
 mod child;
+mod impatient;
 mod proc_net;
 mod provoke;
 mod row;
@@ -80,7 +81,7 @@ async fn show(only: &[String], json: bool) -> Result<ExitCode, BoxError> {
     let (mut rows, mut out) = (Vec::<Row>::new(), io::stdout().lock());
     for way in provoke::WAYS.iter().filter(|way| wanted(way.name)) {
         if !way.can_be_made() {
-            writeln!(io::stderr(), "{}: this system has no signal that freezes", way.name)?;
+            writeln!(io::stderr(), "{}: cannot be made on this system", way.name)?;
             continue;
         }
         let row = way.provoke().await.map_err(|error| format!("{}: {error}", way.name))?;

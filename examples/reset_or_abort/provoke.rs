@@ -10,6 +10,7 @@ use steadfast::{
 use tokio::time::timeout;
 
 use crate::child::ServerProcess;
+use crate::impatient::Impatient;
 use crate::proc_net;
 use crate::row::Row;
 
@@ -30,7 +31,9 @@ enum Deed {
     Ask,
     /// The same, with so much behind it that it does not fit into the kernels' buffers.
     AskLong,
-    /// The same, and nobody waits for the answer for long.
+    /// The same, over a socket whose kernel gives up early.
+    AskLongImpatiently,
+    /// As the first, and nobody waits for the answer for long.
     AskAndGoAway,
     /// SIGKILL.
     Kill,
@@ -40,7 +43,7 @@ enum Deed {
     Freeze,
 }
 
-pub(crate) const WAYS: [Way; 11] = [
+pub(crate) const WAYS: [Way; 12] = [
     Way {
         name: "close",
         what: "the server has read everything, and closes its socket",
@@ -96,6 +99,12 @@ pub(crate) const WAYS: [Way; 11] = [
         expected: "stalled",
     },
     Way {
+        name: "deaf_to_the_kernel",
+        what: "the server stops reading, and the kernel has the shorter patience (TCP_USER_TIMEOUT)",
+        deed: Deed::AskLongImpatiently,
+        expected: "ETIMEDOUT",
+    },
+    Way {
         name: "mute",
         what: "the server forgets to answer a call, whose caller has gone",
         deed: Deed::AskAndGoAway,
@@ -111,7 +120,11 @@ pub(crate) const WAYS: [Way; 11] = [
 
 impl Way {
     pub(crate) fn can_be_made(&self) -> bool {
-        cfg!(unix) || !matches!(self.deed, Deed::Freeze)
+        match self.deed {
+            Deed::Freeze => cfg!(unix),
+            Deed::AskLongImpatiently => cfg!(target_os = "linux"),
+            _ => true,
+        }
     }
 
     /// A server and a client for this way alone.
@@ -120,7 +133,7 @@ impl Way {
         let [SocketAddr::V4(address)] = server.addresses[..] else {
             return Err("the server has other ports".into());
         };
-        let (pool, mut events) = connect(address.into())?;
+        let (pool, mut events) = self.connect(address.into())?;
         pool.call("hello").await?;
         let tcp_before = proc_net::state(address);
         let call = self.deed.be_done(self.name, &mut server, &pool);
@@ -129,21 +142,24 @@ impl Way {
         (row.tcp_before, row.call) = (tcp_before, call?);
         Ok(row)
     }
-}
 
-/// A pool of one connection.
-fn connect(server: SocketAddr) -> Result<(Pool, Subscription<Event>), BoxError> {
-    let ms = Duration::from_millis;
-    let mut builder = Pool::builder(server.to_string())
-        .protocol(Ordered::new(Framing::u32_be()).heartbeat("ping"))
-        .heartbeat(Heartbeat::every(ms(300)).give_up_after(ms(900)))
-        // Or else the kernel might be the first to say that the deaf server is stalled, and call it ETIMEDOUT.
-        .socket(SocketOptions::default().without_user_timeout())
-        // What comes after the loss is no matter here.
-        .reconnect(Reconnect::exponential(ms(60_000), ms(60_000)))
-        .retry(Retry::never());
-    let events = builder.events();
-    Ok((builder.build()?, events))
+    /// A pool of one connection.
+    fn connect(&self, server: SocketAddr) -> Result<(Pool, Subscription<Event>), BoxError> {
+        let ms = Duration::from_millis;
+        let mut builder = Pool::builder(server.to_string())
+            .protocol(Ordered::new(Framing::u32_be()).heartbeat("ping"))
+            .heartbeat(Heartbeat::every(ms(300)).give_up_after(ms(900)))
+            // Or else the kernel might be the first to say that the deaf server is stalled, and call it ETIMEDOUT.
+            .socket(SocketOptions::default().without_user_timeout())
+            // What comes after the loss is no matter here.
+            .reconnect(Reconnect::exponential(ms(60_000), ms(60_000)))
+            .retry(Retry::never());
+        if let Deed::AskLongImpatiently = self.deed {
+            builder = builder.connector(Impatient);
+        }
+        let events = builder.events();
+        Ok((builder.build()?, events))
+    }
 }
 
 impl Deed {
@@ -157,7 +173,7 @@ impl Deed {
         let second = Duration::from_secs(1);
         let called = match self {
             Self::Ask => pool.request(name.to_owned()).send().await,
-            Self::AskLong => {
+            Self::AskLong | Self::AskLongImpatiently => {
                 let upload = format!("{name} {}", ".".repeat(BALLAST));
                 // What was not sent would wait for the next connection.
                 pool.request(upload).fail_fast().send().await

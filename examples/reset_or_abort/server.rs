@@ -35,7 +35,7 @@ fn obey(mut client: TcpStream) -> io::Result<()> {
             // Its ballast is unread, in the following two as well.
             "unread" => return Ok(()),
             "half_close" => return client.shutdown(Shutdown::Write),
-            "deaf" => loop {
+            "deaf" | "deaf_to_the_kernel" => loop {
                 std::thread::park();
             },
             "garbage" => client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?,
