@@ -44,7 +44,7 @@ const READ: usize = 4096;
 ///     }
 ///
 ///     fn matching(&self) -> Matching {
-///         Matching::ById { max: u64::from(EVENT) - 1 }
+///         Matching::ById { min: 0, max: u64::from(EVENT) - 1 }
 ///     }
 ///
 ///     fn request(&self, id: u64, body: Bytes, head: &mut BytesMut) -> Result<Bytes, Unsendable> {

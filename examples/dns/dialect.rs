@@ -21,7 +21,7 @@ impl Dialect for Dns {
 
     /// A server may answer in any order (RFC 7766, section 7).
     fn matching(&self) -> Matching {
-        Matching::ById { max: u16::MAX.into() }
+        Matching::ById { min: 0, max: u16::MAX.into() }
     }
 
     fn request(&self, id: u64, body: Bytes, head: &mut BytesMut) -> Result<Bytes, Unsendable> {

@@ -24,7 +24,7 @@ impl Dialect for Memcached {
     }
 
     fn matching(&self) -> Matching {
-        Matching::ById { max: u32::MAX.into() }
+        Matching::ById { min: 0, max: u32::MAX.into() }
     }
 
     fn request(&self, id: u64, body: Bytes, head: &mut BytesMut) -> Result<Bytes, Unsendable> {

@@ -86,7 +86,9 @@ pub enum Matching {
     },
     /// By an id that request and answer carry.
     ById {
-        /// The greatest id; the least is 0. At least 1.
+        /// The least id that a request may carry: 1, where 0 means something else.
+        min: u64,
+        /// The greatest one, above the least. It is kept for the [ping](Dialect::ping).
         max: u64,
     },
 }

@@ -110,7 +110,10 @@ impl Speech {
             Matching::InOrder { pipeline } => {
                 number("pipeline", pipeline as u64, 1..=1_000_000)?;
             }
-            Matching::ById { max } => number("greatest id", max, 1..=u64::MAX)?,
+            Matching::ById { min, max } => {
+                number("least id", min, 0..=u64::MAX - 1)?;
+                number("greatest id", max, min + 1..=u64::MAX)?;
+            }
         }
         let framing = framing.at_most(limit);
         let mut speech = Self {
@@ -145,7 +148,9 @@ impl Speech {
     pub(crate) fn capacity(&self) -> usize {
         match self.matching {
             Matching::InOrder { pipeline } => pipeline,
-            Matching::ById { max } => usize::try_from(max).unwrap_or(usize::MAX) - self.spare_ids(),
+            Matching::ById { .. } => {
+                usize::try_from(self.ids()).unwrap_or(usize::MAX) - self.spare_ids()
+            }
         }
     }
 
@@ -154,7 +159,7 @@ impl Speech {
     pub(crate) fn spare_ids(&self) -> usize {
         match self.matching {
             Matching::InOrder { .. } => 0,
-            Matching::ById { max } => (max / 8).min(MISSING) as usize,
+            Matching::ById { .. } => (self.ids() / 8).min(MISSING) as usize,
         }
     }
 
@@ -168,7 +173,7 @@ impl Speech {
         match self.matching {
             Matching::InOrder { .. } => name,
             // The greatest is the ping's.
-            Matching::ById { max } => name % max,
+            Matching::ById { min, max } => min + name % (max - min),
         }
     }
 
@@ -176,12 +181,15 @@ impl Speech {
     pub(crate) fn ids(&self) -> u64 {
         match self.matching {
             Matching::InOrder { .. } => u64::MAX,
-            Matching::ById { max } => max,
+            Matching::ById { min, max } => max - min,
         }
     }
 
     pub(crate) fn ping_id(&self) -> u64 {
-        self.ids()
+        match self.matching {
+            Matching::InOrder { .. } => u64::MAX,
+            Matching::ById { max, .. } => max,
+        }
     }
 
     pub(crate) fn ping(&self) -> Option<&Spoken> {

@@ -77,7 +77,7 @@ impl Dialect for ById {
     }
 
     fn matching(&self) -> Matching {
-        Matching::ById { max: self.max }
+        Matching::ById { min: 0, max: self.max }
     }
 
     fn request(&self, id: u64, body: Bytes, head: &mut BytesMut) -> Result<Bytes, Unsendable> {

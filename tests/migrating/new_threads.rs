@@ -10,20 +10,20 @@ impl Dialect for Shop {
         Framing::u32_le()
     }
 
-    /// Ours begin with 0, the server's with 1, because 0 is an event.
+    /// 0 is an event.
     fn matching(&self) -> Matching {
-        Matching::ById { max: u64::from(u32::MAX) - 1 }
+        Matching::ById { min: 1, max: u32::MAX.into() }
     }
 
     fn request(&self, id: u64, body: Bytes, head: &mut BytesMut) -> Result<Bytes, Unsendable> {
-        head.put_u32_le(id as u32 + 1);
+        head.put_u32_le(id as u32);
         Ok(body)
     }
 
     fn received(&self, mut frame: Bytes) -> Result<Meaning, Violation> {
         match frame.try_get_u32_le() {
             Ok(0) => Ok(Meaning::Push(frame)),
-            Ok(id) => Ok(Meaning::Reply { to: To::Id(u64::from(id) - 1), body: frame }),
+            Ok(id) => Ok(Meaning::Reply { to: To::Id(id.into()), body: frame }),
             Err(_) => Err(Violation::Malformed { what: "it ends before its id does" }),
         }
     }
@@ -34,7 +34,7 @@ impl Dialect for Shop {
     }
 
     fn ping(&self, id: u64) -> Option<Bytes> {
-        Some([&(id as u32 + 1).to_le_bytes(), &b"ping"[..]].concat().into())
+        Some([&(id as u32).to_le_bytes(), &b"ping"[..]].concat().into())
     }
 }
 

@@ -98,7 +98,7 @@ impl Dialect for Plain {
 }
 
 const IN_ORDER: Matching = Matching::InOrder { pipeline: 8 };
-const BY_ID: Matching = Matching::ById { max: 1000 };
+const BY_ID: Matching = Matching::ById { min: 0, max: 1000 };
 
 fn silent(matching: Matching) -> Plain {
     Plain { matching, ping: None, has_pushes: false }

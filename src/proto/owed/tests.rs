@@ -5,7 +5,7 @@
 use super::*;
 
 const IN_ORDER: Matching = Matching::InOrder { pipeline: 8 };
-const BY_ID: Matching = Matching::ById { max: 100 };
+const BY_ID: Matching = Matching::ById { min: 0, max: 100 };
 /// In milliseconds, as all times here.
 const BOUND: u64 = 1000;
 

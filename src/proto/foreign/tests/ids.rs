@@ -2,7 +2,7 @@
 
 use super::*;
 
-const FEW: Matching = Matching::ById { max: 3 };
+const FEW: Matching = Matching::ById { min: 0, max: 3 };
 
 #[test]
 fn an_id_is_not_used_again_while_its_answer_is_outstanding() {
@@ -67,7 +67,7 @@ fn there_are_more_ids_than_places() {
         (65_535, 61_439, 4096),
         (u64::MAX, usize::MAX - 4096, 4096),
     ] {
-        let matching = Matching::ById { max };
+        let matching = Matching::ById { min: 0, max };
         let speech = Speech::new(Box::new(silent(matching)), LIMIT).unwrap();
         assert_eq!((speech.capacity(), speech.spare_ids()), (places, spare), "{max}");
     }
@@ -86,7 +86,7 @@ fn when_all_ids_are_in_use_a_call_fails_and_does_not_search_for_ever() {
 
 #[test]
 fn answers_that_are_missing_for_good_are_borne_while_there_are_spare_ids() {
-    let mut desk = desk(silent(Matching::ById { max: 16 }));
+    let mut desk = desk(silent(Matching::ById { min: 0, max: 16 }));
     for slot in 1..=2 {
         let name = desk.sent_call("lost", slot, MINUTE);
         desk.leave(name);
@@ -105,4 +105,23 @@ fn answers_that_are_missing_for_good_are_borne_while_there_are_spare_ids() {
     desk.leave(names[1]);
     let unanswered = LossCause::Unanswered { calls: 3, silent_for: ms(BOUND) };
     assert_eq!(desk.until(2 * BOUND), Err(unanswered), "one more than there are spare ids");
+}
+
+#[test]
+fn ids_are_between_the_least_and_the_greatest_which_is_the_pings() {
+    let dialect = pinging(Matching::ById { min: 5, max: 8 });
+    let mut desk = desk(dialect);
+    for round in [[5, 6], [7, 5], [6, 7]] {
+        for id in round {
+            desk.call("a");
+            assert_eq!(desk.sent(), [Seen { id, body: "a".into() }]);
+            desk.hear_id(b'r', id, "A").unwrap();
+        }
+    }
+    desk.until(EVERY).unwrap();
+    assert_eq!(desk.sent(), [Seen { id: 8, body: "ping".into() }]);
+    for (min, max) in [(5, 5), (5, 4), (u64::MAX, u64::MAX)] {
+        let dialect = silent(Matching::ById { min, max });
+        assert!(Speech::new(Box::new(dialect), LIMIT).is_err(), "{min}, {max}");
+    }
 }

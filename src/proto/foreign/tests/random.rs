@@ -225,9 +225,9 @@ impl World {
 fn dialects() -> impl Strategy<Value = Plain> {
     let matchings = prop_oneof![
         (1usize..9).prop_map(|pipeline| Matching::InOrder { pipeline }),
-        Just(Matching::ById { max: 3 }),
-        Just(Matching::ById { max: 16 }),
-        Just(Matching::ById { max: 60_000 }),
+        Just(Matching::ById { min: 0, max: 3 }),
+        Just(Matching::ById { min: 0, max: 16 }),
+        Just(Matching::ById { min: 0, max: 60_000 }),
     ];
     (matchings, any::<bool>())
         .prop_map(|(matching, asks)| if asks { pinging(matching) } else { silent(matching) })
