@@ -107,8 +107,15 @@ pub trait Protocol: Dialect + Clone {
     }
 }
 
-/// Nothing is said before the first call.
-impl Protocol for Ordered {}
+/// Nothing is said before the first call, but the server's greeting is heard.
+impl Protocol for Ordered {
+    async fn open(&mut self, frames: &mut Frames<'_>) -> Result<(), BoxError> {
+        for _ in 0..self.greeting {
+            frames.recv().await?;
+        }
+        Ok(())
+    }
+}
 
 /// Plain frames on a connection that is being opened.
 pub struct Frames<'a> {

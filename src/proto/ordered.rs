@@ -34,12 +34,14 @@ pub struct Ordered {
     framing: Framing,
     pipeline: usize,
     heartbeat: Option<Bytes>,
+    /// Frames that the server sends before it is asked anything.
+    pub(crate) greeting: usize,
 }
 
 impl Ordered {
     /// Frames cut by `framing`, one request under way at a time, no heartbeat.
     pub fn new(framing: Framing) -> Self {
-        Self { framing, pipeline: 1, heartbeat: None }
+        Self { framing, pipeline: 1, heartbeat: None, greeting: 0 }
     }
 
     /// How many requests may be under way on one connection at a time. 1 to 1,000,000, default 1.
@@ -49,6 +51,16 @@ impl Ordered {
     #[must_use]
     pub fn pipeline(self, requests: usize) -> Self {
         Self { pipeline: requests, ..self }
+    }
+
+    /// The server speaks first: so many frames come on a new connection before it is asked anything. They are received and
+    /// thrown away. Default 0.
+    ///
+    /// Too few: the rest comes unasked, which ends the connection. Too many: the connection is never ready, and is given up
+    /// after [`Timeouts::handshake`](crate::Timeouts::handshake).
+    #[must_use]
+    pub fn greeting(self, frames: usize) -> Self {
+        Self { greeting: frames, ..self }
     }
 
     /// A frame that the server answers like any other and that changes nothing there. It is sent when nothing was heard for

@@ -199,6 +199,23 @@ async fn a_greeting_ends_the_connection_where_nobody_hears_it() {
     assert_eq!(loss.cause, LossCause::Violation(Violation::Unasked));
 }
 
+#[tokio::test]
+async fn a_greeting_that_is_expected_is_heard_before_the_first_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let protocol = Ordered::new(Framing::u32_le()).greeting(2);
+    let pool = Pool::builder(address).protocol(protocol).build().unwrap();
+    let (client, _) = listener.accept().await.unwrap();
+    let mut client = Framed::new(client, Framing::u32_le());
+    client.send("welcome to the shop".into()).await.unwrap();
+    assert_eq!(pool.status().ready, 0);
+    client.send("apples are in season".into()).await.unwrap();
+    let call = tokio::spawn(async move { pool.call("price of apples").await });
+    assert_eq!(timeout(BOUND, client.next()).await.unwrap().unwrap().unwrap(), "price of apples");
+    client.send("1.20".into()).await.unwrap();
+    assert_eq!(call.await.unwrap().unwrap(), "1.20");
+}
+
 async fn lost(events: &mut Subscription<Event>) -> std::sync::Arc<Loss> {
     loop {
         if let Event::Lost { loss, .. } = timeout(BOUND, events.next()).await.unwrap().unwrap() {
