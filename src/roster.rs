@@ -23,6 +23,7 @@ use crate::proto::resume::{self, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 use crate::proto::speech::Speech;
+use crate::proto::wakes::Wakes;
 
 mod sizing;
 
@@ -231,7 +232,7 @@ impl Roster {
                 return (Poll::Ready(Ok(taken)), before);
             }
             // Not reached: who has a place on a connection that ends is put back in the line.
-            self.ledger.release(place, &mut Vec::new());
+            self.ledger.release(place, &mut Wakes::default());
         }
         let polled = match self.try_place(endpoint, wish) {
             Ok(Some(taken)) => Poll::Ready(Ok(taken)),
@@ -282,7 +283,7 @@ impl Roster {
     }
 
     /// It waits no more.
-    pub(crate) fn resumed(&mut self, instance: InstanceId, wake: &mut Vec<Waker>) {
+    pub(crate) fn resumed(&mut self, instance: InstanceId, wake: &mut Wakes) {
         for (_, calls) in self.resuming.iter_mut().filter(|(other, _)| *other == instance) {
             *calls -= 1;
         }
@@ -305,7 +306,7 @@ impl Roster {
 
     /// If nothing is ready any more, an outage begins, or it becomes known why it did. Where nothing is kept it is one only
     /// for those who wait.
-    pub(crate) fn went_down(&mut self, why: Began, wake: &mut Vec<Waker>) {
+    pub(crate) fn went_down(&mut self, why: Began, wake: &mut Wakes) {
         let rests = self.size.min == 0 && !self.is_asked();
         if self.ledger.is_ready() {
             return;

@@ -4,7 +4,7 @@
 //! user's runs, nobody is woken, and no connection is dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::proto::resume::Resume;
 use crate::proto::retry::{Budget, Elsewhere};
 use crate::proto::sizing::Wanted;
 use crate::proto::tenure::{Tenure, Verdict};
+use crate::proto::wakes::Wakes;
 use crate::roster::{End, Life, Line, NoPlace, Patience, Resumed, Roster, Taken, Wish};
 use crate::switchboard::waiting::{Resuming, Seeking};
 
@@ -95,7 +96,7 @@ impl Switchboard {
 
     /// An attempt failed. If waiting cannot mend the cause, those who wait are told.
     pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         core.seek();
         // An error can hold a user's, whose drop is the user's code: not under the lock.
@@ -108,7 +109,7 @@ impl Switchboard {
         drop(core);
         drop(before);
         self.publish();
-        wake_each(wake);
+        wake.wake();
         self.changed.notify_waiters();
         if is_first {
             // It may be another slot's turn to see that nobody asks.
@@ -123,7 +124,7 @@ impl Switchboard {
         line: Line,
         capacity: usize,
     ) -> Option<(InstanceId, InstanceId)> {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         let (connection, instance) = (line.connection.clone(), line.server.instance);
         let before =
@@ -146,7 +147,7 @@ impl Switchboard {
             connection.with(|client| (client.drain(), Tell::Owner));
         }
         self.publish();
-        wake_each(wake);
+        wake.wake();
         self.changed.notify_waiters();
         if more {
             self.demand.notify_waiters();
@@ -159,7 +160,7 @@ impl Switchboard {
 
     /// A slot's connection takes no more calls, and why.
     pub(crate) fn shut(&self, slot: usize, why: Began) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         let line = core.lines[slot].take();
         core.ledger.shut(slot, &mut wake);
@@ -168,7 +169,7 @@ impl Switchboard {
         drop(core);
         drop(line);
         self.publish();
-        wake_each(wake);
+        wake.wake();
         self.changed.notify_waiters();
         if more {
             self.demand.notify_waiters();
@@ -177,7 +178,7 @@ impl Switchboard {
 
     /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
     pub(crate) fn distrust(&self, place: Place) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         if core.ledger.is_current(place) {
             core.ledger.shut(place.slot, &mut wake);
@@ -185,12 +186,12 @@ impl Switchboard {
         }
         drop(core);
         self.publish();
-        wake_each(wake);
+        wake.wake();
     }
 
     /// Nobody else can use this connection: its slot gets another, while it is being closed.
     pub(crate) fn spoil(&self, place: Place) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         let mut line = None;
         if core.ledger.is_current(place) {
@@ -201,7 +202,7 @@ impl Switchboard {
         drop(core);
         drop(line);
         self.publish();
-        wake_each(wake);
+        wake.wake();
         self.review.notify_waiters();
     }
 
@@ -221,7 +222,7 @@ impl Switchboard {
 
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.
     pub(crate) fn review(&self, slot: usize, now: Instant, tenure: &mut Tenure) -> Verdict {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         let (verdict, line) = core.review(slot, now, tenure, &mut wake);
         let more = core.is_asked();
@@ -234,7 +235,7 @@ impl Switchboard {
                 self.demand.notify_waiters();
             }
         }
-        wake_each(wake);
+        wake.wake();
         verdict
     }
 
@@ -260,10 +261,13 @@ impl Switchboard {
         cx: &Context<'_>,
     ) -> Poll<Result<Taken, NoPlace>> {
         let before = *ticket;
-        let (polled, waker) = self.lock().poll_place(&self.endpoint, wish, ticket, cx.waker());
+        let mut core = self.lock();
+        let (polled, waker) = core.poll_place(&self.endpoint, wish, ticket, cx.waker());
+        let is_complete = core.ledger.is_complete();
+        drop(core);
         // A user's, whose drop is the user's code: not under the lock.
         drop(waker);
-        if ticket.is_some() && *ticket != before {
+        if !is_complete && ticket.is_some() && *ticket != before {
             self.demand.notify_waiters();
         }
         polled
@@ -271,10 +275,10 @@ impl Switchboard {
 
     /// Leaves the line. A place that was handed over at that moment goes to the next.
     pub(crate) fn leave(&self, ticket: Ticket) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let waker = self.lock().ledger.leave(ticket, &mut wake);
         drop(waker);
-        wake_each(wake);
+        wake.wake();
     }
 
     /// A new call's id, and the oldest one that is not finished.
@@ -294,12 +298,12 @@ impl Switchboard {
 
     /// Gives a place back.
     pub(crate) fn release(&self, place: Place) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         core.ledger.release(place, &mut wake);
         let resuming = core.is_resuming();
         drop(core);
-        wake_each(wake);
+        wake.wake();
         if resuming {
             self.changed.notify_waiters();
         }
@@ -385,7 +389,7 @@ impl Switchboard {
 
     /// No new calls; those that wait are told, those in flight are finished.
     pub(crate) fn close(&self) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         if core.life == Life::Running {
             core.life = Life::Closing;
@@ -397,13 +401,13 @@ impl Switchboard {
         for line in lines {
             line.connection.with(|client| (client.drain(), Tell::Owner));
         }
-        wake_each(wake);
+        wake.wake();
         self.changed.notify_waiters();
     }
 
     /// Nothing is left.
     pub(crate) fn closed(&self) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         let mut core = self.lock();
         core.life = Life::Closed;
         core.ledger.shut_all();
@@ -414,7 +418,7 @@ impl Switchboard {
         self.publish();
         self.events.close();
         self.pushes.close();
-        wake_each(wake);
+        wake.wake();
         self.changed.notify_waiters();
     }
 
@@ -441,11 +445,5 @@ impl std::fmt::Debug for Switchboard {
     /// Not what is under the lock: bodies and users' errors are nobody's business there.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Switchboard").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
-fn wake_each(wake: Vec<Waker>) {
-    for waker in wake {
-        waker.wake();
     }
 }

@@ -11,11 +11,13 @@
 //! gives up is out of the line at once. Nothing here wakes anybody: wakers are handed out to be woken after the lock
 //! is released.
 
-use std::collections::BTreeMap;
 use std::task::Waker;
 
 use crate::error::call::Overload;
+use crate::proto::line_up::LineUp;
+pub(crate) use crate::proto::line_up::Ticket;
 use crate::proto::tenure::Usage;
+use crate::proto::wakes::Wakes;
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -31,10 +33,9 @@ pub(crate) struct Ledger {
     elsewhere: usize,
     /// Where the search for the least loaded slot begins, so that equals take turns.
     turn: usize,
-    /// In the order of their tickets.
-    waiting: BTreeMap<Ticket, Waiter>,
+    waiting: LineUp<Waiter>,
     /// Places that were handed over and not claimed yet, and by whom.
-    granted: BTreeMap<Ticket, (Place, Waiter)>,
+    granted: LineUp<(Place, Waiter)>,
     next_ticket: u64,
     waiting_bytes: usize,
     max_waiting: usize,
@@ -89,12 +90,10 @@ impl Place {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
-
 #[derive(Debug)]
 struct Waiter {
-    waker: Waker,
+    /// `None` when it has been woken.
+    waker: Option<Waker>,
     share: Share,
     bytes: usize,
 }
@@ -109,8 +108,8 @@ impl Ledger {
             survey: Survey::default(),
             elsewhere: 0,
             turn: 0,
-            waiting: BTreeMap::new(),
-            granted: BTreeMap::new(),
+            waiting: LineUp::default(),
+            granted: LineUp::default(),
             next_ticket: 0,
             waiting_bytes: 0,
             max_waiting,
@@ -156,7 +155,7 @@ impl Ledger {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting_bytes += bytes;
-        self.waiting.insert(ticket, Waiter { waker: waker.clone(), share, bytes });
+        self.waiting.insert(ticket, Waiter { waker: Some(waker.clone()), share, bytes });
         Ok(ticket)
     }
 
@@ -167,12 +166,12 @@ impl Ledger {
         ticket: Ticket,
         waker: &Waker,
     ) -> (Option<Place>, Option<Waker>) {
-        if let Some((place, waiter)) = self.granted.remove(&ticket) {
-            return (Some(place), Some(waiter.waker));
+        if let Some((place, waiter)) = self.granted.remove(ticket) {
+            return (Some(place), waiter.waker);
         }
-        let before = match self.waiting.get_mut(&ticket) {
-            Some(waiter) if !waiter.waker.will_wake(waker) => {
-                Some(std::mem::replace(&mut waiter.waker, waker.clone()))
+        let before = match self.waiting.get_mut(ticket) {
+            Some(waiter) if !waiter.waker.as_ref().is_some_and(|own| own.will_wake(waker)) => {
+                waiter.waker.replace(waker.clone())
             }
             _ => None,
         };
@@ -181,23 +180,27 @@ impl Ledger {
 
     /// Leaves the line. A place that had been handed over goes to the next. Returns a waker that is not needed any more,
     /// to be dropped after the lock is released.
-    pub(crate) fn leave(&mut self, ticket: Ticket, wake: &mut Vec<Waker>) -> Option<Waker> {
-        if let Some(waiter) = self.waiting.remove(&ticket) {
+    pub(crate) fn leave(&mut self, ticket: Ticket, wake: &mut Wakes) -> Option<Waker> {
+        if let Some(waiter) = self.waiting.remove(ticket) {
             self.waiting_bytes -= waiter.bytes;
-            return Some(waiter.waker);
+            if waiter.share == Share::Whole {
+                // It may have held up others, who want less.
+                self.hand_over(wake);
+            }
+            return waiter.waker;
         }
-        let (place, waiter) = self.granted.remove(&ticket)?;
+        let (place, waiter) = self.granted.remove(ticket)?;
         self.release(place, wake);
-        Some(waiter.waker)
+        waiter.waker
     }
 
     /// Gives a place back.
-    pub(crate) fn release(&mut self, place: Place, wake: &mut Vec<Waker>) {
+    pub(crate) fn release(&mut self, place: Place, wake: &mut Wakes) {
         match self.slots.get_mut(place.slot).filter(|slot| slot.epoch == place.epoch) {
             Some(slot) => {
                 slot.in_flight -= 1;
                 slot.lent = false;
-                self.hand_over(wake);
+                self.refill(place.slot, wake);
             }
             None => self.elsewhere -= 1,
         }
@@ -209,7 +212,7 @@ impl Ledger {
     }
 
     /// A slot's new connection takes so many calls at a time.
-    pub(crate) fn open(&mut self, slot: usize, capacity: usize, wake: &mut Vec<Waker>) {
+    pub(crate) fn open(&mut self, slot: usize, capacity: usize, wake: &mut Wakes) {
         self.epochs += 1;
         let epoch = self.epochs;
         let slot = &mut self.slots[slot];
@@ -221,11 +224,11 @@ impl Ledger {
 
     /// A slot's connection takes no more calls. Who had a place there and has not claimed it stands in the line again,
     /// where they stood.
-    pub(crate) fn shut(&mut self, slot: usize, wake: &mut Vec<Waker>) {
+    pub(crate) fn shut(&mut self, slot: usize, wake: &mut Wakes) {
         self.slots[slot].capacity = 0;
         self.look_round();
-        let granted = std::mem::take(&mut self.granted);
-        for (ticket, (place, waiter)) in granted {
+        let mut granted = std::mem::take(&mut self.granted);
+        while let Some((ticket, (place, waiter))) = granted.pop_first() {
             if place.slot == slot {
                 self.slots[slot].in_flight -= 1;
                 self.slots[slot].lent = false;
@@ -251,8 +254,11 @@ impl Ledger {
     }
 
     /// Everybody who waits, so that they can look why.
-    pub(crate) fn wake_all(&self, wake: &mut Vec<Waker>) {
-        wake.extend(self.waiting.values().map(|waiter| waiter.waker.clone()));
+    pub(crate) fn wake_all(&self, wake: &mut Wakes) {
+        self.waiting
+            .values()
+            .filter_map(|waiter| waiter.waker.clone())
+            .for_each(|waker| wake.push(waker));
     }
 
     /// Whether a slot other than `at` has room.
@@ -289,6 +295,11 @@ impl Ledger {
 
     pub(crate) fn ready(&self) -> usize {
         self.survey.ready
+    }
+
+    /// Whether all slots take calls: no more connections can be made.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.survey.ready == self.slots.len()
     }
 
     /// Waiters that have no place yet.
@@ -339,18 +350,40 @@ impl Ledger {
     }
 
     /// Free places go to those who wait.
-    pub(crate) fn hand_over(&mut self, wake: &mut Vec<Waker>) {
-        while let Some((_, first)) = self.waiting.first_key_value() {
-            let Some(place) = self.take(first.share, &[]) else {
+    pub(crate) fn hand_over(&mut self, wake: &mut Wakes) {
+        while let Some(share) = self.waiting.first().map(|first| first.share) {
+            let Some(place) = self.take(share, &[]) else {
                 return;
             };
-            let Some((ticket, waiter)) = self.waiting.pop_first() else {
-                return;
-            };
-            self.waiting_bytes -= waiter.bytes;
-            wake.push(waiter.waker.clone());
-            self.granted.insert(ticket, (place, waiter));
+            self.grant(place, wake);
         }
+    }
+
+    /// A slot has room, or more of it, and as long as somebody waits no other had any for the first of them.
+    fn refill(&mut self, slot: usize, wake: &mut Wakes) {
+        while let Some(share) = self.waiting.first().map(|first| first.share) {
+            let state = &mut self.slots[slot];
+            if !state.has_room(share) {
+                return;
+            }
+            let place = state.give(slot, share);
+            self.grant(place, wake);
+            let next = self.waiting.first().map(|next| next.share);
+            if (share, next) == (Share::Whole, Some(Share::One)) {
+                // Who wanted more held up those who want less, elsewhere too.
+                return self.hand_over(wake);
+            }
+        }
+    }
+
+    /// The first who waits has this place.
+    fn grant(&mut self, place: Place, wake: &mut Wakes) {
+        let Some((ticket, mut waiter)) = self.waiting.pop_first() else {
+            return;
+        };
+        self.waiting_bytes -= waiter.bytes;
+        waiter.waker.take().into_iter().for_each(|waker| wake.push(waker));
+        self.granted.insert(ticket, (place, waiter));
     }
 }
 

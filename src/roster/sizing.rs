@@ -1,6 +1,5 @@
 //! A pool's slots: which there are, which have a channel, which should have a connection, and which should let it go.
 
-use std::task::Waker;
 use std::time::Instant;
 
 use crate::clock::now;
@@ -9,6 +8,7 @@ use crate::downtime::Downtime;
 use crate::error::outage::Began;
 use crate::proto::sizing::{Scene, Size, Wanted};
 use crate::proto::tenure::{Retirement, Tenure, Terms, Verdict};
+use crate::proto::wakes::Wakes;
 use crate::roster::{Life, Line, Roster};
 
 impl Roster {
@@ -43,7 +43,7 @@ impl Roster {
         slot: usize,
         now: Instant,
         tenure: &mut Tenure,
-        wake: &mut Vec<Waker>,
+        wake: &mut Wakes,
     ) -> (Verdict, Option<Line>) {
         if self.lines[slot].is_none() && self.life == Life::Running {
             // It was taken off the list before: only a lease does so.

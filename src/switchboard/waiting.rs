@@ -1,7 +1,8 @@
 //! Those who wait for a connection and stand in no line, as long as they live.
 
 use crate::error::instance::InstanceId;
-use crate::switchboard::{Switchboard, wake_each};
+use crate::proto::wakes::Wakes;
+use crate::switchboard::Switchboard;
 
 /// A call that waits to be sent again.
 #[derive(Debug)]
@@ -12,9 +13,9 @@ pub(crate) struct Resuming<'a> {
 
 impl Drop for Resuming<'_> {
     fn drop(&mut self) {
-        let mut wake = Vec::new();
+        let mut wake = Wakes::default();
         self.board.lock().resumed(self.instance, &mut wake);
-        wake_each(wake);
+        wake.wake();
     }
 }
 

@@ -1,0 +1,102 @@
+//! What a check-out of an idle connection and its return cost: no allocation, no system call, no timer. What they take in
+//! time is measured in `benches/peers`.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod support;
+
+use std::alloc::System;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use futures::FutureExt as _;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use steadfast::Pool;
+use tokio::runtime::Runtime;
+
+use support::news::connected;
+use support::peer::listen;
+use support::plain::{echo_all, ordered};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// A pool of 8 idle connections. The runtime is that of its tasks.
+fn pool() -> (Pool, Runtime) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let pool = runtime.block_on(async {
+        let (listener, address) = listen().await;
+        tokio::spawn(echo_all(listener));
+        let pool = Pool::builder(address).protocol(ordered().heartbeat("?")).connections(8).build();
+        let pool = pool.unwrap();
+        connected(&pool, 8).await;
+        pool
+    });
+    (pool, runtime)
+}
+
+/// Outside of the runtime, where a timer cannot be made: that would panic.
+fn check_out_and_return(pool: &Pool, times: usize) {
+    for _ in 0..times {
+        let lease = pool.lease().into_future().now_or_never();
+        drop(lease.expect("nobody is waited for").unwrap());
+    }
+}
+
+/// Both in one test, because they count what the whole process does.
+#[test]
+fn a_check_out_and_return_costs_no_allocation_no_timer_and_no_system_call() {
+    let (pool, _runtime) = pool();
+    check_out_and_return(&pool, 100);
+    let region = Region::new(ALLOCATOR);
+    check_out_and_return(&pool, 10_000);
+    let change = region.change();
+    assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0));
+
+    let Some(few) = system_calls(10_000) else { return };
+    let many = system_calls(110_000).unwrap();
+    println!("{few} system calls in a process that leases 10,000 times, {many} with 110,000");
+    // A start is never the same twice: a thread more or less in a futex.
+    assert!(many <= few + 100, "{few} and {many}");
+}
+
+/// System calls of a process that does so many check-outs, and what it takes to begin. `None`, with a word about it, where
+/// they cannot be counted.
+fn system_calls(checkouts: usize) -> Option<u64> {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = folder.path().join("summary");
+    let output = Command::new("strace")
+        .args(["-f", "-c", "-o"])
+        .arg(&summary)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_process", "--test-threads=1"])
+        .env("STEADFAST_CHECKOUTS", checkouts.to_string())
+        .output();
+    let why = match output {
+        Ok(output) if output.status.success() => return Some(total(&summary)),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let demanded = std::env::var_os("STEADFAST_DEMAND_LAB").is_some();
+    assert!(!demanded, "no strace: {why}");
+    // Not with `eprintln`, which the test harness would swallow.
+    let _ = writeln!(std::io::stderr(), "SKIPPED, needs strace: {why}");
+    None
+}
+
+/// The number of calls in the last line, `100.00 <seconds> <microseconds a call> <calls> <errors> total`.
+fn total(summary: &Path) -> u64 {
+    let text = std::fs::read_to_string(summary).unwrap();
+    let line = text.lines().find(|line| line.ends_with("total")).unwrap();
+    line.split_whitespace().nth(3).unwrap().parse().unwrap()
+}
+
+/// Not a test: what runs under `strace`.
+#[test]
+fn child_process() {
+    if let Some(checkouts) = support::process::setting("STEADFAST_CHECKOUTS") {
+        let (pool, _runtime) = pool();
+        check_out_and_return(&pool, checkouts.parse().unwrap());
+    }
+}
