@@ -122,12 +122,15 @@ async fn a_ping_that_is_out_when_the_connection_is_lent_is_answered_to_nobody() 
     let (pool, _switch, mut peers) = piped(1).await;
     assert_eq!(peers[0].next().await.unwrap().unwrap(), "ping");
     let mut lease = pool.lease().await.unwrap();
-    lease.send("question").await.unwrap();
+    // Nothing is sent behind it before it is answered.
+    {
+        let mut sending = Box::pin(lease.send("question"));
+        assert!(futures::poll!(&mut sending).is_pending());
+        peers[0].send("pong".into()).await.unwrap();
+        sending.await.unwrap();
+    }
     assert_eq!(peers[0].next().await.unwrap().unwrap(), "question");
-    // In one segment.
-    peers[0].feed("pong".into()).await.unwrap();
-    peers[0].feed("answer".into()).await.unwrap();
-    peers[0].flush().await.unwrap();
+    peers[0].send("answer".into()).await.unwrap();
     assert_eq!(lease.recv().await.unwrap(), "answer");
     drop(lease);
     assert_eq!(pool.lease().await.unwrap().connection(), 1);
