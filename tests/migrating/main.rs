@@ -16,7 +16,7 @@ mod shop;
 
 use std::time::Duration;
 
-use futures::SinkExt as _;
+use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{
     CallCause, Event, Framing, Loss, LossCause, Ordered, Outcome, Pool, Subscription, Violation,
 };
