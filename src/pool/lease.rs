@@ -86,7 +86,8 @@ pub struct Detached {
     pub transport: Box<dyn Transport>,
     /// Frames that had arrived and were not received.
     pub frames: Vec<Bytes>,
-    /// What had arrived behind those: a part of a frame, or something else that the socket is used for now.
+    /// What had arrived behind those and is no whole frame yet. Whatever cannot be a frame breaks the connection as long as
+    /// it is lent: the other end must not speak otherwise before it is detached.
     pub bytes: BytesMut,
 }
 
