@@ -191,18 +191,15 @@ impl Calling for Foreign {
     }
 
     fn leave(&mut self, now: Instant, id: u64) -> Left {
-        let is_notification = self.calls.is_notification(id);
-        match self.calls.remove(id) {
-            Some(Removed::Waiting(mark, waker)) => {
-                let (withdrawn, seat) = self.stop(now, id, mark);
-                // It is not in the table any more, which would have told.
-                let is_kept = withdrawn != Withdrawn::Unseen && !is_notification;
-                let seat = if is_kept { seat } else { Seat::Free };
+        // While it is in the table, which knows whether it is a notification.
+        let stopped = self.calls.pending(id).map(|mark| self.stop(now, id, mark));
+        match (self.calls.remove(id), stopped) {
+            (Some(Removed::Waiting(_, waker)), Some((_, seat))) => {
                 self.forget_notifications();
                 Left { waker: Some(waker), seat }
             }
-            Some(Removed::Settled(Answer::Expired { seat, .. })) => Left { waker: None, seat },
-            Some(Removed::Settled(_)) | None => Left { waker: None, seat: Seat::Free },
+            (Some(Removed::Settled(Answer::Expired { seat, .. })), _) => Left { waker: None, seat },
+            _ => Left { waker: None, seat: Seat::Free },
         }
     }
 

@@ -59,6 +59,21 @@ fn a_notification_takes_no_id_and_gives_none_back() {
 }
 
 #[test]
+fn a_notification_that_is_dropped_on_its_way_takes_no_part_of_anothers_answer_with_it() {
+    let mut desk = desk(silent(FEW));
+    let names = ["a", "b", "c"].map(|body| desk.call(body));
+    // Its name leads to the id of the first call.
+    let note = desk.notify("d");
+    // All but its last byte is accepted: two of length and id each, and a letter, or "note d".
+    let mut bytes = desk.write(3 * 5 + 7);
+    let seen = seen(FEW, &mut bytes);
+    desk.hear_id(b'p', seen[0].id, "one ").unwrap();
+    assert_eq!(desk.leave(note), Seat::Free);
+    desk.hear_id(b'r', seen[0].id, "two").unwrap();
+    assert_eq!(desk.answer(names[0]), reply("one two"));
+}
+
+#[test]
 fn there_are_more_ids_than_places() {
     for (max, places, spare) in [
         (1, 1, 0),
