@@ -8,6 +8,7 @@
 //!                       └──► detach ──────────────────────────────────────────► the caller's own
 //! ```
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -205,18 +206,15 @@ impl Lease {
     }
 
     fn poll_parcel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Detached, LeaseError>> {
-        let polled: Poll<Result<(), _>> = self.poll_session(cx, Foreign::poll_gone);
+        let polled: Poll<Result<Infallible, _>> = self.poll_session(cx, Foreign::poll_gone);
         // It is there before the session hears that the connection has ended.
         if let Some(parcel) = self.foreign.connection.take_parcel() {
             let frames = self.with(|session| (session.take_arrived(), Tell::Nobody));
             let (transport, bytes) = (parcel.transport, parcel.bytes);
             return Poll::Ready(Ok(Detached { transport, frames: frames.into(), bytes }));
         }
-        match self.step(cx, Way::In, |_| Step::Detach, polled) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // It is never `Ok`: a connection goes only with an error.
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-        }
+        let ended = self.step(cx, Way::In, |_| Step::Detach, polled);
+        ended.map_ok(|never| match never {})
     }
 
     fn poll_session<T>(

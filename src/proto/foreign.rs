@@ -18,7 +18,6 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::loss::{Loss, LossCause};
 use crate::error::unsendable::Unsendable;
-use crate::error::violation::Violation;
 use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
 use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Seat};
@@ -49,7 +48,7 @@ pub(crate) struct Foreign {
     notifications: Vec<u64>,
     requests: u64,
     lent: Option<Lent>,
-    /// So many there were.
+    /// So many there have been, with the one that has the connection now. It is that one's number.
     leases: u64,
     state: State,
     /// Bytes of a frame that is not whole yet.
@@ -123,7 +122,8 @@ impl Foreign {
         }
     }
 
-    /// Takes a call's bytes back, if none has left; else its answer will come and be thrown away.
+    /// Takes the bytes of a call that is still in the table back, if none has left; else its answer will come and be thrown
+    /// away.
     fn stop(&mut self, now: Instant, name: u64, mark: Mark) -> (Withdrawn, Seat) {
         let withdrawn = self.outgoing.withdraw(name, mark);
         let id = self.speech.id_of(name);
@@ -147,15 +147,14 @@ impl Foreign {
         self.notifications.retain(|name| calls.pending(*name).is_some());
     }
 
-    /// Which lease has the connection.
-    fn lessee(&self) -> Option<u64> {
+    /// The number of the lease that has the connection.
+    fn current_lease(&self) -> Option<u64> {
         self.lent.is_some().then_some(self.leases)
     }
 }
 
 impl Calling for Foreign {
-    fn start(&mut self, now: Instant, start: &Start<'_>, waker: &Waker) -> Result<(), NotTaken> {
-        let _ = now;
+    fn start(&mut self, _: Instant, start: &Start<'_>, waker: &Waker) -> Result<(), NotTaken> {
         self.check_open()?;
         let Some(spoken) = start.spoken else {
             // Nobody starts a call here without its frame.
@@ -240,33 +239,7 @@ impl Session for Foreign {
         effects: &mut Effects<Event>,
     ) -> Result<(), LossCause> {
         self.pulse.heard(now);
-        let mut frames = || {
-            let lease = understood.lease;
-            // One by one: those behind a violation are not dropped under the lock.
-            while let Some(arrived) = understood.frames.pop_front() {
-                self.frame(arrived, lease, effects)?;
-            }
-            self.unfinished = understood.rest;
-            let is_cut = self.unfinished > 0;
-            match understood.broken.take() {
-                _ if matches!(self.state, State::Spoiled) => Ok(()),
-                Some(broken) => Err(broken),
-                // It began before this lease did, or between two.
-                None if is_cut && self.owed.is_empty() && lease != self.lessee() => {
-                    Err(Violation::Unasked.into())
-                }
-                // It cannot be the answer to a request that has not begun to go out.
-                None if is_cut && lease.is_none() && !self.is_awaited() => {
-                    self.began_unasked = true;
-                    match self.speech.has_pushes() {
-                        true => Ok(()),
-                        false => Err(Violation::Unasked.into()),
-                    }
-                }
-                None => Ok(()),
-            }
-        };
-        let result = frames();
+        let result = self.take(understood, effects);
         if result.is_err() {
             // In the same turn: nothing goes out any more.
             self.drain();

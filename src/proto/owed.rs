@@ -8,7 +8,8 @@
 //!  (none)              Abandoned ─────────────────────────────────┤
 //!                          │ too long ago, by id only             │
 //!                          ▼                                      │
-//!                      WrittenOff ────────────────────────────────┘
+//!                      WrittenOff ────────────────────────────────┤
+//!    Ping ────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Nothing tells such a server that a caller has gone: it will answer. Until then the call's id is not given to another,
@@ -31,7 +32,9 @@ pub(crate) struct Owed {
     /// When calls were abandoned, the earliest first. The first one's answer is still awaited.
     abandoned: VecDeque<(Instant, u64)>,
     written_off: usize,
+    /// The id of the ping that is out.
     pinged: Option<u64>,
+    /// So many verdicts were put off.
     graces: u8,
 }
 
@@ -53,6 +56,7 @@ pub(crate) enum Debt {
     },
     /// Nobody expects it any more, but it may come.
     WrittenOff,
+    /// A ping is out: the answer is nobody's.
     Ping,
 }
 
@@ -196,11 +200,6 @@ impl Owed {
         Some(debt)
     }
 
-    /// All answers that may come, also those that nobody expects.
-    pub(crate) fn debts(&self) -> usize {
-        self.debts.len()
-    }
-
     /// Requests whose answers have their turns: they are out, and not answered.
     pub(crate) fn in_turn(&self) -> usize {
         self.turns.as_ref().map_or(0, VecDeque::len)
@@ -211,7 +210,8 @@ impl Owed {
         self.debts.len() - self.written_off
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether none is awaited. One that nobody expects any more may come all the same.
+    pub(crate) fn awaits_nothing(&self) -> bool {
         self.outstanding() == 0
     }
 

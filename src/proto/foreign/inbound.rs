@@ -11,11 +11,47 @@ use crate::proto::dialect::{Meaning, To};
 use crate::proto::outgoing::Withdrawn;
 use crate::proto::owed::Debt;
 use crate::proto::session::Effects;
-use crate::proto::speech::{Addressee, Arrived};
+use crate::proto::speech::{Addressee, Arrived, Understood};
 
 impl Foreign {
+    /// Takes the frames that have been understood, and judges what has come of the next.
+    pub(super) fn take(
+        &mut self,
+        understood: &mut Understood,
+        effects: &mut Effects<Event>,
+    ) -> Result<(), LossCause> {
+        let lease = understood.lease;
+        // One by one: those behind a violation are not dropped under the lock.
+        while let Some(arrived) = understood.frames.pop_front() {
+            self.frame(arrived, lease, effects)?;
+        }
+        self.unfinished = understood.rest;
+        match understood.broken.take() {
+            _ if matches!(self.state, State::Spoiled) => Ok(()),
+            Some(broken) => Err(broken),
+            None if self.unfinished > 0 => Ok(self.judge_beginning(lease)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Judges the beginning of a frame that is not whole yet, read when this lease had the connection, if one had it.
+    fn judge_beginning(&mut self, lease: Option<u64>) -> Result<(), Violation> {
+        // It began before this lease did, or between two.
+        if self.owed.awaits_nothing() && lease != self.current_lease() {
+            return Err(Violation::Unasked);
+        }
+        // It cannot be the answer to a request that has not begun to go out.
+        if lease.is_none() && !self.is_awaited() {
+            self.began_unasked = true;
+            if !self.speech.has_pushes() {
+                return Err(Violation::Unasked);
+            }
+        }
+        Ok(())
+    }
+
     /// A frame that was read when this lease had the connection, if one had it.
-    pub(super) fn frame(
+    fn frame(
         &mut self,
         arrived: Arrived,
         lease: Option<u64>,
@@ -36,7 +72,7 @@ impl Foreign {
                 self.pong();
                 Ok(())
             }
-            (Some(_), _) if lease == self.lessee() => {
+            (Some(_), _) if lease == self.current_lease() => {
                 effects.wake.extend(self.lent.as_mut().and_then(|lent| lent.arrived(frame)));
                 Ok(())
             }
@@ -59,7 +95,7 @@ impl Foreign {
 
     fn pong(&mut self) {
         self.owed.pong();
-        if let Some(lease) = self.lessee() {
+        if let Some(lease) = self.current_lease() {
             self.speech.address(Addressee::Lease(lease));
         }
     }

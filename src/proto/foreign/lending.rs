@@ -36,14 +36,13 @@ impl Foreign {
     pub(crate) fn lend(&mut self) -> Result<(), Condition> {
         self.check_open().map_err(|_| Condition::Dead)?;
         let is_unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
-        let is_pinged = self.owed.is_pinged();
-        if !is_unused || self.owed.debts() > usize::from(is_pinged) {
+        if !is_unused || self.owed.taken() > 0 {
             self.spoil();
             return Err(Condition::Spoiled);
         }
         self.leases += 1;
         self.lent = Some(Lent::default());
-        self.speech.address(match is_pinged {
+        self.speech.address(match self.owed.is_pinged() {
             true => Addressee::PongThenLease(self.leases),
             false => Addressee::Lease(self.leases),
         });
@@ -95,18 +94,18 @@ impl Foreign {
         &mut self,
         waker: &Waker,
     ) -> (Poll<Result<Bytes, Ended>>, Option<Waker>) {
-        if let Some(frame) = self.lent.as_mut().and_then(Lent::take) {
-            return (Poll::Ready(Ok(frame)), None);
-        }
-        match (&self.state, &mut self.lent) {
-            (State::Dead(loss), _) => (Poll::Ready(Err(Ended::Lost(loss.clone()))), None),
-            (_, Some(lent)) => lent.await_frame(waker),
-            (_, None) => (Poll::Ready(Err(Ended::Over)), None),
+        match self.lent.as_mut().and_then(Lent::take) {
+            Some(frame) => (Poll::Ready(Ok(frame)), None),
+            None => self.poll_gone(waker),
         }
     }
 
-    /// Whether the connection is gone. Also returns a waker to be dropped after the lock is released.
-    pub(crate) fn poll_gone(&mut self, waker: &Waker) -> (Poll<Result<(), Ended>>, Option<Waker>) {
+    /// Whether the connection is gone: it is never `Ok`. A frame wakes, too. Also returns a waker to be dropped after the lock
+    /// is released.
+    pub(crate) fn poll_gone<T>(
+        &mut self,
+        waker: &Waker,
+    ) -> (Poll<Result<T, Ended>>, Option<Waker>) {
         match (&self.state, &mut self.lent) {
             (State::Dead(loss), _) => (Poll::Ready(Err(Ended::Lost(loss.clone()))), None),
             (_, Some(lent)) => lent.await_frame(waker),

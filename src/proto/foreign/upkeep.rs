@@ -77,7 +77,7 @@ impl Foreign {
         self.speech.ping().is_some()
             && !self.owed.is_pinged()
             && self.lent.is_none()
-            && (!self.is_in_order() || self.owed.is_empty())
+            && (!self.is_in_order() || self.owed.awaits_nothing())
     }
 
     pub(super) fn ping(&mut self) {

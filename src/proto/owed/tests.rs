@@ -148,7 +148,7 @@ fn a_withdrawn_request_owes_nothing() {
         let mut book = book(matching);
         book.queued(1);
         book.owed.withdrawn(1, name(1));
-        assert!(book.owed.is_empty() && !book.owed.is_taken(1));
+        assert!(book.owed.awaits_nothing() && !book.owed.is_taken(1));
         assert!(!book.owed.went_out(1, name(1)));
         assert_eq!(book.owed.in_turn(), 0);
     }
@@ -276,7 +276,7 @@ fn a_ping_has_its_turn_or_its_id_and_is_none_of_the_calls() {
     by_id.owed.pinged(100);
     assert_eq!(by_id.owed.whose(To::Id(100)), Ok(100));
     by_id.owed.paid(100);
-    assert!(by_id.owed.is_empty() && !by_id.owed.is_pinged());
+    assert!(by_id.owed.awaits_nothing() && !by_id.owed.is_pinged());
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_pong_without_a_turn_takes_that_of_the_ping_away() {
     book.owed.pong();
     book.owed.pong();
     assert_eq!([book.next(), book.next()], [Ok(1), Ok(2)]);
-    assert!(book.owed.is_empty());
+    assert!(book.owed.awaits_nothing());
 }
 
 #[test]

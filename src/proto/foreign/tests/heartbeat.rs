@@ -34,7 +34,7 @@ fn a_pong_is_life_whether_it_has_a_turn_an_id_or_neither() {
             desk.until(desk.now + EVERY).unwrap();
             assert_eq!(desk.bodies(), ["ping"], "{matching:?}, round {round}");
             desk.hear_bytes(&pong).unwrap();
-            assert!(desk.foreign.owed.is_empty());
+            assert!(desk.foreign.owed.awaits_nothing());
         }
         let name = desk.sent_call("a", 0, MINUTE);
         match matching {

@@ -92,7 +92,7 @@ fn a_call_that_was_not_sent_leaves_its_place_itself() {
         desk.until(100).unwrap();
         assert_eq!(desk.answer(expired_), expired(false, Seat::Free));
         assert!(desk.sent().is_empty(), "never");
-        assert!(desk.vacated().is_empty() && desk.foreign.owed.is_empty());
+        assert!(desk.vacated().is_empty() && desk.foreign.owed.awaits_nothing());
     }
 }
 
