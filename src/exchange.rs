@@ -13,7 +13,7 @@ use crate::error::call::{CallCause, ErrorReply, Outcome, Overload};
 use crate::error::unsendable::{Unframeable, Unsendable};
 use crate::issued::Held;
 use crate::proto::calling::{Calling, Kind, NotTaken, Start};
-use crate::proto::calls::{Answer, Seat};
+use crate::proto::calls::{Answer, Vacancy};
 use crate::proto::course::Failed;
 use crate::proto::speech::Speech;
 
@@ -76,14 +76,14 @@ impl<'a, 'p> Exchange<'a, 'p> {
 
     fn settled(&mut self, answer: Answer) -> Answer {
         self.state = State::Done;
-        if let Answer::Expired { seat, .. } = &answer {
-            self.leave_place(*seat);
+        if let Answer::Expired { vacancy, .. } = &answer {
+            self.leave_place(*vacancy);
         }
         answer
     }
 
-    fn leave_place(&mut self, seat: Seat) {
-        if let (Seat::Taken, Some(held)) = (seat, &mut self.held) {
+    fn leave_place(&mut self, vacancy: Vacancy) {
+        if let (Vacancy::Later, Some(held)) = (vacancy, &mut self.held) {
             held.leave_to_connection();
         }
     }
@@ -127,7 +127,7 @@ impl Drop for Exchange<'_, '_> {
             let tell = if left.waker.is_some() { Tell::Owner } else { Tell::Nobody };
             (left, tell)
         });
-        self.leave_place(left.seat);
+        self.leave_place(left.vacancy);
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::error::loss::{GoAway, Loss};
 use crate::error::unsendable::Unsendable;
-use crate::proto::calls::{Answer, Seat};
+use crate::proto::calls::{Answer, Vacancy};
 use crate::proto::ledger::Place;
 use crate::proto::session::Session;
 use crate::proto::speech::Spoken;
@@ -65,7 +65,7 @@ pub(crate) struct Left {
     /// Who would have been woken, if it still waited: to be dropped after the lock is released. Then the owner must be told,
     /// because there is something to send, or to judge.
     pub(crate) waker: Option<Waker>,
-    pub(crate) seat: Seat,
+    pub(crate) vacancy: Vacancy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,7 +73,7 @@ pub(crate) enum Answer {
     Expired {
         sent: bool,
         stage: Stage,
-        seat: Seat,
+        vacancy: Vacancy,
     },
     Lost {
         sent: bool,
@@ -81,12 +81,13 @@ pub(crate) enum Answer {
     },
 }
 
-/// What becomes of the place of a call that has ended.
+/// When the place of a call that has ended becomes free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seat {
-    Free,
-    /// Its answer will come, and the place is taken until then: the connection says when.
-    Taken,
+pub(crate) enum Vacancy {
+    /// Now: whoever made the call gives it back.
+    Now,
+    /// When its answer has come: the connection gives it back, with [`Event::Vacated`](crate::proto::calling::Event).
+    Later,
 }
 
 /// A call that was taken out of the table.

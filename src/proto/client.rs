@@ -15,7 +15,7 @@ use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
-use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Seat};
+use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, millis};
@@ -256,9 +256,9 @@ impl Client {
                 false if sent => Stage::Reply,
                 _ => Stage::Sending,
             };
-            effects
-                .wake
-                .extend(self.calls.settle(id, Answer::Expired { sent, stage, seat: Seat::Free }));
+            effects.wake.extend(
+                self.calls.settle(id, Answer::Expired { sent, stage, vacancy: Vacancy::Now }),
+            );
         }
         self.forget_notifications();
     }
@@ -292,7 +292,7 @@ impl Calling for Client {
     }
 
     fn leave(&mut self, _: Instant, id: u64) -> Left {
-        Left { waker: self.abandon(id), seat: Seat::Free }
+        Left { waker: self.abandon(id), vacancy: Vacancy::Now }
     }
 
     fn drain(&mut self) {

@@ -20,7 +20,7 @@ use crate::error::loss::{Loss, LossCause};
 use crate::error::unsendable::Unsendable;
 use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
-use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Seat};
+use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::dialect::Matching;
 use crate::proto::lent::Lent;
 use crate::proto::outgoing::{Mark, Outgoing, Withdrawn};
@@ -124,19 +124,19 @@ impl Foreign {
 
     /// Takes the bytes of a call that is still in the table back, if none has left; else its answer will come and be thrown
     /// away.
-    fn stop(&mut self, now: Instant, name: u64, mark: Mark) -> (Withdrawn, Seat) {
+    fn stop(&mut self, now: Instant, name: u64, mark: Mark) -> (Withdrawn, Vacancy) {
         let withdrawn = self.outgoing.withdraw(name, mark);
         let id = self.speech.id_of(name);
         match withdrawn {
             Withdrawn::Unseen => {
                 self.owed.withdrawn(id, name);
-                (withdrawn, Seat::Free)
+                (withdrawn, Vacancy::Now)
             }
-            _ if self.calls.is_notification(name) => (withdrawn, Seat::Free),
+            _ if self.calls.is_notification(name) => (withdrawn, Vacancy::Now),
             _ => {
                 self.parts.remove(&id);
                 self.owed.abandon(now, id, name);
-                (withdrawn, Seat::Taken)
+                (withdrawn, Vacancy::Later)
             }
         }
     }
@@ -193,12 +193,14 @@ impl Calling for Foreign {
         // While it is in the table, which knows whether it is a notification.
         let stopped = self.calls.pending(id).map(|mark| self.stop(now, id, mark));
         match (self.calls.remove(id), stopped) {
-            (Some(Removed::Waiting(_, waker)), Some((_, seat))) => {
+            (Some(Removed::Waiting(_, waker)), Some((_, vacancy))) => {
                 self.forget_notifications();
-                Left { waker: Some(waker), seat }
+                Left { waker: Some(waker), vacancy }
             }
-            (Some(Removed::Settled(Answer::Expired { seat, .. })), _) => Left { waker: None, seat },
-            _ => Left { waker: None, seat: Seat::Free },
+            (Some(Removed::Settled(Answer::Expired { vacancy, .. })), _) => {
+                Left { waker: None, vacancy }
+            }
+            _ => Left { waker: None, vacancy: Vacancy::Now },
         }
     }
 

@@ -174,9 +174,17 @@ fn a_deadline_settles_a_call_and_what_the_server_has_seen_it_is_told_to_stop() {
     assert_eq!(desk.client.next_deadline(), Some(desk.at(100)));
     for (now, first, second) in [
         (99, None, None),
-        (100, Some(Answer::Expired { sent: true, stage: Stage::Reply, seat: Seat::Free }), None),
+        (
+            100,
+            Some(Answer::Expired { sent: true, stage: Stage::Reply, vacancy: Vacancy::Now }),
+            None,
+        ),
         (199, None, None),
-        (200, None, Some(Answer::Expired { sent: false, stage: Stage::Sending, seat: Seat::Free })),
+        (
+            200,
+            None,
+            Some(Answer::Expired { sent: false, stage: Stage::Sending, vacancy: Vacancy::Now }),
+        ),
     ] {
         desk.client.timeout(desk.at(now), &mut desk.effects).unwrap();
         assert_eq!((desk.answer(1), desk.answer(2)), (first, second), "at {now}");

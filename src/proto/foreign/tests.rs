@@ -293,8 +293,8 @@ impl Desk {
         slots
     }
 
-    fn leave(&mut self, name: u64) -> Seat {
-        self.foreign.leave(self.now(), name).seat
+    fn leave(&mut self, name: u64) -> Vacancy {
+        self.foreign.leave(self.now(), name).vacancy
     }
 
     fn lose(&mut self) -> Arc<Loss> {
@@ -333,7 +333,7 @@ fn reply(body: &'static str) -> Option<Answer> {
     Some(Answer::Reply(body.into()))
 }
 
-fn expired(sent: bool, seat: Seat) -> Option<Answer> {
+fn expired(sent: bool, vacancy: Vacancy) -> Option<Answer> {
     let stage = if sent { Stage::Reply } else { Stage::Sending };
-    Some(Answer::Expired { sent, stage, seat })
+    Some(Answer::Expired { sent, stage, vacancy })
 }

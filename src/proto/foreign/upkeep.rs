@@ -15,13 +15,13 @@ use crate::proto::session::Effects;
 impl Foreign {
     pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects<Event>) {
         for (name, mark) in self.calls.expired(now) {
-            let (withdrawn, seat) = self.stop(now, name, mark);
+            let (withdrawn, vacancy) = self.stop(now, name, mark);
             let sent = withdrawn == Withdrawn::TooLate;
             let stage = match self.calls.is_notification(name) {
                 false if sent => Stage::Reply,
                 _ => Stage::Sending,
             };
-            let answer = Answer::Expired { sent, stage, seat };
+            let answer = Answer::Expired { sent, stage, vacancy };
             effects.wake.extend(self.calls.settle(name, answer));
         }
         self.forget_notifications();

@@ -189,17 +189,17 @@ fn a_notification_is_written_and_not_answered() {
 fn a_notification_that_is_dropped_in_time_never_goes_out_and_owes_nothing_either_way() {
     let mut desk = desk(silent(IN_ORDER));
     let early = desk.notify("early");
-    assert_eq!(desk.leave(early), Seat::Free);
+    assert_eq!(desk.leave(early), Vacancy::Now);
     assert!(desk.bodies().is_empty());
     let late = desk.notify("late");
     desk.write(3);
-    assert_eq!(desk.leave(late), Seat::Free);
+    assert_eq!(desk.leave(late), Vacancy::Now);
     desk.write(usize::MAX);
     assert!(desk.foreign.notifications.is_empty() && desk.foreign.owed.awaits_nothing());
     let expired = desk.begin(Kind::Notification, "expired", 0, 100).unwrap();
     desk.write(3);
     desk.until(100).unwrap();
-    let answer = Answer::Expired { sent: true, stage: Stage::Sending, seat: Seat::Free };
+    let answer = Answer::Expired { sent: true, stage: Stage::Sending, vacancy: Vacancy::Now };
     assert_eq!(desk.answer(expired), Some(answer));
 }
 

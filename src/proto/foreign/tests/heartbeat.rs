@@ -134,7 +134,7 @@ fn a_call_that_waits_behind_a_ping_and_times_out_was_not_sent() {
     let name = desk.call_at("a", 1, 100);
     desk.write(usize::MAX);
     desk.until(EVERY + 100).unwrap();
-    assert_eq!(desk.answer(name), expired(false, Seat::Free));
+    assert_eq!(desk.answer(name), expired(false, Vacancy::Now));
     desk.hear(&["rpong"]).unwrap();
     assert!(desk.sent().is_empty());
 }

@@ -47,7 +47,7 @@ fn a_notification_takes_no_id_and_gives_none_back() {
     let names = ["a", "b", "c"].map(|body| desk.call(body));
     let notes = ["d", "e", "f"].map(|body| desk.notify(body));
     // Its name leads to an id that is a call's.
-    assert_eq!(desk.leave(notes[0]), Seat::Free);
+    assert_eq!(desk.leave(notes[0]), Vacancy::Now);
     let seen = desk.sent();
     assert_eq!(seen.len(), 5);
     desk.leave(notes[1]);
@@ -68,7 +68,7 @@ fn a_notification_that_is_dropped_on_its_way_takes_no_part_of_anothers_answer_wi
     let mut bytes = desk.write(3 * 5 + 7);
     let seen = seen(FEW, &mut bytes);
     desk.hear_id(b'p', seen[0].id, "one ").unwrap();
-    assert_eq!(desk.leave(note), Seat::Free);
+    assert_eq!(desk.leave(note), Vacancy::Now);
     desk.hear_id(b'r', seen[0].id, "two").unwrap();
     assert_eq!(desk.answer(names[0]), reply("one two"));
 }

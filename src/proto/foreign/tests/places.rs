@@ -22,8 +22,8 @@ fn releases(matching: Matching, steps: &[Step]) -> (usize, usize) {
     // Somebody else, so that the connection has to do.
     let other = desk.sent_call("b", 2, MINUTE);
     let (mut by_caller, mut holds) = (0, true);
-    let mut left = |seat| {
-        by_caller += usize::from(seat == Seat::Free);
+    let mut left = |vacancy| {
+        by_caller += usize::from(vacancy == Vacancy::Now);
         holds = false;
     };
     for step in steps {
@@ -34,8 +34,8 @@ fn releases(matching: Matching, steps: &[Step]) -> (usize, usize) {
             Lost => drop(desk.lose()),
             Dropped => left(desk.leave(name)),
             Polled => match desk.answer(name) {
-                Some(Answer::Expired { seat, .. }) => left(seat),
-                Some(_) => left(Seat::Free),
+                Some(Answer::Expired { vacancy, .. }) => left(vacancy),
+                Some(_) => left(Vacancy::Now),
                 None => panic!("{steps:?}: it is settled"),
             },
         }
@@ -88,9 +88,9 @@ fn a_call_that_was_not_sent_leaves_its_place_itself() {
     for matching in [IN_ORDER, BY_ID] {
         let mut desk = desk(silent(matching));
         let (dropped, expired_) = (desk.call_at("a", 1, MINUTE), desk.call_at("b", 2, 100));
-        assert_eq!(desk.leave(dropped), Seat::Free);
+        assert_eq!(desk.leave(dropped), Vacancy::Now);
         desk.until(100).unwrap();
-        assert_eq!(desk.answer(expired_), expired(false, Seat::Free));
+        assert_eq!(desk.answer(expired_), expired(false, Vacancy::Now));
         assert!(desk.sent().is_empty(), "never");
         assert!(desk.vacated().is_empty() && desk.foreign.owed.awaits_nothing());
     }
@@ -103,7 +103,7 @@ fn a_call_of_which_a_byte_may_have_left_is_not_called_unsent() {
     // Handed over, and not a byte accepted.
     desk.write(0);
     desk.until(100).unwrap();
-    assert_eq!(desk.answer(name), expired(true, Seat::Taken));
+    assert_eq!(desk.answer(name), expired(true, Vacancy::Later));
     assert_eq!(desk.bodies(), ["a"]);
 }
 
@@ -111,8 +111,8 @@ fn a_call_of_which_a_byte_may_have_left_is_not_called_unsent() {
 fn the_answer_to_an_abandoned_call_is_thrown_away_and_the_next_gets_its_own() {
     let mut desk = desk(silent(IN_ORDER));
     let names = [1, 2, 3].map(|slot| desk.sent_call(&format!("call {slot}"), slot, MINUTE));
-    assert_eq!(desk.leave(names[0]), Seat::Taken);
-    assert_eq!(desk.leave(names[1]), Seat::Taken);
+    assert_eq!(desk.leave(names[0]), Vacancy::Later);
+    assert_eq!(desk.leave(names[1]), Vacancy::Later);
     desk.hear(&["rone"]).unwrap();
     assert_eq!(desk.vacated(), [1]);
     desk.hear(&["e", "rthree"]).unwrap();
@@ -127,7 +127,7 @@ fn in_order_answers_that_nobody_waits_for_and_that_do_not_come_cost_the_connecti
         let first = desk.sent_call("a", 1, 100);
         desk.sent_call("b", 2, 10 * MINUTE);
         desk.until(100).unwrap();
-        assert_eq!(desk.answer(first), expired(true, Seat::Taken));
+        assert_eq!(desk.answer(first), expired(true, Vacancy::Later));
         desk.until(BOUND + 99).unwrap();
         let unanswered = LossCause::Unanswered { calls: 1, silent_for: ms(BOUND) };
         assert_eq!(desk.until(MINUTE), Err(unanswered));

@@ -136,8 +136,8 @@ impl World {
     fn settled(&mut self, caller: &Caller, answer: Answer) {
         match answer {
             Answer::Reply(body) => assert_eq!(body, caller.body.as_bytes(), "another's answer"),
-            Answer::Expired { sent: true, seat: Seat::Taken, .. } => return,
-            Answer::Expired { sent: false, seat: Seat::Free, .. }
+            Answer::Expired { sent: true, vacancy: Vacancy::Later, .. } => return,
+            Answer::Expired { sent: false, vacancy: Vacancy::Now, .. }
             | Answer::SentAway { sent: false, .. } => {
                 self.not_sent.insert(caller.body.clone());
             }
@@ -155,7 +155,7 @@ impl World {
         }
         let caller = self.callers.swap_remove(which % self.callers.len());
         let waits = self.desk.foreign.calls.pending(caller.name).is_some();
-        if self.desk.leave(caller.name) == Seat::Free {
+        if self.desk.leave(caller.name) == Vacancy::Now {
             if waits {
                 self.not_sent.insert(caller.body);
             }
