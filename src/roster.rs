@@ -279,7 +279,7 @@ impl Roster {
             Some((_, calls)) => *calls += 1,
             None => self.resuming.push((instance, 1)),
         }
-        self.keep_places();
+        self.reserve_places();
     }
 
     /// It waits no more.
@@ -288,19 +288,19 @@ impl Roster {
             *calls -= 1;
         }
         self.resuming.retain(|(_, calls)| *calls > 0);
-        self.keep_places();
+        self.reserve_places();
         self.ledger.hand_over(wake);
     }
 
     /// Calls that may have run can go nowhere else, and were there before those who wait for their first place: who stands in
     /// the line gets none of theirs.
-    pub(crate) fn keep_places(&mut self) {
+    pub(crate) fn reserve_places(&mut self) {
         for (slot, line) in self.lines.iter().enumerate() {
             let mut resuming = self.resuming.iter();
             let calls = line.as_ref().and_then(|line| {
                 resuming.find(|(instance, _)| line.leads_to(*instance)).map(|(_, calls)| *calls)
             });
-            self.ledger.keep(slot, calls.unwrap_or_default());
+            self.ledger.reserve(slot, calls.unwrap_or_default());
         }
     }
 

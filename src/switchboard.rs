@@ -1,23 +1,19 @@
 //! Where callers and channels meet: which slots are ready, who waits, what the outage is.
 //!
-//! Channels report upward by calling in here; callers ask here for a place. One short lock, under which nothing of the
+//! Channels report upward by calling in here ([`reports`]); callers ask here for a place. One short lock, under which nothing of the
 //! user's runs, nobody is woken, and no connection is dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use crate::clock::now;
 use crate::connection::Tell;
 use crate::connections::Connections;
-use crate::downtime::Downtime;
 use crate::error::call::Full;
-use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
-use crate::error::outage::{Began, Outage};
+use crate::error::outage::Outage;
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
 use crate::limits::Limits;
@@ -25,12 +21,11 @@ use crate::policy::Retry;
 use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
 use crate::proto::retry::{Budget, Elsewhere};
-use crate::proto::sizing::Wanted;
-use crate::proto::tenure::{Tenure, Verdict};
 use crate::proto::wakes::Wakes;
-use crate::roster::{End, Life, Line, NoPlace, Patience, Resumed, Roster, Taken, Wish};
+use crate::roster::{End, Life, NoPlace, Patience, Resumed, Roster, Taken, Wish};
 use crate::switchboard::waiting::{Resuming, Seeking};
 
+mod reports;
 mod waiting;
 
 pub(crate) struct Switchboard {
@@ -77,173 +72,6 @@ impl Switchboard {
 
     pub(crate) fn endpoint(&self) -> &Arc<str> {
         &self.endpoint
-    }
-
-    // What channels report.
-
-    /// The number of the next connection, and the smallest id that no call has been given yet.
-    pub(crate) fn number_connection(&self) -> (u64, u64) {
-        let mut core = self.lock();
-        core.connections += 1;
-        (core.connections, core.sequence.next_id())
-    }
-
-    /// An attempt begins.
-    pub(crate) fn dialing(&self) {
-        self.lock().seek();
-        self.publish();
-    }
-
-    /// An attempt failed. If waiting cannot mend the cause, those who wait are told.
-    pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>) {
-        let mut wake = Wakes::default();
-        let mut core = self.lock();
-        core.seek();
-        // An error can hold a user's, whose drop is the user's code: not under the lock.
-        let before = core.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
-        // Who does not wait through outages has waited for this attempt, if it was the first.
-        let is_first = core.downtime.as_ref().is_some_and(Downtime::was_tried_once);
-        if error.is_permanent() || is_first {
-            core.ledger.wake_all(&mut wake);
-        }
-        drop(core);
-        drop(before);
-        self.publish();
-        wake.wake();
-        self.changed.notify_waiters();
-        if is_first {
-            // It may be another slot's turn to see that nobody asks.
-            self.demand.notify_waiters();
-        }
-    }
-
-    /// A slot's connection takes calls. Returns the server process before and now, if it was another.
-    pub(crate) fn opened(
-        &self,
-        slot: usize,
-        line: Line,
-        capacity: usize,
-    ) -> Option<(InstanceId, InstanceId)> {
-        let mut wake = Wakes::default();
-        let mut core = self.lock();
-        let (connection, instance) = (line.connection.clone(), line.server.instance);
-        let before =
-            instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
-        let running = core.life == Life::Running;
-        let (old, downtime) = if running {
-            let old = core.lines[slot].replace(line);
-            core.keep_places();
-            // Who was handed a place on the connection before and has not taken it is handed another.
-            core.ledger.shut(slot, &mut wake);
-            core.ledger.open(slot, capacity, &mut wake);
-            (old, core.downtime.take())
-        } else {
-            (None, None)
-        };
-        let (more, spare) = (core.ledger.waiting() > 0, core.ledger.has_others_ready());
-        drop(core);
-        drop((old, downtime));
-        if !running {
-            connection.with(|client| (client.drain(), Tell::Owner));
-        }
-        self.publish();
-        wake.wake();
-        self.changed.notify_waiters();
-        if more {
-            self.demand.notify_waiters();
-        }
-        if spare {
-            self.review.notify_waiters();
-        }
-        before.filter(|(before, now)| before != now)
-    }
-
-    /// A slot's connection takes no more calls, and why.
-    pub(crate) fn shut(&self, slot: usize, why: Began) {
-        let mut wake = Wakes::default();
-        let mut core = self.lock();
-        let line = core.lines[slot].take();
-        core.ledger.shut(slot, &mut wake);
-        core.went_down(why, &mut wake);
-        let more = core.is_asked();
-        drop(core);
-        drop(line);
-        self.publish();
-        wake.wake();
-        self.changed.notify_waiters();
-        if more {
-            self.demand.notify_waiters();
-        }
-    }
-
-    /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
-    pub(crate) fn distrust(&self, place: Place) {
-        let mut wake = Wakes::default();
-        let mut core = self.lock();
-        if core.ledger.is_current(place) {
-            core.ledger.shut(place.slot, &mut wake);
-            core.went_down(Began::Unknown, &mut wake);
-        }
-        drop(core);
-        self.publish();
-        wake.wake();
-    }
-
-    /// Nobody else can use this connection: its slot gets another, while it is being closed.
-    pub(crate) fn spoil(&self, place: Place) {
-        let mut wake = Wakes::default();
-        let mut core = self.lock();
-        let mut line = None;
-        if core.ledger.is_current(place) {
-            line = core.lines[place.slot].take();
-            core.ledger.shut(place.slot, &mut wake);
-            core.went_down(Began::Unknown, &mut wake);
-        }
-        drop(core);
-        drop(line);
-        self.publish();
-        wake.wake();
-        self.review.notify_waiters();
-    }
-
-    /// One connection died of silence: the others are asked at once, all in parallel, whether they live.
-    pub(crate) fn probe_all(&self) {
-        let lines: Vec<_> = self.lock().lines.iter().flatten().cloned().collect();
-        let now = now();
-        for line in lines {
-            line.connection.with(|client| (client.probe(now), Tell::Owner));
-        }
-    }
-
-    /// What a slot without a connection should do. If it is gone, its channel must not ask again.
-    pub(crate) fn wanted(&self, slot: usize) -> Wanted {
-        self.lock().wanted(slot)
-    }
-
-    /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.
-    pub(crate) fn review(&self, slot: usize, now: Instant, tenure: &mut Tenure) -> Verdict {
-        let mut wake = Wakes::default();
-        let mut core = self.lock();
-        let (verdict, line) = core.review(slot, now, tenure, &mut wake);
-        let more = core.is_asked();
-        drop(core);
-        drop(line);
-        if let Verdict::Retire(_) = verdict {
-            self.publish();
-            self.changed.notify_waiters();
-            if more {
-                self.demand.notify_waiters();
-            }
-        }
-        wake.wake();
-        verdict
-    }
-
-    /// Nobody asks for a connection any more, and none is kept.
-    pub(crate) fn rest(&self) {
-        let downtime = self.lock().rest();
-        drop(downtime);
-        self.publish();
     }
 
     // What callers ask.

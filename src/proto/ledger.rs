@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Waiters are served first in, first out, by direct hand-over: while anybody waits, a newcomer waits behind. Whoever
-//! gives up is out of the line at once. Nothing here wakes anybody: wakers are handed out to be woken after the lock
+//! gives up is out of the line at once. A place is room for one call, or, for a lease, the whole connection. It belongs to one
+//! connection of its slot: what is given back when the next one is there makes no room on that. Nothing here wakes anybody: wakers are handed out to be woken after the lock
 //! is released.
 
 use std::task::Waker;
@@ -22,9 +23,9 @@ use crate::proto::wakes::Wakes;
 #[derive(Debug)]
 pub(crate) struct Ledger {
     slots: Vec<Slot>,
-    /// The slots before this one are equals. Those from it on are used the less, the higher their number, so that what is not
-    /// needed any more gets no calls.
-    equals: usize,
+    /// The slots before this one are kept, and equals. Those from it on are spare: used the less, the higher their number, so
+    /// that what is not needed any more gets no calls.
+    kept: usize,
     /// Connections that were opened so far.
     epochs: u64,
     /// Kept with the slots, because whoever waits makes many ask for it.
@@ -48,7 +49,7 @@ struct Slot {
     /// Above 0 only while the slot's connection takes calls.
     capacity: usize,
     /// Places that only [`Ledger::place_on`] gives away.
-    kept: usize,
+    reserved: usize,
     /// Of the connection that is ready here. Places of an earlier one do not count.
     epoch: u64,
     /// Places that were given away on it.
@@ -61,8 +62,8 @@ struct Slot {
 #[derive(Debug, Clone, Copy, Default)]
 struct Survey {
     ready: usize,
-    /// Of those that are not equals.
-    ready_others: usize,
+    /// Of those that are spare.
+    ready_spare: usize,
     first_shut: Option<usize>,
 }
 
@@ -103,7 +104,7 @@ impl Ledger {
     pub(crate) fn new(max_waiting: usize, max_waiting_bytes: usize) -> Self {
         Self {
             slots: Vec::new(),
-            equals: 0,
+            kept: 0,
             epochs: 0,
             survey: Survey::default(),
             elsewhere: 0,
@@ -117,13 +118,13 @@ impl Ledger {
         }
     }
 
-    /// So many slots there are, and so many of them are equals. Places on those that are not there any more stay valid; they
+    /// So many slots there are, and so many of them are kept. Places on those that are not there any more stay valid; they
     /// count until they are given back.
-    pub(crate) fn resize(&mut self, slots: usize, equals: usize) {
+    pub(crate) fn resize(&mut self, slots: usize, kept: usize) {
         let gone = self.slots.iter().skip(slots);
         self.elsewhere += gone.map(|slot| slot.in_flight).sum::<usize>();
         self.slots.resize(slots, Slot::default());
-        self.equals = equals;
+        self.kept = kept;
         self.look_round();
     }
 
@@ -206,9 +207,9 @@ impl Ledger {
         }
     }
 
-    /// Keeps so many of a slot's places free for those who must go [there](Self::place_on).
-    pub(crate) fn keep(&mut self, slot: usize, places: usize) {
-        self.slots[slot].kept = places;
+    /// Reserves so many of a slot's places for those who must go [there](Self::place_on).
+    pub(crate) fn reserve(&mut self, slot: usize, places: usize) {
+        self.slots[slot].reserved = places;
     }
 
     /// A slot's new connection takes so many calls at a time.
@@ -217,7 +218,8 @@ impl Ledger {
         let epoch = self.epochs;
         let slot = &mut self.slots[slot];
         self.elsewhere += slot.in_flight;
-        *slot = Slot { in_flight: 0, capacity, epoch, given: 0, lent: false, kept: slot.kept };
+        *slot =
+            Slot { in_flight: 0, capacity, epoch, given: 0, lent: false, reserved: slot.reserved };
         self.look_round();
         self.hand_over(wake);
     }
@@ -275,7 +277,7 @@ impl Ledger {
         Usage { given, in_flight }
     }
 
-    /// The first slot that takes no calls, of those that are not equals.
+    /// The first slot that takes no calls, of those that are spare.
     pub(crate) fn first_shut(&self) -> Option<usize> {
         self.survey.first_shut
     }
@@ -288,9 +290,9 @@ impl Ledger {
         self.epochs > 0
     }
 
-    /// Whether one of the slots that are not equals takes calls.
-    pub(crate) fn has_others_ready(&self) -> bool {
-        self.survey.ready_others > 0
+    /// Whether one of the slots that are spare takes calls.
+    pub(crate) fn has_spare_ready(&self) -> bool {
+        self.survey.ready_spare > 0
     }
 
     pub(crate) fn ready(&self) -> usize {
@@ -320,7 +322,7 @@ impl Ledger {
             let slot = &self.slots[at];
             let last_resort =
                 avoid.iter().position(|avoid| *avoid == at).map_or(0, |order| order + 1);
-            let rank = (at + 1).saturating_sub(self.equals);
+            let rank = (at + 1).saturating_sub(self.kept);
             let candidate = (last_resort, slot.in_flight, rank);
             if slot.has_room(share) && candidate < load {
                 (best, load) = (Some(at), candidate);
@@ -338,11 +340,11 @@ impl Ledger {
         let mut survey = Survey::default();
         for (at, slot) in self.slots.iter().enumerate() {
             match slot.capacity {
-                0 if at >= self.equals => survey.first_shut = survey.first_shut.or(Some(at)),
+                0 if at >= self.kept => survey.first_shut = survey.first_shut.or(Some(at)),
                 0 => {}
                 _ => {
                     survey.ready += 1;
-                    survey.ready_others += usize::from(at >= self.equals);
+                    survey.ready_spare += usize::from(at >= self.kept);
                 }
             }
         }
@@ -397,8 +399,8 @@ impl Slot {
 
     fn has_room(&self, share: Share) -> bool {
         match share {
-            Share::One => !self.lent && self.in_flight + self.kept < self.capacity,
-            Share::Whole => self.in_flight + self.kept == 0 && self.capacity > 0,
+            Share::One => !self.lent && self.in_flight + self.reserved < self.capacity,
+            Share::Whole => self.in_flight + self.reserved == 0 && self.capacity > 0,
         }
     }
 }

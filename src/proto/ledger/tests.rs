@@ -105,11 +105,11 @@ fn a_place_on_an_earlier_connection_frees_nothing_on_the_next() {
 }
 
 #[test]
-fn slots_that_are_not_equals_are_used_the_less_the_higher_their_number() {
+fn spare_slots_are_used_the_less_the_higher_their_number() {
     let mut ledger = ledger(&[3, 3, 3, 3]);
     ledger.resize(4, 2);
     let waker = &mut Wakes::default();
-    // One call at a time: the two equals take turns, and the others are left alone.
+    // One call at a time: the two that are kept take turns, and the spare ones are left alone.
     let mut one_at_a_time = |ledger: &mut Ledger| {
         let place = ledger.place(Share::One, &[]).unwrap();
         ledger.release(place, waker);
@@ -124,11 +124,11 @@ fn slots_that_are_not_equals_are_used_the_less_the_higher_their_number() {
 }
 
 #[test]
-fn the_first_slot_that_takes_no_calls_is_not_looked_for_among_equals() {
+fn the_first_slot_that_takes_no_calls_is_not_looked_for_among_those_that_are_kept() {
     let mut ledger = ledger(&[0, 1, 1, 0, 0]);
-    for (equals, first) in [(0, Some(0)), (1, Some(3)), (4, Some(4)), (5, None)] {
-        ledger.resize(5, equals);
-        assert_eq!(ledger.first_shut(), first, "{equals}");
+    for (kept, first) in [(0, Some(0)), (1, Some(3)), (4, Some(4)), (5, None)] {
+        ledger.resize(5, kept);
+        assert_eq!(ledger.first_shut(), first, "{kept}");
     }
 }
 
