@@ -28,7 +28,8 @@ impl Limits {
         Self { message: bytes, ..self }
     }
 
-    /// Calls on one connection that have no reply yet; the server may lower it. 1 to 1,000,000, default 16,384.
+    /// Calls on one connection that have no reply yet; the server, or what a foreign protocol can
+    /// [match](crate::Matching), may lower it. 1 to 1,000,000, default 16,384.
     ///
     /// Too little: callers wait though the server is idle. Too much: a slow server's queue fills with calls
     /// that expire there.

@@ -92,9 +92,9 @@ pub trait Protocol: Dialect + Clone {
     /// [`Timeouts::handshake`](crate::Timeouts::handshake). Unless it is overwritten, nothing is said.
     ///
     /// # Errors
-    /// Any: the connection is closed, and made again under the backoff. A [`ConnectCause`], as [`Frames`] returns
-    /// it, a [`Busy`](crate::Busy) or a [`Rejection`](crate::Rejection), as you can make it, is told as it is; with a [`Permanent`](crate::Permanent) error calls fail
-    /// at once instead of waiting. A panic in it counts as an error.
+    /// Any: the connection is closed, and made again under the backoff. A [`ConnectCause`], as [`Frames`] returns it, a
+    /// [`Busy`] or a [`Rejection`], as you can make it, is told as it is; with a [`Permanent`](crate::Permanent) error calls
+    /// fail at once instead of waiting. A panic in it counts as an error.
     ///
     /// # Cancel safety
     /// The future is dropped at the time-out, or when the pool is closed.
@@ -146,6 +146,9 @@ impl<'a> Frames<'a> {
     ///
     /// # Errors
     /// That the frame does not fit the framing.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave a part of the frame behind that nothing can follow: give the connection up.
     pub async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), ConnectCause> {
         let frame = frame.into();
         let mut out = BytesMut::with_capacity(frame.len() + 16);
@@ -163,6 +166,9 @@ impl<'a> Frames<'a> {
     /// # Errors
     /// [`ConnectCause::ClosedByPeer`] at the end of the stream, what the operating system says, or
     /// [`ConnectCause::Violation`] if what has come is no frame: [`unread`](Self::unread) has it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
     pub async fn recv(&mut self) -> Result<Bytes, ConnectCause> {
         loop {
             match self.framing.next(&mut self.input) {

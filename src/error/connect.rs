@@ -21,7 +21,7 @@ pub enum Phase {
     Resolve,
     /// From an address to a connected socket.
     Connect,
-    /// `HELLO` and `WELCOME`.
+    /// `HELLO` and `WELCOME`; of a foreign protocol, its [`open`](crate::Protocol::open).
     Handshake,
     /// The user's `on_connect`.
     Hook,
@@ -257,10 +257,10 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Any error, as an [`on_connect`](crate::PoolBuilder::on_connect) hook returns it.
+/// Any error, as an [`on_connect`](crate::PoolBuilder::on_connect) hook or [`Protocol::open`](crate::Protocol::open) returns it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The error that a user's hook returned. Two are equal when they are the same error object.
+/// The error that a user's hook, or the [`open`](crate::Protocol::open) of a user's protocol, returned. Two are equal when they are the same error object.
 #[derive(Debug, Clone)]
 pub struct HookError {
     error: Arc<dyn Error + Send + Sync>,
@@ -278,7 +278,7 @@ impl HookError {
         BoxError::from(Permanent::new(error)).into()
     }
 
-    /// Whether the hook returned it as [`Permanent`].
+    /// Whether it was returned as [`Permanent`].
     pub fn is_permanent(&self) -> bool {
         self.is_permanent
     }

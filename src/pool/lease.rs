@@ -139,7 +139,8 @@ impl Lease {
     }
 
     /// The time for each of the steps that follow. At first that of the [request](crate::LeaseRequest::timeout). More than
-    /// 24 h counts as 24 h.
+    /// 24 h counts as 24 h. [`send`](Self::send) takes two of them if it must wait both for frames before it to leave, so that
+    /// there is room ([`Limits::queued_bytes`](crate::Limits::queued_bytes)), and for its own.
     ///
     /// Too little: a slow answer ends the conversation. Too much: a server that hangs is found out late.
     pub fn set_timeout(&mut self, limit: Duration) {

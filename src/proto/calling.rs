@@ -48,10 +48,12 @@ pub(crate) struct Bounds {
 /// A call to be made.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
+    /// The call's id; where the protocol is a foreign one, its name on the connection.
     pub(crate) id: u64,
     pub(crate) kind: Kind,
     pub(crate) body: &'a Bytes,
     pub(crate) deadline: Instant,
+    /// All calls with smaller ids are settled.
     pub(crate) oldest: u64,
     /// Where it goes, in the ledger of the pool.
     pub(crate) place: Option<Place>,

@@ -33,8 +33,10 @@ pub trait Dialect: Send + Sync + 'static {
     /// Makes the frame of a call: writes its beginning to `head` and returns the rest, which is not copied if it is long.
     /// `head` may hold the framing's own bytes already: write behind them, leave them alone.
     ///
-    /// `id` is the call's name on its connection, where [`matching`](Self::matching) says that there are names. What a
-    /// caller gave as the body can be anything: a part of the frame, the whole frame with room for the id, or an empty one.
+    /// `id` is what the answer must carry, where [`matching`](Self::matching) says that there are ids; no other call has it
+    /// until that answer has come. In order it means nothing. What a caller gave as the body can be anything: a part of the
+    /// frame, the whole frame with room for the id, or an empty one. It may be called again for the same call with another
+    /// id: that one was still in use.
     ///
     /// # Errors
     /// [`Unsendable`] if no frame can be made of this body: the call fails, with nothing sent.
@@ -80,15 +82,21 @@ pub trait Dialect: Send + Sync + 'static {
 pub enum Matching {
     /// By its turn: answers come in the order of the requests.
     InOrder {
-        /// How many requests may be under way at a time, at least 1. With 1 the next request goes out when the answer to
-        /// the one before has come.
+        /// How many requests may be under way at a time, 1 to 1,000,000, and no more than
+        /// [`Limits::in_flight`](crate::Limits::in_flight). With 1 the next request goes out when the answer to the one
+        /// before has come. [`Ordered::pipeline`](crate::Ordered::pipeline) says what too few and too many do.
         pipeline: usize,
     },
     /// By an id that request and answer carry.
     ById {
         /// The least id that a request may carry: 1, where 0 means something else.
         min: u64,
-        /// The greatest one, above the least. It is kept for the [ping](Dialect::ping).
+        /// The greatest one, above the least. It is kept for the [ping](Dialect::ping). An eighth of the others, at most
+        /// 4,096, stand in for those whose answers never come; the rest are calls at a time, if
+        /// [`Limits::in_flight`](crate::Limits::in_flight) allows them.
+        ///
+        /// Too small: callers wait though the server is idle. Too great, more than the id's field can say: two calls get
+        /// the same id, and one of them the other's answer.
         max: u64,
     },
 }
@@ -136,7 +144,7 @@ pub enum Meaning {
         /// For people.
         text: &'static str,
     },
-    /// Nothing.
+    /// Nothing for anybody here. It is a sign of life, as all that comes is.
     Nothing,
 }
 

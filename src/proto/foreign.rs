@@ -6,6 +6,10 @@
 //!          lease: frames as they are, past Owed and Calls
 //! ```
 //!
+//! A call has a *name*, which no other call of its connection ever has, and an *id*, by which the server knows it, and which
+//! is used again when the answer has come. [`Calls`] and [`Outgoing`] go by the name (they call it an id, because that of
+//! `Native` is both), [`Owed`] by the id.
+//!
 //! Which answers are outstanding is [`owed`](crate::proto::owed)'s business, a conversation
 //! [`lent`](crate::proto::lent)'s.
 

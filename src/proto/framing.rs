@@ -225,7 +225,8 @@ impl Framing {
         Self { header: Header::Kept, ..self }
     }
 
-    /// The longest frame in either direction, in bytes, as the user sees it. 1 to 2^31, default 16 MiB.
+    /// The longest frame in either direction, in bytes, as the user sees it. 1 to 2^31, default 16 MiB. In a pool
+    /// [`Limits::message`](crate::Limits::message) bounds it, too: for longer frames both must be set.
     ///
     /// Too little: longer frames cannot be sent, and one that comes ends the connection, because there is no way
     /// around it. Too much: a peer, or garbage that is read as a length, can make this side hold a frame of this size

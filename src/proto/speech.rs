@@ -1,5 +1,13 @@
 //! What a dialect makes of bodies and of bytes. Callers and the connection's owner share it, and use it outside of every
 //! lock: a dialect is the user's code.
+//!
+//! ```text
+//!   body ──► request, notification, plain ──► Spoken ──► the session        (the caller's task)
+//!   bytes ──► read, for an Addressee ──► Understood ──► the session         (the owner's task)
+//! ```
+//!
+//! The session says whose what arrives next is ([`Speech::address`]); that is all that changes here, beside the names that
+//! are given.
 
 use std::collections::VecDeque;
 use std::fmt;
