@@ -120,7 +120,7 @@ mod tests {
         let [mut second, mut third] = handed_over(&board);
         board.opened(0, line(2), 1);
         let Poll::Ready(Ok(taken)) = poll(&mut second) else { panic!("turned away") };
-        assert_eq!(taken.number, 2);
+        assert_eq!(taken.line.number, 2);
         assert!(poll(&mut third).is_pending());
         assert_eq!(board.status().in_flight, 1);
     }

@@ -94,11 +94,7 @@ impl From<NoPlace> for CallCause {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) place: Place,
-    pub(crate) connection: Connection<dyn Calling>,
-    /// `None`: it speaks `Native`.
-    pub(crate) foreign: Option<ForeignEnd>,
-    pub(crate) number: u64,
-    pub(crate) server: ServerProcess,
+    pub(crate) line: Line,
 }
 
 /// What only a connection has that speaks a foreign protocol.
@@ -342,8 +338,8 @@ impl Roster {
         if !self.ledger.is_current(place) {
             return None;
         }
-        let Line { connection, foreign, number, server } = self.lines[place.slot].clone()?;
-        Some(Taken { place, connection, foreign, number, server })
+        let line = self.lines[place.slot].clone()?;
+        Some(Taken { place, line })
     }
 
     pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
