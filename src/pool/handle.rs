@@ -90,8 +90,9 @@ impl Pool {
         LeaseRequest::new(&self.0)
     }
 
-    /// What servers push, over all connections, from now on. Pushes that come while nobody listens are dropped; to miss
-    /// none from the first connection on, ask [`PoolBuilder::pushes`](crate::PoolBuilder::pushes).
+    /// What servers push, over all connections, from now on: what a server says on each of them comes as often.
+    /// Pushes that come while nobody listens are dropped; to miss none from the first connection on, ask
+    /// [`PoolBuilder::pushes`](crate::PoolBuilder::pushes).
     ///
     /// What is pushed while there is no connection is lost, and no push says so: subscribe in
     /// [`on_connect`](crate::PoolBuilder::on_connect), and read there what may have changed meanwhile.

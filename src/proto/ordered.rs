@@ -8,7 +8,8 @@ use crate::proto::dialect::{Dialect, Matching, Meaning, To};
 use crate::proto::framing::Framing;
 
 /// Plain frames, each of which is answered by one frame, in order. A call's body is the frame that is sent, its reply the
-/// frame that comes back.
+/// frame that comes back. It must be one: of an answer in several frames the first is taken for the whole, and those that
+/// come when the next call has left, for the next call's. Such requests belong into a [lease](crate::Pool::lease).
 ///
 /// A call that is cancelled, or whose time is up, when its request has left keeps its place until its reply has come,
 /// which is thrown away: nobody gets another's reply. If that reply does not come, and nothing else arrives for as long
