@@ -251,15 +251,24 @@ async fn run_hook(
         biased;
         loss = running => match poll!(hook) {
             // The server said no and closed in one breath: its no says more than the loss.
-            Poll::Ready(Ok(Ok(Err(error)))) if !is_loss(&error) => Err(ConnectCause::Hook(error.into())),
+            Poll::Ready(Ok(Ok(Err(error)))) if !is_loss(&error) => Err(ConnectCause::Hook(hook_error(error))),
             _ => Err(ConnectCause::Lost(loss)),
         },
         result = &mut hook => match result {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(error.into())),
+            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(hook_error(error))),
             Ok(Err(_panic)) => Err(ConnectCause::HookPanicked),
             Err(_elapsed) => Err(ConnectCause::TimedOut { limit }),
         },
+    }
+}
+
+/// Of a call that failed in the hook the cause alone is told: whether that call has run says nothing of those that wait.
+fn hook_error(error: BoxError) -> HookError {
+    let error = HookError::from(error);
+    match error.as_error().downcast_ref::<CallError>().map(|error| error.cause().to_string()) {
+        Some(cause) => error.told_as(cause),
+        None => error,
     }
 }
 

@@ -165,7 +165,8 @@ impl<'a> Frames<'a> {
     ///
     /// # Errors
     /// [`ConnectCause::ClosedByPeer`] at the end of the stream, what the operating system says, or
-    /// [`ConnectCause::Violation`] if what has come is no frame: [`unread`](Self::unread) has it.
+    /// [`ConnectCause::NoFrame`] if what has come is none, [`ConnectCause::Violation`] if it is known to be another
+    /// protocol's: [`unread`](Self::unread) has it.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -176,7 +177,11 @@ impl<'a> Frames<'a> {
                 Ok(None) => {}
                 Err(violation) => {
                     let opening = Opening::of(&self.input);
-                    return Err(ConnectCause::Violation { violation, opening });
+                    return Err(match opening.is_known() {
+                        true => ConnectCause::Violation { violation, opening },
+                        // It may be the server's own word for "full".
+                        false => ConnectCause::NoFrame { violation, opening },
+                    });
                 }
             }
             self.input.reserve(READ);

@@ -154,6 +154,15 @@ pub enum ConnectCause {
         /// What it said first.
         opening: Opening,
     },
+    /// What a server of a foreign protocol said while it was [opened](crate::Protocol::open) is no frame. Many say so, without a
+    /// frame, that they are full: waiting may mend it.
+    #[error("what it says is no frame: it began with {opening} ({violation})")]
+    NoFrame {
+        /// Why it is none.
+        violation: Violation,
+        /// What it said first.
+        opening: Opening,
+    },
     /// The connection was lost while the hook ran.
     #[error("{0}")]
     Lost(Arc<Loss>),
@@ -264,6 +273,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Debug, Clone)]
 pub struct HookError {
     error: Arc<dyn Error + Send + Sync>,
+    /// What is told of it, where its own text says more than belongs into the line of another call.
+    text: Option<Arc<str>>,
     is_permanent: bool,
 }
 
@@ -272,6 +283,11 @@ impl HookError {
     /// [`ConnectError`]'s, so the chain of errors goes on below it.
     pub fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.error
+    }
+
+    /// Tells of it in these words.
+    pub(crate) fn told_as(self, text: impl Into<Arc<str>>) -> Self {
+        Self { text: Some(text.into()), ..self }
     }
 
     pub(crate) fn permanent(error: impl Into<BoxError>) -> Self {
@@ -287,8 +303,8 @@ impl HookError {
 impl From<BoxError> for HookError {
     fn from(error: BoxError) -> Self {
         match error.downcast::<Permanent>() {
-            Ok(permanent) => Self { error: permanent.0.into(), is_permanent: true },
-            Err(error) => Self { error: error.into(), is_permanent: false },
+            Ok(permanent) => Self { error: permanent.0.into(), text: None, is_permanent: true },
+            Err(error) => Self { error: error.into(), text: None, is_permanent: false },
         }
     }
 }
@@ -303,7 +319,10 @@ impl Eq for HookError {}
 
 impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
+        match &self.text {
+            Some(text) => f.write_str(text),
+            None => self.error.fmt(f),
+        }
     }
 }
 

@@ -27,6 +27,11 @@ impl Opening {
         &self.bytes[..usize::from(self.length)]
     }
 
+    /// Whether it is known what begins so.
+    pub(crate) fn is_known(&self) -> bool {
+        self.guess().is_some()
+    }
+
     /// What begins so.
     fn guess(&self) -> Option<&'static str> {
         match self.as_bytes() {

@@ -61,11 +61,12 @@ pub(crate) struct Course {
     form: Form,
     last: Option<Attempt>,
     may_have_run: Option<Arc<Loss>>,
+    was_refused: bool,
 }
 
 impl Course {
     pub(crate) fn new(form: Form) -> Self {
-        Self { form, last: None, may_have_run: None }
+        Self { form, last: None, may_have_run: None, was_refused: false }
     }
 
     #[cfg(test)]
@@ -80,6 +81,7 @@ impl Course {
     /// An attempt was made and failed.
     pub(crate) fn failed(&mut self, attempt: Attempt, failed: &Failed) {
         self.last = Some(attempt);
+        self.was_refused |= failed.0 == Outcome::Refused;
         if let (Outcome::Indeterminate, CallCause::Lost(loss)) = failed {
             self.may_have_run = Some(loss.clone());
         }
@@ -116,11 +118,38 @@ impl Course {
         }
     }
 
-    /// The call's outcome, if that of the last attempt is this: an earlier one may have run.
+    /// The call's outcome, if that of the last attempt is this: an earlier one may have run, or have been sent and refused.
     pub(crate) fn outcome(&self, last: Outcome) -> Outcome {
         match last {
             Outcome::NotSent | Outcome::Refused if self.may_have_run() => Outcome::Indeterminate,
+            Outcome::NotSent if self.was_refused => Outcome::Refused,
             _ => last,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::call::Refusal;
+    use crate::error::loss::LossCause;
+
+    fn attempt() -> Attempt {
+        let server = ServerProcess { instance: None, memory: ServerMemory::None };
+        Attempt { slot: 0, connection: 1, server }
+    }
+
+    #[test]
+    fn the_outcome_is_that_of_the_attempt_that_came_furthest() {
+        let mut course = Course::new(Form::Repeatable);
+        assert_eq!(course.outcome(Outcome::NotSent), Outcome::NotSent);
+        let refusal = CallCause::Refused(Refusal::new(Refusal::OVERLOADED));
+        course.failed(attempt(), &(Outcome::Refused, refusal));
+        assert_eq!(course.outcome(Outcome::NotSent), Outcome::Refused, "it was sent");
+        let loss = CallCause::Lost(Arc::new(Loss::example(LossCause::ClosedByPeer)));
+        course.failed(attempt(), &(Outcome::Indeterminate, loss));
+        for last in [Outcome::NotSent, Outcome::Refused] {
+            assert_eq!(course.outcome(last), Outcome::Indeterminate);
         }
     }
 }

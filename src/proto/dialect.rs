@@ -2,6 +2,7 @@
 //! change. It is pure: no I/O, no clock; how a connection is opened is
 //! [`Protocol`](crate::protocol::Protocol)'s business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -142,7 +143,7 @@ pub enum Meaning {
         /// A lower bound on the time until the next attempt, if the server named one.
         retry_after: Option<Duration>,
         /// For people.
-        text: &'static str,
+        text: Arc<str>,
     },
     /// Nothing for anybody here. It is a sign of life, as all that comes is.
     Nothing,

@@ -96,7 +96,11 @@ impl Plan {
     pub(crate) fn failed(&mut self, now: Instant, phase: Phase, retry_after: Option<Duration>) {
         let delay = self.backoff.next(now);
         let hurried = match phase {
-            Phase::Resolve | Phase::Connect => self.hurried(now),
+            Phase::Resolve | Phase::Connect => {
+                // Nobody is there now who would make connections and let them die.
+                self.outage.flapping = false;
+                self.hurried(now)
+            }
             // Something is there and turns us away: it shall see the backoff's rate, however many calls wait.
             Phase::Handshake | Phase::Hook => None,
         };
@@ -337,6 +341,23 @@ mod tests {
         }
         // At the cap of 5 s, full jitter makes an attempt every 2.5 s on average.
         assert!((20..80).contains(&dials), "{dials}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_any_more_is_hurried_after_also_if_its_connections_died_young() {
+        let start = Instant::now();
+        for (phase, hurries) in [(Phase::Connect, true), (Phase::Handshake, false)] {
+            let mut plan = plan(start);
+            for _ in 0..8 {
+                plan.dial();
+                plan.succeeded(start);
+                plan.lost(start, None);
+            }
+            plan.dial();
+            plan.failed(start, phase, None);
+            let hurried = plan.dial_at(Callers::Waiting).unwrap();
+            assert_eq!(hurried <= start + HURRIED * 5 / 4, hurries, "{phase:?}");
+        }
     }
 
     #[test]

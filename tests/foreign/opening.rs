@@ -258,3 +258,48 @@ async fn calls_wait_for_the_answer_to_what_a_hook_has_left_behind() {
     say(&mut line, "for the call").await;
     assert_eq!(call.await.unwrap().unwrap(), "for the call");
 }
+
+#[tokio::test]
+async fn a_call_that_failed_in_a_hook_does_not_say_of_the_one_that_waits_whether_it_ran() {
+    let (server, address) = Played::start().await;
+    let pool = pool(address)
+        .protocol(ordered())
+        .on_connect(|mut conversation| async move {
+            conversation.call("login").await?;
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    let call = tokio::spawn(async move { pool.request("hello").timeout(ms(300)).send().await });
+    let hangs_up = async {
+        loop {
+            let mut line = server.accept().await;
+            assert_eq!(next(&mut line).await.unwrap(), "login");
+        }
+    };
+    let error = tokio::select! {
+        () = hangs_up => unreachable!(),
+        error = call => error.unwrap().unwrap_err(),
+    };
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    assert!(!error.to_string().contains("may have run"), "{error}");
+}
+
+#[tokio::test]
+async fn a_word_that_is_no_frame_is_waited_out() {
+    let (server, address) = Played::start().await;
+    let mut builder = pool(address).protocol(LogIn(ordered()));
+    let mut events = builder.events();
+    let pool = builder.build().unwrap();
+    let call = tokio::spawn(async move { pool.request("hello").timeout(LONG).send().await });
+    tokio::io::AsyncWriteExt::write_all(server.accept().await.get_mut(), b"FULL!").await.unwrap();
+    let (error, _) = news::dial_failed(&mut events).await;
+    assert!(
+        matches!(&error.cause, ConnectCause::NoFrame { opening, .. } if opening.as_bytes() == b"FULL!")
+    );
+    let mut line = server.accept().await;
+    assert_eq!(next(&mut line).await.unwrap(), "login");
+    say(&mut line, "welcome").await;
+    tokio::spawn(crate::server::echo(line));
+    assert_eq!(call.await.unwrap().unwrap(), "hello");
+}

@@ -68,6 +68,8 @@ pub(super) fn foreign_violations() -> [Violation; 5] {
 pub(super) fn connects() -> Vec<(ConnectCause, Option<i32>)> {
     let rejection = Rejection { code: Rejection::NOT_ALLOWED, text: "not you".into() };
     let reset = CallCause::Lost(loss(LossCause::Os(os(ECONNRESET))));
+    let violation = Violation::FrameTooLong { length: 0x4c55, limit: 1000 };
+    let no_frame = ConnectCause::NoFrame { violation, opening: Opening::of(b"FULL") };
     vec![
         (ConnectCause::TimedOut { limit: ms(5) }, None),
         (ConnectCause::NoAddress, None),
@@ -78,6 +80,7 @@ pub(super) fn connects() -> Vec<(ConnectCause, Option<i32>)> {
         (http(), None),
         (hook(io::Error::other("the password is wrong")), None),
         (hook(failed(Outcome::Indeterminate, reset)), Some(ECONNRESET)),
+        (no_frame, None),
         (ConnectCause::HookPanicked, None),
         (ConnectCause::ProtocolPanicked, None),
         (ConnectCause::Unsendable(Unsendable::Refused { why: "it has no topic" }), None),

@@ -129,7 +129,7 @@ impl Foreign {
             Meaning::GoAway { retry_after, text } => {
                 let accepted = self.requests;
                 let code = GoAway::CLOSING;
-                let goodbye = GoAway { code, accepted, retry_after, text: text.into() };
+                let goodbye = GoAway { code, accepted, retry_after, text };
                 self.sent_away(goodbye, effects);
             }
             Meaning::Nothing => {}

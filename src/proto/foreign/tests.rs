@@ -77,7 +77,7 @@ impl Dialect for Plain {
             b'x' => Meaning::Refused { to: to(), refusal: refusal() },
             b'!' => Meaning::Push(frame),
             b'o' => Meaning::Pong,
-            b'g' => Meaning::GoAway { retry_after: Some(ms(70)), text: "closing" },
+            b'g' => Meaning::GoAway { retry_after: Some(ms(70)), text: "closing".into() },
             b'.' => Meaning::Nothing,
             b'#' => panic!("a test"),
             _ => return Err(Violation::Malformed { what: "a test" }),
