@@ -246,7 +246,7 @@ impl<S: Session + ?Sized> Driver<S> {
                     session.transmit(now, output);
                 }
                 Ok(match output.is_empty() {
-                    true if session.is_finished() => Verdict::Finished,
+                    _ if session.is_finished() => Verdict::Finished,
                     true if session.is_leaving() => Verdict::Leave,
                     _ => Verdict::Write,
                 })

@@ -109,7 +109,8 @@ impl LeaseError {
         &self.0.cause
     }
 
-    /// Frames whose last byte the operating system had accepted. The server may have got and obeyed these, and no others.
+    /// Frames whose last byte the operating system had accepted. The server may have got and obeyed these, and no others:
+    /// what had not left does not leave when the lease is dropped, though it may while it is kept.
     pub fn sent(&self) -> u64 {
         self.0.sent
     }

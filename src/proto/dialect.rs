@@ -150,6 +150,14 @@ pub enum Meaning {
 }
 
 impl Meaning {
+    /// What a caller would have got of it.
+    pub(crate) fn into_body(self) -> Option<Bytes> {
+        match self {
+            Self::Reply { body, .. } | Self::Part { body, .. } | Self::Push(body) => Some(body),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_answer(&self) -> bool {
         matches!(
             self,

@@ -73,6 +73,8 @@ enum State {
     Spoiled,
     /// The lease takes the socket with it.
     Leaving,
+    /// The peer broke the protocol: nothing goes out any more. The loss is not known yet.
+    Broken,
     Dead(Arc<Loss>),
 }
 
@@ -109,7 +111,9 @@ impl Foreign {
     fn check_open(&self) -> Result<(), NotTaken> {
         match &self.state {
             State::Open => Ok(()),
-            State::Draining | State::Spoiled | State::Leaving => Err(NotTaken::Gone(None)),
+            State::Draining | State::Spoiled | State::Leaving | State::Broken => {
+                Err(NotTaken::Gone(None))
+            }
             State::Dead(loss) => Err(NotTaken::Gone(Some(loss.clone()))),
         }
     }
@@ -149,6 +153,15 @@ impl Foreign {
     fn forget_notifications(&mut self) {
         let calls = &self.calls;
         self.notifications.retain(|name| calls.pending(*name).is_some());
+    }
+
+    /// Whether what was read while this lease had the connection, or none, belongs to nobody who has it now. The answer to
+    /// a ping may come under any.
+    fn is_of_another(&self, lease: Option<u64>) -> bool {
+        let may_be_pong = self.owed.is_pinged();
+        // What was read under no lease can be an answer.
+        let may_be_answer = lease.is_none() && !self.owed.awaits_nothing();
+        lease != self.current_lease() && !may_be_pong && !may_be_answer
     }
 
     /// The number of the lease that has the connection.
@@ -247,14 +260,17 @@ impl Session for Foreign {
         self.pulse.heard(now);
         let result = self.take(understood, effects);
         if result.is_err() {
-            // In the same turn: nothing goes out any more.
-            self.drain();
+            // In the same turn, and also what a lease adds before it hears of the loss.
+            self.state = State::Broken;
             self.outgoing.discard();
         }
         result
     }
 
     fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
+        if let State::Broken = self.state {
+            return;
+        }
         match self.has_turn() {
             true => self.outgoing.transmit(out),
             false => self.outgoing.transmit_control(out),
@@ -330,14 +346,20 @@ impl Session for Foreign {
     }
 
     fn is_finished(&self) -> bool {
-        !matches!(self.state, State::Open | State::Leaving)
-            && self.lent.is_none()
-            && self.calls.waiting() == 0
-            && self.outgoing.is_empty()
+        let is_unused = self.lent.is_none() && self.calls.waiting() == 0;
+        match self.state {
+            State::Open | State::Leaving => false,
+            // The rest of a frame that is being written stays here.
+            State::Spoiled => is_unused,
+            State::Draining | State::Broken | State::Dead(_) => {
+                is_unused && self.outgoing.is_empty()
+            }
+        }
     }
 
+    /// The answer to a ping would come to whoever has the socket then.
     fn is_leaving(&self) -> bool {
-        matches!(self.state, State::Leaving) && self.outgoing.is_empty()
+        matches!(self.state, State::Leaving) && self.outgoing.is_empty() && !self.owed.is_pinged()
     }
 
     fn lost(&mut self, loss: &Arc<Loss>, effects: &mut Effects<Event>) {

@@ -281,7 +281,9 @@ impl Outgoing {
     pub(crate) fn discard(&mut self) {
         self.control.clear();
         let next = self.first_page + self.closed.len() as u64 + 1;
-        self.discarded = self.first_page..next;
+        // Behind one there can be another, but nothing goes out in between.
+        let first = if self.discarded.is_empty() { self.first_page } else { self.discarded.start };
+        self.discarded = first..next;
         self.first_page = next;
         self.spent.extend(self.closed.drain(..).filter_map(|page| page.rest));
         self.open = Page::default();

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod closing;
 mod detached;
 mod endings;

@@ -36,8 +36,7 @@ impl Foreign {
 
     /// Judges the beginning of a frame that is not whole yet, read when this lease had the connection, if one had it.
     fn judge_beginning(&mut self, lease: Option<u64>) -> Result<(), Violation> {
-        // It began before this lease did, or between two.
-        if self.owed.awaits_nothing() && lease != self.current_lease() {
+        if self.is_of_another(lease) {
             return Err(Violation::Unasked);
         }
         // It cannot be the answer to a request that has not begun to go out.
@@ -59,42 +58,58 @@ impl Foreign {
     ) -> Result<(), LossCause> {
         let Arrived { frame, meaning } = arrived;
         if let State::Spoiled = self.state {
+            effects.spent.extend(meaning.and_then(Meaning::into_body));
             return Ok(());
         }
         let began_unasked = std::mem::take(&mut self.began_unasked);
         match (lease, meaning) {
-            (None, Some(meaning)) if began_unasked && meaning.is_answer() => {
+            (None, Some(meaning)) if !(began_unasked && meaning.is_answer()) => {
+                self.understand(meaning, effects)
+            }
+            // The ping went out before the connection was lent. Its answer comes first.
+            (Some(_), Some(meaning)) if self.owed.is_pinged() && self.is_of_ping(&meaning) => {
+                if !matches!(meaning, Meaning::Part { .. }) {
+                    self.pong();
+                }
+                effects.spent.extend(meaning.into_body());
+                Ok(())
+            }
+            (Some(_), meaning) if lease == self.current_lease() => {
+                effects.wake.extend(self.lent.as_mut().and_then(|lent| lent.arrived(frame)));
+                effects.spent.extend(meaning.and_then(Meaning::into_body));
+                Ok(())
+            }
+            // It began unasked, or that lease is over.
+            (_, meaning) => {
+                effects.spent.extend(meaning.and_then(Meaning::into_body));
                 Err(Violation::Unasked.into())
             }
-            (None, Some(meaning)) => self.understand(meaning, effects),
-            // The ping went out before the connection was lent. Its answer comes first.
-            (Some(_), Some(meaning)) if self.owed.is_pinged() && self.is_pong(&meaning) => {
-                self.pong();
-                Ok(())
-            }
-            (Some(_), _) if lease == self.current_lease() => {
-                effects.wake.extend(self.lent.as_mut().and_then(|lent| lent.arrived(frame)));
-                Ok(())
-            }
-            // That lease is over.
-            (Some(_), _) | (None, None) => Err(Violation::Unasked.into()),
         }
     }
 
-    fn is_pong(&self, meaning: &Meaning) -> bool {
+    /// Whether it is the answer to a ping, or a part of it.
+    fn is_of_ping(&self, meaning: &Meaning) -> bool {
         match meaning {
             Meaning::Pong => true,
-            Meaning::Reply { to: To::Id(id), .. } | Meaning::Error { to: To::Id(id), .. } => {
-                *id == self.speech.ping_id()
-            }
-            // Nothing else is outstanding.
-            Meaning::Reply { to: To::Oldest, .. } | Meaning::Error { to: To::Oldest, .. } => true,
+            Meaning::Reply { to, .. }
+            | Meaning::Part { to, .. }
+            | Meaning::Error { to, .. }
+            | Meaning::Refused { to, .. } => match to {
+                To::Id(id) => *id == self.speech.ping_id(),
+                // Nothing else is outstanding.
+                To::Oldest => true,
+            },
             _ => false,
         }
     }
 
     fn pong(&mut self) {
         self.owed.pong();
+        self.readdress();
+    }
+
+    /// Nothing but a lease's frames comes any more, if one has the connection.
+    fn readdress(&self) {
         if let Some(lease) = self.current_lease() {
             self.speech.address(Addressee::Lease(lease));
         }
@@ -107,14 +122,13 @@ impl Foreign {
     ) -> Result<(), LossCause> {
         match meaning {
             Meaning::Reply { to, body } => {
-                let id = self.owed.whose(to)?;
-                let body = self.whole(id, body, &mut effects.spent)?;
+                let (id, body) = self.whole(to, body, &mut effects.spent)?;
                 self.answered(id, Answer::Reply(body), effects);
             }
             Meaning::Part { to, body } => {
-                let id = self.owed.whose(to)?;
-                self.part(id, &body)?;
+                let added = self.part(to, &body);
                 effects.spent.push(body);
+                added?;
             }
             Meaning::Error { to, error } => {
                 let id = self.owed.whose(to)?;
@@ -137,19 +151,34 @@ impl Foreign {
         Ok(())
     }
 
-    /// The last part of an answer, with those before it.
-    fn whole(&mut self, id: u64, body: Bytes, spent: &mut Vec<Bytes>) -> Result<Bytes, Violation> {
-        let Some(mut parts) = self.parts.remove(&id) else {
-            self.check_length(body.len())?;
-            return Ok(body);
-        };
-        self.check_length(parts.len() + body.len())?;
-        parts.extend_from_slice(&body);
-        spent.push(body);
-        Ok(parts.freeze())
+    /// Whose answer it is, and all of it: the last part with those before it.
+    fn whole(
+        &mut self,
+        to: To,
+        body: Bytes,
+        spent: &mut Vec<Bytes>,
+    ) -> Result<(u64, Bytes), Violation> {
+        let parts = self.owed.whose(to).and_then(|id| {
+            let parts = self.parts.remove(&id);
+            self.check_length(parts.as_ref().map_or(0, BytesMut::len) + body.len())?;
+            Ok((id, parts))
+        });
+        match parts {
+            Ok((id, None)) => Ok((id, body)),
+            Ok((id, Some(mut parts))) => {
+                parts.extend_from_slice(&body);
+                spent.push(body);
+                Ok((id, parts.freeze()))
+            }
+            Err(violation) => {
+                spent.push(body);
+                Err(violation)
+            }
+        }
     }
 
-    fn part(&mut self, id: u64, body: &[u8]) -> Result<(), Violation> {
+    fn part(&mut self, to: To, body: &[u8]) -> Result<(), Violation> {
+        let id = self.owed.whose(to)?;
         if self.owed.waiting(id).is_none() {
             return Ok(());
         }
@@ -178,7 +207,11 @@ impl Foreign {
                 effects.events.extend(place.map(Event::Vacated));
                 answer
             }
-            Some(Debt::Ping | Debt::WrittenOff | Debt::Queued { .. }) | None => answer,
+            Some(Debt::Ping) => {
+                self.readdress();
+                answer
+            }
+            Some(Debt::WrittenOff | Debt::Queued { .. }) | None => answer,
         };
         if let Answer::Reply(body) = nobodys {
             effects.spent.push(body);

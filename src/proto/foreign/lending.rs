@@ -49,9 +49,10 @@ impl Foreign {
         Ok(())
     }
 
-    /// Whatever still comes is nobody's.
+    /// Whatever still comes is nobody's, and what has not left never leaves.
     fn spoil(&mut self) {
         self.state = State::Spoiled;
+        self.outgoing.discard();
         self.speech.address(Addressee::Nobody);
     }
 

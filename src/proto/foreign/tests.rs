@@ -19,6 +19,7 @@ mod answers;
 mod heartbeat;
 mod hostile;
 mod ids;
+mod lent;
 mod places;
 mod random;
 

@@ -257,6 +257,19 @@ fn what_is_thrown_away_was_not_sent_and_what_the_shell_holds_may_be() {
 }
 
 #[test]
+fn what_was_thrown_away_stays_unsent_when_more_is() {
+    let mut outgoing = Outgoing::default();
+    let first = request(&mut outgoing, 1, 3);
+    outgoing.discard();
+    let second = request(&mut outgoing, 2, 3);
+    outgoing.die();
+    for (id, mark) in [(1, first), (2, second)] {
+        assert!(!outgoing.is_sent(id, mark), "{id}");
+        assert_eq!(outgoing.withdraw(id, mark), Withdrawn::Unseen);
+    }
+}
+
+#[test]
 fn bodies_that_are_not_needed_any_more_come_out_and_are_not_dropped_inside() {
     let spent = |outgoing: &mut Outgoing| {
         let mut spent = Vec::new();

@@ -124,3 +124,33 @@ fn an_answer_for_nobody_is_not_dropped_under_the_lock() {
         assert!(is_dropped());
     }
 }
+
+/// Answers to nobody, and what is thrown away because of what came before it.
+#[test]
+fn no_body_of_a_dialect_is_dropped_under_the_lock() {
+    type Make = fn(Bytes) -> Meaning;
+    let makes: [Make; 4] = [
+        |body| Meaning::Reply { to: To::Oldest, body },
+        |body| Meaning::Part { to: To::Oldest, body },
+        |body| Meaning::Reply { to: To::Id(7), body },
+        Meaning::Push,
+    ];
+    for (case, make) in makes.into_iter().enumerate() {
+        for lent in [false, true] {
+            let mut desk = desk(pinging(IN_ORDER));
+            if lent {
+                desk.until(EVERY).unwrap();
+                desk.sent();
+                desk.foreign.lend().unwrap();
+                desk.understood.lease = Some(1);
+            }
+            let dropped = Arc::default();
+            let body = Bytes::from_owner(Told(Arc::clone(&dropped)));
+            let arrived = Arrived { frame: Bytes::new(), meaning: Some(make(body)) };
+            desk.understood.frames.push_back(arrived);
+            let _ = desk.foreign.understood(desk.now(), &mut desk.understood, &mut desk.effects);
+            let is_dropped = dropped.load(std::sync::atomic::Ordering::Relaxed);
+            assert!(!is_dropped, "case {case}, lent: {lent}");
+        }
+    }
+}
