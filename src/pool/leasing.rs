@@ -101,6 +101,8 @@ impl Future for Leasing<'_> {
                 }
                 Poll::Pending => return Poll::Pending,
             };
+            // Who keeps a future that has failed stands in no line.
+            this.placing = Placing::new(&this.pool.board, this.wish);
             return Poll::Ready(Err(this.error(cause)));
         }
     }

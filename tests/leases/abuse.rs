@@ -12,6 +12,20 @@ use crate::support::news::ms;
 use crate::support::pipes::pipes;
 use crate::support::plain::ordered;
 
+/// Whoever wished for the lease may keep the future that has failed, for example in a pinned variable.
+#[tokio::test(start_paused = true)]
+async fn a_wish_that_has_failed_stands_in_no_line() {
+    let (pool, _switch, _peers) = piped(1).await;
+    let lease = pool.lease().await.unwrap();
+    let mut failed = Box::pin(pool.lease().timeout(ms(50)).into_future());
+    assert!(failed.as_mut().await.is_err());
+    assert_eq!(pool.status().waiting, 0);
+    drop(lease);
+    let next = pool.lease().timeout(ms(500)).await;
+    assert!(next.is_ok(), "{next:?}");
+    drop(failed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_answer_to_a_ping_that_is_out_does_not_come_with_a_socket_that_is_taken_over() {
     let (pool, _switch, mut peers) = piped(1).await;
