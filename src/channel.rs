@@ -174,7 +174,11 @@ impl Channel {
             }
             Verdict::Retire(why) => {
                 self.attempt = None;
-                self.plan.retired(now);
+                match why {
+                    // The next one will probably be no better.
+                    Retirement::Unlendable => self.plan.lost(now, None),
+                    _ => self.plan.retired(now),
+                }
                 if let Some(serving) = self.serving.take() {
                     self.retire(serving, why);
                 }

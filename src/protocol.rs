@@ -124,16 +124,19 @@ pub struct Frames<'a> {
     input: BytesMut,
     /// Why nothing can be sent any more.
     deaf: Option<OsError>,
+    /// A part of a frame has left, or may have, and nobody sends the rest.
+    is_cut: bool,
 }
 
 impl<'a> Frames<'a> {
     fn new(transport: &'a mut dyn Transport, framing: Framing) -> Self {
-        Self { transport, framing, input: BytesMut::new(), deaf: None }
+        Self { transport, framing, input: BytesMut::new(), deaf: None, is_cut: false }
     }
 
     /// What has come and was not received, of a connection over which frames can be sent.
     fn finish(self) -> Result<BytesMut, ConnectCause> {
         match self.deaf {
+            None if self.is_cut => Err(ConnectCause::HalfAFrame),
             None => Ok(self.input),
             Some(error) => Err(ConnectCause::Os(error)),
         }
@@ -145,18 +148,23 @@ impl<'a> Frames<'a> {
     /// reason.
     ///
     /// # Errors
-    /// That the frame does not fit the framing.
+    /// That the frame does not fit the framing; [`ConnectCause::HalfAFrame`] behind one that was broken off.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave a part of the frame behind that nothing can follow: give the connection up.
+    /// Dropping the future may leave a part of the frame behind, which nothing can follow: the connection is not opened.
     pub async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), ConnectCause> {
         let frame = frame.into();
         let mut out = BytesMut::with_capacity(frame.len() + 16);
         self.framing.begin(&mut out);
         out.extend_from_slice(&frame);
         self.framing.end(0, 0, &mut out).map_err(|error| ConnectCause::Unsendable(error.into()))?;
+        if self.is_cut {
+            return Err(ConnectCause::HalfAFrame);
+        }
         if self.deaf.is_none() {
+            self.is_cut = true;
             self.deaf = self.transport.write_all(&out).await.err().map(OsError::from);
+            self.is_cut = false;
         }
         Ok(())
     }
@@ -298,7 +306,6 @@ mod tests {
 
     /// `open` may wait with a time-out of its own, or for the first of several things.
     #[tokio::test]
-    #[ignore = "fails: the next frame is written behind half a frame, and the connection opens"]
     async fn behind_a_frame_whose_sending_was_broken_off_nothing_more_is_said() {
         let (mut transport, mut there) = duplex(4);
         let mut frames = Frames::new(&mut transport, Framing::u16_be());

@@ -1,7 +1,7 @@
 //! What a pool knows under its one lock: which slots are ready, who waits for a place, what the outage is, and where a
 //! call that was sent before may go again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -23,6 +23,7 @@ use crate::proto::resume::{self, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 use crate::proto::speech::Speech;
+use crate::proto::tenure::Retirement;
 use crate::proto::wakes::Wakes;
 
 mod sizing;
@@ -36,6 +37,8 @@ pub(crate) struct Roster {
     /// While nothing is ready.
     pub(crate) downtime: Option<Downtime>,
     size: Connections,
+    /// The slots whose connections were taken off the list for a lease's sake, until their channels know.
+    pub(crate) spoiled: BTreeMap<usize, Retirement>,
     /// The slots that have a channel.
     channels: BTreeSet<usize>,
     /// Who waits until something is ready, and makes no call.
@@ -151,6 +154,7 @@ impl Roster {
             ledger: Ledger::new(limits.waiting, limits.queued_bytes),
             lines: Vec::new(),
             size: connections,
+            spoiled: BTreeMap::new(),
             channels: BTreeSet::new(),
             seeking: 0,
             life: Life::Running,

@@ -163,6 +163,9 @@ pub enum ConnectCause {
         /// What it said first.
         opening: Opening,
     },
+    /// The [`open`](crate::Protocol::open) of the user's protocol broke off the sending of a frame.
+    #[error("the protocol broke off the sending of a frame, behind which nothing can follow")]
+    HalfAFrame,
     /// The connection was lost while the hook ran.
     #[error("{0}")]
     Lost(Arc<Loss>),

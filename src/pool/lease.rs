@@ -27,6 +27,7 @@ use crate::proto::foreign::lending::{Condition, Ended};
 use crate::proto::ledger::Place;
 use crate::proto::lent::{End, Progress};
 use crate::proto::session::Session as _;
+use crate::proto::tenure::Retirement;
 use crate::roster::ForeignEnd;
 use crate::switchboard::Switchboard;
 use crate::timer::Stopwatch;
@@ -313,13 +314,16 @@ pub(super) fn hand_in(
     match condition {
         Condition::Clean => {}
         Condition::Dead => board.distrust(place),
-        Condition::Spoiled => {
-            board.spoil(place);
-            // After that, so that its channel knows why it ends.
-            foreign.connection.with(|_| ((), Tell::Owner));
-        }
+        Condition::Spoiled => spoil(board, foreign, place, Retirement::Lease),
+        Condition::Unlendable => spoil(board, foreign, place, Retirement::Unlendable),
     }
     board.release(place);
+}
+
+fn spoil(board: &Switchboard, foreign: &ForeignEnd, place: Place, why: Retirement) {
+    board.spoil(place, why);
+    // After that, so that its channel knows why it ends.
+    foreign.connection.with(|_| ((), Tell::Owner));
 }
 
 /// Ends after its first error.

@@ -48,6 +48,9 @@ pub enum Retirement {
     Resized,
     /// A [lease](crate::Lease) left something of its conversation on it, or was marked as broken.
     Lease,
+    /// It could not be lent: something of before was outstanding on it, which an `on_connect` hook left behind, or the
+    /// server began to say unasked. The next one is made under the backoff.
+    Unlendable,
 }
 
 impl fmt::Display for Retirement {
@@ -57,6 +60,7 @@ impl fmt::Display for Retirement {
             Self::Lifetime => "it is old enough",
             Self::Resized => "the pool was made smaller",
             Self::Lease => "a lease left something of its conversation on it",
+            Self::Unlendable => "something outstanding on it would have come into a lease",
         })
     }
 }

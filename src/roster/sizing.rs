@@ -47,7 +47,8 @@ impl Roster {
     ) -> (Verdict, Option<Line>) {
         if self.lines[slot].is_none() && self.life == Life::Running {
             // It was taken off the list before: only a lease does so.
-            return (Verdict::Retire(Retirement::Lease), None);
+            let why = self.spoiled.remove(&slot).unwrap_or(Retirement::Lease);
+            return (Verdict::Retire(why), None);
         }
         let terms = Terms {
             standing: self.slots().standing(slot, self.ledger.ready()),

@@ -11,7 +11,7 @@ use crate::error::instance::InstanceId;
 use crate::error::outage::Began;
 use crate::proto::ledger::Place;
 use crate::proto::sizing::Wanted;
-use crate::proto::tenure::{Tenure, Verdict};
+use crate::proto::tenure::{Retirement, Tenure, Verdict};
 use crate::proto::wakes::Wakes;
 use crate::roster::{Life, Line};
 use crate::switchboard::Switchboard;
@@ -125,13 +125,14 @@ impl Switchboard {
         wake.wake();
     }
 
-    /// Nobody else can use this connection: its slot gets another, while it is being closed.
-    pub(crate) fn spoil(&self, place: Place) {
+    /// Nobody else can use this connection, and why: its slot gets another, while it is being closed.
+    pub(crate) fn spoil(&self, place: Place, why: Retirement) {
         let mut wake = Wakes::default();
         let mut core = self.lock();
         let mut line = None;
         if core.ledger.is_current(place) {
             line = core.lines[place.slot].take();
+            core.spoiled.insert(place.slot, why);
             core.ledger.shut(place.slot, &mut wake);
             core.went_down(Began::Unknown, &mut wake);
         }

@@ -59,7 +59,6 @@ async fn a_frame_that_was_reported_as_not_sent_does_not_leave_behind_its_lease()
 
 /// A hook leaves a request unanswered on each connection, so none can be lent before the answer has come.
 #[tokio::test(start_paused = true)]
-#[ignore = "fails: each attempt to lend costs a connection, and the next is dialed at once, 10,000 in 10 s"]
 async fn connections_that_cannot_be_lent_are_not_made_without_end() {
     let (connector, mut switch) = pipes(256);
     let pool = Pool::builder("peer:1")

@@ -81,6 +81,7 @@ pub(super) fn connects() -> Vec<(ConnectCause, Option<i32>)> {
         (hook(io::Error::other("the password is wrong")), None),
         (hook(failed(Outcome::Indeterminate, reset)), Some(ECONNRESET)),
         (no_frame, None),
+        (ConnectCause::HalfAFrame, None),
         (ConnectCause::HookPanicked, None),
         (ConnectCause::ProtocolPanicked, None),
         (ConnectCause::Unsendable(Unsendable::Refused { why: "it has no topic" }), None),

@@ -26,6 +26,8 @@ pub(crate) enum Condition {
     Clean,
     /// It is being closed.
     Spoiled,
+    /// It is being closed, for what was outstanding on it before anybody had it alone.
+    Unlendable,
     /// It has died, or takes nothing new any more: its channel knows why.
     Dead,
 }
@@ -38,7 +40,7 @@ impl Foreign {
         let is_unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
         if !is_unused || self.owed.taken() > 0 {
             self.spoil();
-            return Err(Condition::Spoiled);
+            return Err(Condition::Unlendable);
         }
         self.leases += 1;
         self.lent = Some(Lent::default());
