@@ -284,7 +284,7 @@ async fn retries_end_at_the_one_deadline_of_the_call() {
 #[tokio::test(start_paused = true)]
 async fn closing_the_pool_ends_the_wait_between_two_attempts() {
     for (kind, expected) in
-        [(Kind::Once, Outcome::NotSent), (Kind::Idempotent, Outcome::Indeterminate)]
+        [(Kind::Once, Outcome::Refused), (Kind::Idempotent, Outcome::Indeterminate)]
     {
         let (pool, mut switch) = pool(1, Retry::default());
         let call = call(&pool, kind, "hello");
