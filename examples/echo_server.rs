@@ -11,11 +11,12 @@
 
 #[path = "echo/mod.rs"]
 mod echo;
+#[path = "log/mod.rs"]
+mod log;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 /// Answers each call with its own body
 #[derive(Debug, Parser)]
@@ -27,12 +28,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
-    if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
-            .init();
-    }
+    log::show_if_asked();
     match echo::run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,6 +15,8 @@
 
 #[path = "../echo/journal.rs"]
 mod journal;
+#[path = "../log/mod.rs"]
+mod log;
 mod report;
 
 use std::num::ParseIntError;
@@ -29,7 +31,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use steadfast::{BoxError, Bytes, CallError, Heartbeat, Pool, Reconnect};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tracing_subscriber::EnvFilter;
 
 use journal::Journal;
 use report::{Connections, Report, Tally, Verdict};
@@ -97,12 +98,7 @@ struct Load {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
-            .init();
-    }
+    log::show_if_asked();
     let json = arguments.json;
     let report = match make(arguments).await {
         Ok(report) => report,

@@ -24,6 +24,8 @@ mod callers;
 #[path = "../echo/mod.rs"]
 mod echo;
 mod ledger;
+#[path = "../log/mod.rs"]
+mod log;
 mod naive;
 mod narrator;
 mod process;
@@ -34,7 +36,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use steadfast::BoxError;
-use tracing_subscriber::EnvFilter;
 
 /// Kills a server in mid-traffic, again and again, and shows what its clients make of it
 #[derive(Debug, Parser)]
@@ -57,12 +58,7 @@ enum Role {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { story, role } = Arguments::parse();
-    if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
-            .init();
-    }
+    log::show_if_asked();
     let result = match role {
         None => play(&story).await,
         Some(Role::Serve(options)) => {

@@ -25,6 +25,8 @@
 mod child;
 mod client;
 mod language;
+#[path = "../log/mod.rs"]
+mod log;
 mod narrator;
 mod sabotage;
 mod server;
@@ -33,7 +35,6 @@ mod story;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 /// Sends a file in small pieces to a server that is killed on the way
 #[derive(Debug, Parser)]
@@ -55,12 +56,7 @@ enum Role {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { story, role } = Arguments::parse();
-    if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
-            .init();
-    }
+    log::show_if_asked();
     let result = match role {
         None => story::play(&story).await,
         Some(Role::Serve(options)) => {
