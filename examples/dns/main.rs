@@ -20,24 +20,21 @@ mod slow;
 use std::io;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
-use steadfast::{BoxError, Connections, Event, Pool, Subscription};
+use steadfast::{BoxError, Connections, Pool};
 use tempfile::NamedTempFile;
 use tokio::time::sleep;
 
 use configuration::{address_of, configuration};
 use dialect::Dns;
 use real::daemon::Daemon;
-use real::traffic::{self, Account, Answer};
+use real::news::tell;
+use real::secs;
+use real::survival::survive;
+use real::traffic::{self, Answer};
 use resolver::{LookupError, Resolver};
 use slow::Slow;
-
-const KILLS: usize = 5;
-/// Longer than a connection needs to count as stable.
-const UP: Duration = Duration::from_millis(1500);
-const DOWN: Duration = Duration::from_millis(300);
 
 /// Looks names up over TCP
 #[derive(Debug, Parser)]
@@ -98,7 +95,7 @@ async fn show() -> Result<bool, BoxError> {
     overtake(&resolver, &slow).await?;
     let ((), load) = traffic::during(sleep(secs(2)), 64, lookup(&resolver)).await;
     println!("64 callers: {load}");
-    let survived = survive(&resolver, &mut server).await?;
+    let survived = survive(&mut server, lookup(&resolver)).await?;
     pool.close(secs(5)).await?;
     Ok(load.is_clean() && survived.is_clean())
 }
@@ -139,25 +136,6 @@ async fn overtake(resolver: &Resolver, slow: &Slow) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn survive(resolver: &Resolver, server: &mut Daemon) -> Result<Account, BoxError> {
-    let kills = async {
-        for _ in 0..KILLS {
-            sleep(UP).await;
-            println!("kill -9 {}", server.id());
-            server.kill()?;
-            sleep(DOWN).await;
-            server.restart().await?;
-        }
-        sleep(UP).await;
-        io::Result::Ok(())
-    };
-    let (killed, account) = traffic::during(kills, 16, lookup(resolver)).await;
-    killed?;
-    println!("16 callers, {KILLS} kills: {account}");
-    account.failed.iter().for_each(|error| println!("{error}"));
-    Ok(account)
-}
-
 /// A call, whose answer is checked.
 fn lookup(
     resolver: &Resolver,
@@ -175,18 +153,4 @@ fn lookup(
 
 fn name(number: usize) -> String {
     format!("{number}.example.test")
-}
-
-/// What happens to the connection, as it happens.
-async fn tell(mut events: Subscription<Event>) {
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Ready { .. } | Event::Lost { .. } => println!("{event}"),
-            _ => {}
-        }
-    }
-}
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }

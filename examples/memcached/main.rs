@@ -21,22 +21,20 @@ mod real;
 use std::io;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
-use steadfast::{BoxError, CallError, Event, Pool, Subscription};
+use steadfast::{BoxError, CallError, Pool};
 use tokio::time::sleep;
 
 use client::Client;
 use dialect::Memcached;
 use real::daemon::Daemon;
+use real::news::tell;
+use real::secs;
+use real::survival::survive;
 use real::traffic::{self, Account, Answer};
 
 const KEYS: usize = 1000;
-const KILLS: usize = 5;
-/// Longer than a connection needs to count as stable.
-const UP: Duration = Duration::from_millis(1500);
-const DOWN: Duration = Duration::from_millis(300);
 
 /// Talks to a memcached, kills it, and goes on talking
 #[derive(Debug, Parser)]
@@ -75,7 +73,8 @@ async fn show(options: Options) -> Result<bool, BoxError> {
     let mut is_clean = load(&client).await.is_clean();
     counters(&client).await?;
     if let Some(server) = &mut own {
-        is_clean &= survive(&client, server).await?.is_clean();
+        let call = move |number: usize| get_or_set(client.clone(), number % KEYS);
+        is_clean &= survive(server, call).await?.is_clean();
     }
     pool.close(secs(5)).await?;
     Ok(is_clean)
@@ -136,8 +135,9 @@ async fn get(client: &Client, key: usize) -> Result<Answer, CallError> {
     Ok(found.map_or(Answer::Right, |found| Answer::check(found, value(key).into())))
 }
 
-/// As one uses a cache: whoever finds nothing puts it there again, and does not mind if that fails.
-async fn get_or_set(client: &Client, key: usize) -> Result<Answer, CallError> {
+/// As one uses a cache: whoever finds nothing puts it there again, and does not mind if that fails. Getting is harmless, so
+/// it is idempotent, and tried again when the connection dies under it.
+async fn get_or_set(client: Client, key: usize) -> Result<Answer, CallError> {
     match client.get(&name(key)).await? {
         Some(found) => Ok(Answer::check(found, value(key).into())),
         None => {
@@ -161,43 +161,4 @@ async fn counters(client: &Client) -> Result<(), CallError> {
         println!("{name}: {}", stats.get(name).map_or("?", String::as_str));
     }
     Ok(())
-}
-
-/// Getting is harmless, so it is idempotent, and tried again when the connection dies under it.
-async fn survive(client: &Client, server: &mut Daemon) -> Result<Account, BoxError> {
-    let client = client.clone();
-    let call = move |number: usize| {
-        let (client, key) = (client.clone(), number % KEYS);
-        async move { get_or_set(&client, key).await }
-    };
-    let kills = async {
-        for _ in 0..KILLS {
-            sleep(UP).await;
-            println!("kill -9 {}", server.id());
-            server.kill()?;
-            sleep(DOWN).await;
-            server.restart().await?;
-        }
-        sleep(UP).await;
-        io::Result::Ok(())
-    };
-    let (killed, account) = traffic::during(kills, 16, call).await;
-    killed?;
-    println!("16 callers, {KILLS} kills: {account}");
-    account.failed.iter().for_each(|error| println!("{error}"));
-    Ok(account)
-}
-
-/// What happens to the connection, as it happens.
-async fn tell(mut events: Subscription<Event>) {
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Ready { .. } | Event::Lost { .. } => println!("{event}"),
-            _ => {}
-        }
-    }
-}
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
