@@ -9,6 +9,9 @@
 //! With `--journal FILE` it records what it executed, so that one can check what clients say became of their calls;
 //! the record survives SIGKILL. `RUST_LOG=steadfast=debug` shows on stderr what the library does.
 
+mod child {
+    pub(crate) mod announce;
+}
 #[path = "echo/mod.rs"]
 mod echo;
 #[path = "log/mod.rs"]

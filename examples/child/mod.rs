@@ -1,7 +1,9 @@
 //! A server's process: this binary once more, in a hidden role, so that an example is all there is to build.
 
+pub(crate) mod announce;
+
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,9 +13,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use announce::LISTENING;
+
 /// A machine under load may take a while to start a process.
 const START: Duration = Duration::from_secs(10);
-const LISTENING: &str = "listening on";
 
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts this binary with these arguments, and waits until it [announces](announce) where it listens.
+    /// Starts this binary with these arguments, and waits until it [announces](announce::addresses) where it listens.
     pub(crate) async fn start(arguments: &[&str]) -> Result<Self, BoxError> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
@@ -35,7 +38,10 @@ impl ServerProcess {
             .spawn()?;
         let output = child.stdout.take().ok_or("the server has no output")?;
         let mut output = BufReader::new(output).lines();
-        let Some(line) = timeout(START, output.next_line()).await?? else {
+        let Ok(line) = timeout(START, output.next_line()).await else {
+            return Err(format!("the server did not listen within {START:?}").into());
+        };
+        let Some(line) = line? else {
             return Err(format!("the server did not start: {}", child.wait().await?).into());
         };
         let Some(addresses) = line.strip_prefix(LISTENING) else {
@@ -58,17 +64,6 @@ impl fmt::Display for ServerProcess {
             None => f.write_str("the dead process"),
         }
     }
-}
-
-/// For the child: says where it listens. Its parent waits for that, so it must not stay in a buffer.
-pub(crate) fn announce(addresses: &[SocketAddr]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    write!(out, "{LISTENING}")?;
-    for address in addresses {
-        write!(out, " {address}")?;
-    }
-    writeln!(out)?;
-    out.flush()
 }
 
 /// For the child: the parent holds the other end of its input, so an end of it means that the parent is gone, however

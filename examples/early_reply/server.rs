@@ -21,7 +21,7 @@ pub(crate) fn upload(name: &str, content: usize) -> Bytes {
 
 pub(crate) async fn run() -> Result<Infallible, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    child::announce(&[listener.local_addr()?])?;
+    child::announce::addresses(&[listener.local_addr()?])?;
     loop {
         let (client, _) = listener.accept().await?;
         tokio::spawn(serve(client));

@@ -3,7 +3,7 @@
 pub(crate) mod journal;
 mod plain;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use steadfast::{BoxError, Bytes, Call, ErrorReply, Server};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
+use crate::child::announce;
 use journal::Journal;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -49,7 +50,11 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
     };
     // Before anybody knows the address: from then on a signal must not kill.
     let mut signals = Signals::new()?;
-    announce(&server, plain.as_ref())?;
+    let mut addresses = vec![server.local_addr()?];
+    if let Some(plain) = &plain {
+        addresses.push(plain.local_addr()?);
+    }
+    announce::addresses(&addresses)?;
 
     let control = server.handle();
     let drain = Duration::from_millis(options.drain_ms);
@@ -85,16 +90,6 @@ fn echo(journal: Option<Journal>, delay: Duration) -> impl steadfast::Handler {
 fn record(journal: &Journal, body: &Bytes) -> Result<(), ErrorReply> {
     let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
     journal.record(line).map_err(|error| ErrorReply::new(1, format!("journal: {error}")))
-}
-
-/// Whoever started this process waits for these lines, so they must not stay in a buffer.
-fn announce(server: &Server, plain: Option<&TcpListener>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "listening on {}", server.local_addr()?)?;
-    if let Some(plain) = plain {
-        writeln!(out, "plain on {}", plain.local_addr()?)?;
-    }
-    out.flush()
 }
 
 #[cfg(unix)]

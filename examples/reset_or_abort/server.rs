@@ -12,7 +12,7 @@ use crate::child;
 
 pub(crate) fn run() -> Result<Infallible, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    child::announce(&[listener.local_addr()?])?;
+    child::announce::addresses(&[listener.local_addr()?])?;
     loop {
         let (client, _) = listener.accept()?;
         std::thread::spawn(|| obey(client));

@@ -21,6 +21,8 @@
 //! could not be told.
 
 mod callers;
+#[path = "../child/mod.rs"]
+mod child;
 #[path = "../echo/mod.rs"]
 mod echo;
 mod ledger;
@@ -28,7 +30,6 @@ mod ledger;
 mod log;
 mod naive;
 mod narrator;
-mod process;
 mod scene;
 mod table;
 
@@ -62,7 +63,7 @@ async fn main() -> ExitCode {
     let result = match role {
         None => play(&story).await,
         Some(Role::Serve(options)) => {
-            process::end_with_parent();
+            child::end_with_parent();
             echo::run(&options).await.map(|()| ExitCode::SUCCESS)
         }
     };

@@ -1,5 +1,6 @@
 //! The rounds: traffic, SIGKILL, a while without a server, the server again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::callers;
+use crate::child::ServerProcess;
 use crate::ledger::Ledger;
 use crate::naive;
 use crate::narrator::{Narrator, ms};
-use crate::process::{Addresses, ServerProcess};
 use crate::table::Table;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -47,16 +48,18 @@ pub(crate) async fn play(options: &Options) -> Result<Table, BoxError> {
     let traffic = Duration::from_millis(options.traffic_ms);
     let delay = Duration::from_millis(options.delay_ms);
     let narrator = Narrator::new(options.json);
-    let addresses = Addresses::free().await?;
-    let mut server = ServerProcess::start(addresses, delay).await?;
-    narrator.say("server", format_args!("{server} listens on {}", addresses.native));
+    let mut server = start([SocketAddr::from(([127, 0, 0, 1], 0)); 2], delay).await?;
+    // The same in all its lives.
+    let addresses: [SocketAddr; 2] = server.addresses[..].try_into()?;
+    let [native, plain] = addresses;
+    narrator.say("server", format_args!("{server} listens on {native}"));
 
     let (phase, phases) = watch::channel(Phase::Up);
     let steadfast = Arc::new(Ledger::default());
     let naive = Arc::new(Ledger::default());
-    let callers = callers::live(addresses.native, narrator, steadfast.clone(), phases.clone());
+    let callers = callers::live(native, narrator, steadfast.clone(), phases.clone());
     let callers = tokio::spawn(callers);
-    let raw = tokio::spawn(naive::live(addresses.plain, narrator, naive.clone(), phases));
+    let raw = tokio::spawn(naive::live(plain, narrator, naive.clone(), phases));
 
     sleep(traffic).await;
     for round in 1..=options.kills {
@@ -64,8 +67,8 @@ pub(crate) async fn play(options: &Options) -> Result<Table, BoxError> {
         phase.send_replace(Phase::Down);
         server.kill().await?;
         sleep(down).await;
-        server = ServerProcess::start(addresses, delay).await?;
-        let listening = server.listening();
+        server = start(addresses, delay).await?;
+        let listening = Instant::now();
         phase.send_replace(Phase::Up);
         narrator.say("server", format_args!("{server} listens again"));
         let until = listening + traffic;
@@ -80,6 +83,14 @@ pub(crate) async fn play(options: &Options) -> Result<Table, BoxError> {
     raw.await?;
     server.kill().await?;
     Ok(Table::new(options.kills, options.down_ms, &naive.settled(), &steadfast.settled()))
+}
+
+/// With the addresses for steadfast and for plain frames.
+async fn start(addresses: [SocketAddr; 2], delay: Duration) -> Result<ServerProcess, BoxError> {
+    let [native, plain] = addresses.map(|address| address.to_string());
+    let delay = delay.as_millis().to_string();
+    let arguments = ["serve", "--listen", &native, "--plain", &plain, "--delay-ms", &delay];
+    ServerProcess::start(&arguments).await
 }
 
 /// From the server's line `listening on` to the client's next reply. One that comes before this process has read the

@@ -31,7 +31,7 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> Result<Infallible, BoxError> {
     let commands = TcpListener::bind(options.commands).await?;
     let data = TcpListener::bind(options.data).await?;
-    child::announce(&[commands.local_addr()?, data.local_addr()?])?;
+    child::announce::addresses(&[commands.local_addr()?, data.local_addr()?])?;
     loop {
         let folder = options.folder.clone();
         tokio::select! {
