@@ -8,6 +8,8 @@
 mod configuration;
 #[path = "../../examples/dns/dialect.rs"]
 mod dialect;
+#[path = "../real/lives.rs"]
+mod lives;
 #[path = "../../examples/dns/resolver.rs"]
 mod resolver;
 #[path = "../../examples/dns/slow.rs"]

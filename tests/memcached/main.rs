@@ -8,6 +8,8 @@
 mod client;
 #[path = "../../examples/memcached/dialect.rs"]
 mod dialect;
+#[path = "../real/lives.rs"]
+mod lives;
 #[path = "../../examples/memcached/packet.rs"]
 mod packet;
 #[path = "../support/mod.rs"]
