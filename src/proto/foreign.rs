@@ -26,10 +26,11 @@ use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
 use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::dialect::Matching;
+use crate::proto::heartbeat::Beat;
 use crate::proto::lent::Lent;
 use crate::proto::outgoing::{Mark, Outgoing, Withdrawn};
 use crate::proto::owed::Owed;
-use crate::proto::pulse::{Beat, Pulse};
+use crate::proto::pulse::Pulse;
 use crate::proto::session::{Effects, Session};
 use crate::proto::speech::{Speech, Understood};
 

@@ -55,9 +55,11 @@ pub(crate) enum Beat {
     Ask,
     /// Send anything, so that the peer hears something.
     Speak,
-    /// The peer is gone.
-    Dead,
 }
+
+/// The verdict: the peer is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dead;
 
 impl Heartbeat {
     /// `peer_every` is how often the peer wants to hear something, if it said so.
@@ -111,8 +113,8 @@ impl Heartbeat {
     }
 
     /// The deadline has come, or something else woke us. Everything that had arrived must have been read.
-    pub(crate) fn timeout(&mut self, now: Instant) -> Beat {
-        match self.state {
+    pub(crate) fn timeout(&mut self, now: Instant) -> Result<Beat, Dead> {
+        Ok(match self.state {
             State::Listening if now >= self.heard + self.policy.every => self.ask(now, 0),
             State::Pinged { verdict, graces } | State::Doubted { verdict, graces }
                 if graces < GRACES && self.slept(now, verdict) =>
@@ -123,13 +125,13 @@ impl Heartbeat {
                 self.state = State::Doubted { verdict: verdict.max(now + LOOK), graces };
                 Beat::Nothing
             }
-            State::Doubted { verdict, .. } if now >= verdict => Beat::Dead,
+            State::Doubted { verdict, .. } if now >= verdict => return Err(Dead),
             _ if now >= self.spoke + self.speak_every => {
                 self.spoke = now;
                 Beat::Speak
             }
             _ => Beat::Nothing,
-        }
+        })
     }
 
     /// Pings now, without waiting for silence: a sibling connection has just died of it.
@@ -170,10 +172,10 @@ mod tests {
     }
 
     /// What is said at the time of the verdict, after the look before it.
-    fn look_and_judge(heartbeat: &mut Heartbeat, verdict: Instant) -> Beat {
+    fn look_and_judge(heartbeat: &mut Heartbeat, verdict: Instant) -> Result<Beat, Dead> {
         heartbeat.spoke(verdict);
         assert_eq!(heartbeat.deadline(), verdict - LOOK);
-        assert_eq!(heartbeat.timeout(verdict - LOOK), Beat::Nothing);
+        assert_eq!(heartbeat.timeout(verdict - LOOK), Ok(Beat::Nothing));
         assert_eq!(heartbeat.deadline(), verdict);
         heartbeat.timeout(verdict)
     }
@@ -182,10 +184,10 @@ mod tests {
     fn silence_is_answered_with_a_ping_and_then_with_a_verdict() {
         let (mut heartbeat, at) = heartbeat();
         assert_eq!(heartbeat.deadline(), at(EVERY));
-        assert_eq!(heartbeat.timeout(at(EVERY - 1)), Beat::Nothing);
-        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
-        assert_eq!(heartbeat.timeout(at(EVERY + GIVE_UP - 3)), Beat::Speak);
-        assert_eq!(look_and_judge(&mut heartbeat, at(EVERY + GIVE_UP)), Beat::Dead);
+        assert_eq!(heartbeat.timeout(at(EVERY - 1)), Ok(Beat::Nothing));
+        assert_eq!(heartbeat.timeout(at(EVERY)), Ok(Beat::Ask));
+        assert_eq!(heartbeat.timeout(at(EVERY + GIVE_UP - 3)), Ok(Beat::Speak));
+        assert_eq!(look_and_judge(&mut heartbeat, at(EVERY + GIVE_UP)), Err(Dead));
     }
 
     #[test]
@@ -196,7 +198,7 @@ mod tests {
             ms += 1;
             heartbeat.spoke(at(ms));
             match heartbeat.timeout(at(ms)) {
-                Beat::Dead => break ms,
+                Err(Dead) => break ms,
                 _ => assert!(ms < 20_000),
             }
         };
@@ -206,49 +208,49 @@ mod tests {
     #[test]
     fn any_inbound_byte_starts_over() {
         let (mut heartbeat, at) = heartbeat();
-        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(EVERY)), Ok(Beat::Ask));
         heartbeat.heard(at(14_999));
-        assert_eq!(heartbeat.timeout(at(15_000)), Beat::Speak);
-        assert_eq!(heartbeat.timeout(at(14_999 + EVERY)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(15_000)), Ok(Beat::Speak));
+        assert_eq!(heartbeat.timeout(at(14_999 + EVERY)), Ok(Beat::Ask));
         assert_eq!(heartbeat.silent_for(at(14_999 + EVERY)), Duration::from_millis(EVERY));
     }
 
     #[test]
     fn a_late_verdict_becomes_another_ping() {
         let (mut heartbeat, at) = heartbeat();
-        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(EVERY)), Ok(Beat::Ask));
         let late = EVERY + GIVE_UP + GIVE_UP / 4 + 1;
-        assert_eq!(heartbeat.timeout(at(late)), Beat::Ask);
-        assert_eq!(look_and_judge(&mut heartbeat, at(late + GIVE_UP)), Beat::Dead);
+        assert_eq!(heartbeat.timeout(at(late)), Ok(Beat::Ask));
+        assert_eq!(look_and_judge(&mut heartbeat, at(late + GIVE_UP)), Err(Dead));
     }
 
     #[test]
     fn a_host_that_is_always_late_judges_all_the_same() {
         let (mut heartbeat, at) = heartbeat();
         let (late, mut now) = (GIVE_UP + GIVE_UP / 4 + 1, EVERY);
-        assert_eq!(heartbeat.timeout(at(now)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(now)), Ok(Beat::Ask));
         for _ in 0..GRACES {
             now += late;
-            assert_eq!(heartbeat.timeout(at(now)), Beat::Ask);
+            assert_eq!(heartbeat.timeout(at(now)), Ok(Beat::Ask));
         }
         now += late;
-        assert_eq!(heartbeat.timeout(at(now)), Beat::Nothing, "a look first");
-        assert_eq!(heartbeat.timeout(at(now + late)), Beat::Dead);
+        assert_eq!(heartbeat.timeout(at(now)), Ok(Beat::Nothing), "a look first");
+        assert_eq!(heartbeat.timeout(at(now + late)), Err(Dead));
         // A byte, and it begins anew.
         heartbeat.heard(at(now));
-        assert_eq!(heartbeat.timeout(at(now + EVERY)), Beat::Ask);
-        assert_eq!(heartbeat.timeout(at(now + EVERY + late)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(now + EVERY)), Ok(Beat::Ask));
+        assert_eq!(heartbeat.timeout(at(now + EVERY + late)), Ok(Beat::Ask));
     }
 
     #[test]
     fn a_verdict_that_is_a_little_late_waits_for_another_look() {
         let (mut heartbeat, at) = heartbeat();
-        assert_eq!(heartbeat.timeout(at(EVERY)), Beat::Ask);
+        assert_eq!(heartbeat.timeout(at(EVERY)), Ok(Beat::Ask));
         heartbeat.spoke(at(EVERY + GIVE_UP));
         let late = at(EVERY + GIVE_UP + 100);
-        assert_eq!(heartbeat.timeout(late), Beat::Nothing);
+        assert_eq!(heartbeat.timeout(late), Ok(Beat::Nothing));
         assert_eq!(heartbeat.deadline(), late + LOOK);
-        assert_eq!(heartbeat.timeout(late + LOOK), Beat::Dead);
+        assert_eq!(heartbeat.timeout(late + LOOK), Err(Dead));
     }
 
     #[test]
@@ -258,7 +260,7 @@ mod tests {
         let mut heartbeat = Heartbeat::new(at(0), policy, Some(Duration::from_millis(1000)));
         assert_eq!(heartbeat.deadline(), at(1000));
         heartbeat.heard(at(900));
-        assert_eq!(heartbeat.timeout(at(1000)), Beat::Speak);
+        assert_eq!(heartbeat.timeout(at(1000)), Ok(Beat::Speak));
         assert_eq!(heartbeat.deadline(), at(2000));
     }
 
@@ -267,6 +269,6 @@ mod tests {
         let (mut heartbeat, at) = heartbeat();
         assert_eq!(heartbeat.probe(at(10)), Beat::Ask);
         assert_eq!(heartbeat.probe(at(20)), Beat::Nothing);
-        assert_eq!(look_and_judge(&mut heartbeat, at(10 + GIVE_UP)), Beat::Dead);
+        assert_eq!(look_and_judge(&mut heartbeat, at(10 + GIVE_UP)), Err(Dead));
     }
 }

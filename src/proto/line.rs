@@ -12,9 +12,10 @@ use crate::policy;
 use crate::proto::assembly::{Assembly, Chunk};
 use crate::proto::frame::next_payload;
 use crate::proto::head::Head;
+use crate::proto::heartbeat::Beat;
 use crate::proto::native::Frame;
 use crate::proto::outgoing::Outgoing;
-use crate::proto::pulse::{Beat, Pulse};
+use crate::proto::pulse::Pulse;
 
 /// With so many bytes of control frames waiting, pings are not answered: their sender does not read.
 const MAX_CONTROL: usize = 64 * 1024;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::loss::LossCause;
 use crate::policy;
-use crate::proto::heartbeat::{self, GRACES, Heartbeat};
+use crate::proto::heartbeat::{Beat, Dead, GRACES, Heartbeat};
 use crate::proto::outgoing::Outgoing;
 
 #[derive(Debug)]
@@ -24,16 +24,6 @@ enum Sending {
         progress: Instant,
         graces: u8,
     },
-}
-
-/// What is to be done for the heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beat {
-    Nothing,
-    /// Ping, and an answer is wanted.
-    Ask,
-    /// Send anything, so that the peer hears something.
-    Speak,
 }
 
 impl Pulse {
@@ -95,15 +85,10 @@ impl Pulse {
 
     /// Judges a silence, or says what is to be done about it.
     pub(crate) fn beat(&mut self, now: Instant) -> Result<Beat, LossCause> {
-        match self.heartbeat.timeout(now) {
-            heartbeat::Beat::Nothing => Ok(Beat::Nothing),
-            heartbeat::Beat::Ask => Ok(Beat::Ask),
-            heartbeat::Beat::Speak => Ok(Beat::Speak),
-            heartbeat::Beat::Dead => {
-                let silent_for = self.heartbeat.silent_for(now);
-                Err(LossCause::Silent { silent_for, bound: self.bound() })
-            }
-        }
+        self.heartbeat.timeout(now).map_err(|Dead| LossCause::Silent {
+            silent_for: self.heartbeat.silent_for(now),
+            bound: self.bound(),
+        })
     }
 
     /// When [`beat`](Self::beat) should be asked.
@@ -113,10 +98,7 @@ impl Pulse {
 
     /// A connection to the same server has just died of silence.
     pub(crate) fn probe(&mut self, now: Instant) -> Beat {
-        match self.heartbeat.probe(now) {
-            heartbeat::Beat::Ask => Beat::Ask,
-            _ => Beat::Nothing,
-        }
+        self.heartbeat.probe(now)
     }
 
     /// How often the peer is asked, if nothing comes by itself.
