@@ -167,6 +167,7 @@ pub(crate) fn refused_here(not_taken: NotTaken, length: usize) -> CallCause {
     match not_taken {
         NotTaken::TooLong { limit } => CallCause::TooLong { length, limit },
         NotTaken::Full { limit } => CallCause::Overloaded(Overload::Bytes { limit }),
+        NotTaken::NoId { limit } => CallCause::Overloaded(Overload::Ids { limit }),
         NotTaken::Unsendable(Unsendable::Unframeable(Unframeable::TooLong { length, limit })) => {
             CallCause::TooLong { length: length as usize, limit: limit as usize }
         }

@@ -340,6 +340,13 @@ pub enum Overload {
         /// The bound in bytes.
         limit: usize,
     },
+    /// The server owes an answer under each id that the protocol has for the calls of a connection. No place is without one,
+    /// so mostly an [`on_connect`](crate::PoolBuilder::on_connect) hook has left calls without waiting for their answers.
+    #[error("this side is overloaded: all {limit} ids of the connection wait for answers")]
+    Ids {
+        /// How many there are.
+        limit: u64,
+    },
 }
 
 /// The server's refusal.

@@ -88,6 +88,10 @@ pub(crate) enum NotTaken {
     TooLong {
         limit: usize,
     },
+    /// The server owes an answer under each id there is.
+    NoId {
+        limit: u64,
+    },
     /// No frame can be made of it.
     Unsendable(Unsendable),
     /// The server knows another call by the same id still; take another name.

@@ -21,7 +21,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::error::loss::{Loss, LossCause};
-use crate::error::unsendable::Unsendable;
 use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
 use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
@@ -37,8 +36,6 @@ use crate::proto::speech::{Speech, Understood};
 mod inbound;
 pub(crate) mod lending;
 mod upkeep;
-
-const ALL_IDS_TAKEN: &str = "all ids of the connection are waiting for answers";
 
 #[derive(Debug)]
 pub(crate) struct Foreign {
@@ -126,7 +123,7 @@ impl Foreign {
         }
         // There are more ids than places, but what an `on_connect` hook has left unanswered has none.
         match self.owed.taken() as u64 >= self.speech.ids() {
-            true => Err(NotTaken::Unsendable(Unsendable::Refused { why: ALL_IDS_TAKEN })),
+            true => Err(NotTaken::NoId { limit: self.speech.ids() }),
             false => Err(NotTaken::IdTaken),
         }
     }

@@ -1,8 +1,11 @@
 //! Calls and their answers.
 
+use std::sync::Arc;
+
 use futures::{SinkExt as _, StreamExt as _};
-use steadfast::{Bytes, CallCause, Heartbeat, Outcome};
+use steadfast::{Bytes, CallCause, Conversation, Heartbeat, Outcome, Overload};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Notify;
 use tokio_util::codec::Framed;
 
 use crate::server::{ById, FRAMING, Played, echo, next, ordered, pool, say};
@@ -77,6 +80,36 @@ async fn a_protocol_without_notifications_says_so() {
     assert_eq!(error.outcome(), Outcome::NotSent);
     assert!(matches!(error.cause(), CallCause::Unsendable(_)), "{error}");
     assert_eq!(pool.call("hello").await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn a_call_for_which_there_is_no_id_fails_at_once_and_says_so() {
+    let (server, address) = Played::start().await;
+    let heard = Arc::new(Notify::new());
+    let hears = heard.clone();
+    let leaves_three_unanswered = move |mut conversation: Conversation| {
+        let heard = hears.clone();
+        async move {
+            for _ in 0..3 {
+                tokio::select! {
+                    answer = conversation.call("left") => drop(answer?),
+                    () = heard.notified() => {}
+                }
+            }
+            Ok(())
+        }
+    };
+    let protocol = ById { max: 3 };
+    let pool = pool(address).protocol(protocol).on_connect(leaves_three_unanswered);
+    let pool = pool.build().unwrap();
+    let mut line = server.accept().await;
+    for _ in 0..3 {
+        assert!(next(&mut line).await.unwrap().ends_with("left"));
+        heard.notify_one();
+    }
+    let error = pool.call("hello").await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    assert_eq!(*error.cause(), CallCause::Overloaded(Overload::Ids { limit: 3 }));
 }
 
 /// A server that was written for one request at a time never sees two, and the heartbeat is one.

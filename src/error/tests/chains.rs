@@ -102,6 +102,7 @@ pub(super) fn calls() -> Vec<CallCause> {
     vec![
         timed_out(None, Some(Full { in_flight: 64, connections: 4 })),
         CallCause::Overloaded(Overload::Waiting { limit: 9 }),
+        CallCause::Overloaded(Overload::Ids { limit: 255 }),
         CallCause::Refused(Refusal { code: Refusal::OVERLOADED, retry_after: None }),
         CallCause::SentAway(goodbye(0, "", None)),
         CallCause::Remote(ErrorReply::new(404, "no such fruit")),

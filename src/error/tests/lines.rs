@@ -288,6 +288,12 @@ fn what_the_server_or_this_side_said_no_to_says_who_and_why() {
         ),
         (
             Outcome::NotSent,
+            CallCause::Overloaded(Overload::Ids { limit: 255 }),
+            "this side is overloaded: all 255 ids of the connection wait for answers; the request was not sent, so it \
+             did not run",
+        ),
+        (
+            Outcome::NotSent,
             CallCause::Unsendable(Unsendable::Refused { why: "it has no topic" }),
             "no frame can be made of the request: it has no topic; the request was not sent, so it did not run",
         ),

@@ -10,6 +10,7 @@ use bytes::{Buf as _, BufMut as _};
 use super::*;
 use crate::error::call::{ErrorReply, Refusal, Stage};
 use crate::error::loss::GoAway;
+use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
 use crate::proto::dialect::{Dialect, Meaning, To};
 use crate::proto::framing::Framing;

@@ -95,8 +95,7 @@ fn when_all_ids_are_in_use_a_call_fails_and_does_not_search_for_ever() {
         desk.call(body);
     }
     let kind = Kind::Request { repeatable: false, resent: false };
-    let taken = NotTaken::Unsendable(Unsendable::Refused { why: ALL_IDS_TAKEN });
-    assert_eq!(desk.begin(kind, "d", 0, MINUTE), Err(taken));
+    assert_eq!(desk.begin(kind, "d", 0, MINUTE), Err(NotTaken::NoId { limit: 3 }));
 }
 
 #[test]
