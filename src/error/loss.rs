@@ -253,7 +253,12 @@ impl LossCause {
                 write!(
                     f,
                     "was closed on this side{after}: the peer broke the protocol: {violation}"
-                )
+                )?;
+                match violation {
+                    // Mostly it is none, but a word of another protocol.
+                    Violation::FrameTooLong { came, .. } => write!(f, ", it begins with {came}"),
+                    _ => Ok(()),
+                }
             }
             Self::SentAway(goodbye) => write!(f, "was ended by the peer{after}: {goodbye}"),
             Self::ClosedHere => f.write_str("was closed on this side"),

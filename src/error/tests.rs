@@ -36,6 +36,10 @@ fn os(code: i32) -> OsError {
     io::Error::from_raw_os_error(code).into()
 }
 
+fn too_long(came: Opening) -> Violation {
+    Violation::FrameTooLong { length: 0x4854_5450, limit: 65_600, came }
+}
+
 fn violation() -> Violation {
     Violation::UnknownKind { kind: 0x55 }
 }
@@ -95,7 +99,6 @@ fn hook(error: impl Error + Send + Sync + 'static) -> ConnectCause {
 }
 
 fn http() -> ConnectCause {
-    let violation = Violation::FrameTooLong { length: 0x4854_5450, limit: 65_600 };
     let opening = Opening::of(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-    ConnectCause::Violation { violation, opening }
+    ConnectCause::Violation { violation: too_long(opening), opening }
 }

@@ -16,6 +16,8 @@ pub enum Violation {
         length: u64,
         /// What is allowed, in bytes.
         limit: u64,
+        /// What the frame begins with, its length among it. A [`LossCause`](crate::LossCause) tells it.
+        came: Opening,
     },
     /// A length field that claims less than the header that it stands in.
     #[error("frame of {length} bytes is shorter than its header of {header}")]

@@ -11,6 +11,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::error::opening::Opening;
 use crate::error::violation::Violation;
 
 /// The length prefix, in bytes.
@@ -33,7 +34,11 @@ pub(crate) fn next_payload(input: &mut BytesMut) -> Result<Option<Bytes>, Violat
             input.advance(PREFIX);
             Ok(Some(input.split_to(length).freeze()))
         }
-        _ => Err(Violation::FrameTooLong { length: length as u64, limit: MAX_PAYLOAD as u64 }),
+        _ => Err(Violation::FrameTooLong {
+            length: length as u64,
+            limit: MAX_PAYLOAD as u64,
+            came: Opening::of(input),
+        }),
     }
 }
 
@@ -146,7 +151,11 @@ mod tests {
         let capacity = input.capacity();
         assert_eq!(
             next_payload(&mut input),
-            Err(Violation::FrameTooLong { length: 0xffff_ffff, limit: 65_600 })
+            Err(Violation::FrameTooLong {
+                length: 0xffff_ffff,
+                limit: 65_600,
+                came: Opening::of(&[0xff; 4])
+            })
         );
         assert_eq!(input.capacity(), capacity);
     }

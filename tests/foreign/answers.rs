@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{Bytes, CallCause, Conversation, Heartbeat, Outcome, Overload};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio_util::codec::Framed;
 
@@ -110,6 +110,24 @@ async fn a_call_for_which_there_is_no_id_fails_at_once_and_says_so() {
     let error = pool.call("hello").await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotSent);
     assert_eq!(*error.cause(), CallCause::Overloaded(Overload::Ids { limit: 3 }));
+}
+
+/// The wrong port: where nothing is said before the first call, its answer tells.
+#[tokio::test]
+async fn an_answer_of_another_protocol_is_shown() {
+    let (server, address) = Played::start().await;
+    let protocol = steadfast::Ordered::new(FRAMING.limit(1000));
+    let pool = pool(address).protocol(protocol).build().unwrap();
+    let call = pool.call("hello");
+    let answering = async {
+        let mut line = server.accept().await;
+        next(&mut line).await.unwrap();
+        line.get_mut().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        line
+    };
+    let (error, _line) = futures::join!(call, answering);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains(r#"it begins with "HTTP/1.1 400 Bad", as HTTP does"#), "{error}");
 }
 
 /// A server that was written for one request at a time never sees two, and the heartbeat is one.

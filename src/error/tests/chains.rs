@@ -44,6 +44,7 @@ pub(super) fn losses() -> Vec<(LossCause, Option<i32>)> {
         (LossCause::Silent { silent_for, bound }, None),
         (LossCause::Stalled { stalled_for, bound }, None),
         (LossCause::Violation(violation()), None),
+        (LossCause::Violation(too_long(Opening::of(b"HTTP/1.1 400 Bad Request"))), None),
         (LossCause::SentAway(goodbye(0, "", None)), None),
         (LossCause::ClosedHere, None),
         (LossCause::Unanswered { calls: 2, silent_for }, None),
@@ -68,8 +69,9 @@ pub(super) fn foreign_violations() -> [Violation; 5] {
 pub(super) fn connects() -> Vec<(ConnectCause, Option<i32>)> {
     let rejection = Rejection { code: Rejection::NOT_ALLOWED, text: "not you".into() };
     let reset = CallCause::Lost(loss(LossCause::Os(os(ECONNRESET))));
-    let violation = Violation::FrameTooLong { length: 0x4c55, limit: 1000 };
-    let no_frame = ConnectCause::NoFrame { violation, opening: Opening::of(b"FULL") };
+    let opening = Opening::of(b"FULL");
+    let violation = Violation::FrameTooLong { length: 0x4c55, limit: 1000, came: opening };
+    let no_frame = ConnectCause::NoFrame { violation, opening };
     vec![
         (ConnectCause::TimedOut { limit: ms(5) }, None),
         (ConnectCause::NoAddress, None),

@@ -50,6 +50,11 @@ fn a_loss_says_what_happened_how_long_nothing_came_why_and_the_code() {
             "was closed on this side after 3.2 s of silence: the peer broke the protocol: unknown kind 0x55",
         ),
         (
+            too_long(Opening::of(b"HTTP/1.1 400 Bad Request")).into(),
+            "was closed on this side after 3.2 s of silence: the peer broke the protocol: frame of 1213486160 bytes \
+             exceeds the limit of 65600, it begins with \"HTTP/1.1 400 Bad\", as HTTP does",
+        ),
+        (
             LossCause::SentAway(goodbye(GoAway::VIOLATION, "empty frame", None)),
             "was ended by the peer after 3.2 s of silence: it says that this side broke the protocol, in its words: \
              empty frame (GOAWAY 2)",

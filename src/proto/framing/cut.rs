@@ -40,7 +40,7 @@ impl Framing {
         let Some(header) = input.get(..self.field_end()) else {
             return Ok(None);
         };
-        self.judge_length(self.read(&header[self.header_offset()..])).map(Some)
+        self.judge_length(self.read(&header[self.header_offset()..]), input).map(Some)
     }
 
     /// The same with frames that are at most so long.
@@ -101,8 +101,8 @@ impl Framing {
         Err(Violation::WrongMagic { magic: self.magic, came: Opening::of(input) })
     }
 
-    /// The length of the whole frame, in bytes, from the number in its length field.
-    fn judge_length(&self, number: u64) -> Result<usize, Violation> {
+    /// The length of the whole frame that begins so, in bytes, from the number in its length field.
+    fn judge_length(&self, number: u64, input: &[u8]) -> Result<usize, Violation> {
         // A sum that does not fit is far beyond any limit, as the greatest that does fit is.
         let whole = number.saturating_add(self.count_position() as u64);
         let header = self.field_end() as u64;
@@ -111,7 +111,7 @@ impl Framing {
         }
         let (length, limit) = (whole - self.stripped() as u64, self.limit as u64);
         if length > limit {
-            return Err(Violation::FrameTooLong { length, limit });
+            return Err(Violation::FrameTooLong { length, limit, came: Opening::of(input) });
         }
         Ok(whole as usize)
     }

@@ -78,25 +78,31 @@ fn the_drawings_of_the_documents_are_true() {
 
 #[test]
 fn numbers_that_cannot_be_are_violations_with_the_numbers_and_reserve_nothing() {
-    let too_long = |length, limit| Violation::FrameTooLong { length, limit };
-    let too_short = |length, header| Violation::FrameTooShort { length, header };
-    let default = 16 << 20;
-    for (framing, came, violation) in [
-        (Framing::u32_be(), &b"\xff\xff\xff\xff"[..], too_long(0xffff_ffff, default)),
-        (Framing::u32_le(), b"\x01\0\0\x01", too_long(default + 1, default)),
-        (Framing::u64_be(), &[0xff; 8], too_long(u64::MAX - 8, default)),
-        (Framing::u64_be().counts_everything(), &[0xff; 8], too_long(u64::MAX - 8, default)),
-        (Framing::u64_le().keep_header(), &[0xff; 8], too_long(u64::MAX, default)),
-        (Framing::u8().limit(5), b"\x06", too_long(6, 5)),
-        (Framing::u8().limit(5).keep_header(), b"\x05", too_long(6, 5)),
-        (Framing::u32_be().counts_itself(), b"\0\0\0\x03", too_short(3, 4)),
-        (Framing::u16_be().magic(b"AB").counts_itself(), b"AB\0\x01", too_short(3, 4)),
-        (Framing::u16_be().offset(2).keep_header().counts_everything(), b"AB\0\0", too_short(0, 4)),
-    ] {
+    let refuses = |framing: Framing, came: &[u8], violation| {
         let mut input = BytesMut::from(came);
         let capacity = input.capacity();
         assert_eq!(framing.next(&mut input), Err(violation), "{framing:?}");
         assert_eq!((input.capacity(), &input[..]), (capacity, came));
+    };
+    let default = 16 << 20;
+    for (framing, came, length, limit) in [
+        (Framing::u32_be(), &b"\xff\xff\xff\xff"[..], 0xffff_ffff, default),
+        (Framing::u32_le(), b"\x01\0\0\x01", default + 1, default),
+        (Framing::u64_be(), &[0xff; 8], u64::MAX - 8, default),
+        (Framing::u64_be().counts_everything(), &[0xff; 8], u64::MAX - 8, default),
+        (Framing::u64_le().keep_header(), &[0xff; 8], u64::MAX, default),
+        (Framing::u8().limit(5), b"\x06", 6, 5),
+        (Framing::u8().limit(5).keep_header(), b"\x05", 6, 5),
+    ] {
+        let opening = Opening::of(came);
+        refuses(framing, came, Violation::FrameTooLong { length, limit, came: opening });
+    }
+    for (framing, came, length, header) in [
+        (Framing::u32_be().counts_itself(), &b"\0\0\0\x03"[..], 3, 4),
+        (Framing::u16_be().magic(b"AB").counts_itself(), b"AB\0\x01", 3, 4),
+        (Framing::u16_be().offset(2).keep_header().counts_everything(), b"AB\0\0", 0, 4),
+    ] {
+        refuses(framing, came, Violation::FrameTooShort { length, header });
     }
 }
 
