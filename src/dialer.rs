@@ -315,7 +315,7 @@ fn foreign_peer(settings: &Settings, dialect: Box<dyn Dialect>) -> Result<Peer, 
     let connection = Connection::new(session);
     Ok(Peer {
         connection: connection.erased(),
-        capacity: speech.capacity().min(limits.in_flight),
+        capacity: speech.ids().places().min(limits.in_flight),
         foreign: Some(ForeignEnd { connection, speech }),
         server: ServerProcess { instance: None, memory: ServerMemory::None },
     })

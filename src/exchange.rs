@@ -61,10 +61,11 @@ impl<'a, 'p> Exchange<'a, 'p> {
             return start(&self.start);
         };
         loop {
-            self.start.id = speech.name();
+            let name = speech.ids().name();
+            self.start.id = name.0;
             let spoken = match self.start.kind {
                 Kind::Notification => speech.notification(self.start.body.clone()),
-                Kind::Request { .. } => speech.request(self.start.id, self.start.body.clone()),
+                Kind::Request { .. } => speech.request(name, self.start.body.clone()),
             };
             let spoken = spoken.map_err(NotTaken::Unsendable)?;
             match start(&Start { spoken: Some(&spoken), ..self.start }) {

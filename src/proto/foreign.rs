@@ -6,9 +6,8 @@
 //!          lease: frames as they are, past Owed and Calls
 //! ```
 //!
-//! A call has a *name*, which no other call of its connection ever has, and an *id*, by which the server knows it, and which
-//! is used again when the answer has come. [`Calls`] and [`Outgoing`] go by the name (they call it an id, because that of
-//! `Native` is both), [`Owed`] by the id.
+//! A call has a [`Name`] here, and an [`Id`] for the server. [`Calls`] and [`Outgoing`] go by the name (they call it an id,
+//! because that of `Native` is both), [`Owed`] by the id.
 //!
 //! Which answers are outstanding is [`owed`](crate::proto::owed)'s business, a conversation
 //! [`lent`](crate::proto::lent)'s.
@@ -26,6 +25,7 @@ use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start}
 use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::dialect::Matching;
 use crate::proto::heartbeat::Beat;
+use crate::proto::ids::{Id, Name};
 use crate::proto::lent::Lent;
 use crate::proto::outgoing::{Mark, Outgoing, Withdrawn};
 use crate::proto::owed::Owed;
@@ -45,9 +45,9 @@ pub(crate) struct Foreign {
     calls: Calls,
     owed: Owed,
     /// Answers that have come in part, by their ids.
-    parts: HashMap<u64, BytesMut>,
+    parts: HashMap<Id, BytesMut>,
     /// Notifications that wait to be written.
-    notifications: Vec<u64>,
+    notifications: Vec<Name>,
     requests: u64,
     lent: Option<Lent>,
     /// So many there have been, with the one that has the connection now. It is that one's number.
@@ -87,7 +87,7 @@ impl Foreign {
             outgoing: Outgoing::default(),
             pulse: Pulse::new(now, heartbeat, None),
             calls: Calls::default(),
-            owed: Owed::new(speech.matching()),
+            owed: Owed::new(speech.ids().matching()),
             parts: HashMap::new(),
             notifications: Vec::new(),
             requests: 0,
@@ -103,7 +103,7 @@ impl Foreign {
     }
 
     fn is_in_order(&self) -> bool {
-        matches!(self.speech.matching(), Matching::InOrder { .. })
+        matches!(self.speech.ids().matching(), Matching::InOrder { .. })
     }
 
     fn check_open(&self) -> Result<(), NotTaken> {
@@ -117,28 +117,28 @@ impl Foreign {
     }
 
     /// Whether a call can have this id.
-    fn check_id(&self, id: u64) -> Result<(), NotTaken> {
+    fn check_id(&self, id: Id) -> Result<(), NotTaken> {
         if !self.owed.is_taken(id) {
             return Ok(());
         }
         // There are more ids than places, but what an `on_connect` hook has left unanswered has none.
-        match self.owed.taken() as u64 >= self.speech.ids() {
-            true => Err(NotTaken::NoId { limit: self.speech.ids() }),
+        match self.owed.taken() as u64 >= self.speech.ids().count() {
+            true => Err(NotTaken::NoId { limit: self.speech.ids().count() }),
             false => Err(NotTaken::IdTaken),
         }
     }
 
     /// Takes the bytes of a call that is still in the table back, if none has left; else its answer will come and be thrown
     /// away.
-    fn stop(&mut self, now: Instant, name: u64, mark: Mark) -> (Withdrawn, Vacancy) {
-        let withdrawn = self.outgoing.withdraw(name, mark);
-        let id = self.speech.id_of(name);
+    fn stop(&mut self, now: Instant, name: Name, mark: Mark) -> (Withdrawn, Vacancy) {
+        let withdrawn = self.outgoing.withdraw(name.0, mark);
+        let id = self.speech.ids().of(name);
         match withdrawn {
             Withdrawn::Unseen => {
                 self.owed.withdrawn(id, name);
                 (withdrawn, Vacancy::Now)
             }
-            _ if self.calls.is_notification(name) => (withdrawn, Vacancy::Now),
+            _ if self.calls.is_notification(name.0) => (withdrawn, Vacancy::Now),
             _ => {
                 self.parts.remove(&id);
                 self.owed.abandon(now, id, name);
@@ -150,7 +150,7 @@ impl Foreign {
     /// Settled notifications are not waited for any more.
     fn forget_notifications(&mut self) {
         let calls = &self.calls;
-        self.notifications.retain(|name| calls.pending(*name).is_some());
+        self.notifications.retain(|name| calls.pending(name.0).is_some());
     }
 
     /// Whether what was read while this lease had the connection, or none, belongs to nobody who has it now. The answer to
@@ -175,8 +175,8 @@ impl Calling for Foreign {
             // Nobody starts a call here without its frame.
             return Err(NotTaken::Gone(None));
         };
-        let (name, length) = (start.id, spoken.head.len() + spoken.rest.len());
-        let id = self.speech.id_of(name);
+        let (name, length) = (Name(start.id), spoken.head.len() + spoken.rest.len());
+        let id = self.speech.ids().of(name);
         if start.kind != Kind::Notification {
             self.check_id(id)?;
         }
@@ -185,7 +185,7 @@ impl Calling for Foreign {
         if queued > 0 && queued + length > self.bounds.queued_bytes {
             return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
         }
-        let mark = self.outgoing.request(name, &spoken.head, &spoken.rest);
+        let mark = self.outgoing.request(name.0, &spoken.head, &spoken.rest);
         let ordinal = match start.kind {
             Kind::Notification => {
                 self.notifications.push(name);
@@ -196,7 +196,7 @@ impl Calling for Foreign {
                 Ordinal::NOT_OUT
             }
         };
-        self.calls.insert(name, mark, start.deadline, ordinal, waker.clone());
+        self.calls.insert(name.0, mark, start.deadline, ordinal, waker.clone());
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Calling for Foreign {
 
     fn leave(&mut self, now: Instant, id: u64) -> Left {
         // While it is in the table, which knows whether it is a notification.
-        let stopped = self.calls.pending(id).map(|mark| self.stop(now, id, mark));
+        let stopped = self.calls.pending(id).map(|mark| self.stop(now, Name(id), mark));
         match (self.calls.remove(id), stopped) {
             (Some(Removed::Waiting(_, waker)), Some((_, vacancy))) => {
                 self.forget_notifications();
@@ -274,10 +274,10 @@ impl Session for Foreign {
             false => self.outgoing.transmit_control(out),
         }
         self.pulse.transmitted(now, &self.outgoing);
-        for name in self.outgoing.take_begun() {
-            if self.owed.went_out(self.speech.id_of(name), name) {
+        for name in self.outgoing.take_begun().map(Name) {
+            if self.owed.went_out(self.speech.ids().of(name), name) {
                 self.requests += 1;
-                self.calls.went_out(name, Ordinal(self.requests));
+                self.calls.went_out(name.0, Ordinal(self.requests));
             }
         }
     }
@@ -287,14 +287,14 @@ impl Session for Foreign {
         self.pulse.written(now, &self.outgoing);
         let (calls, outgoing) = (&mut self.calls, &self.outgoing);
         self.notifications.retain(|name| {
-            let waits = calls.pending(*name).is_some_and(|mark| !outgoing.is_sent(*name, mark));
+            let waits = calls.pending(name.0).is_some_and(|mark| !outgoing.is_sent(name.0, mark));
             if !waits {
-                effects.wake.extend(calls.settle(*name, Answer::Written));
+                effects.wake.extend(calls.settle(name.0, Answer::Written));
             }
             waits
         });
         if let Some(lent) = &mut self.lent {
-            effects.wake.extend(lent.written(|name, mark| outgoing.is_sent(name, mark)));
+            effects.wake.extend(lent.written(|name, mark| outgoing.is_sent(name.0, mark)));
         }
     }
 

@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::proto::ids::Name;
 use crate::proto::outgoing::Mark;
 
 /// What a frame takes beside its bytes: there can be many without any.
@@ -21,7 +22,7 @@ pub(crate) struct Lent {
     arrived: VecDeque<Bytes>,
     arrived_bytes: usize,
     /// Frames that `write` has not accepted to their last byte.
-    unsent: VecDeque<(u64, Mark)>,
+    unsent: VecDeque<(Name, Mark)>,
     sent: u64,
     taken: u64,
     /// Frames of ours that no frame has answered.
@@ -55,13 +56,13 @@ pub(crate) enum End {
 }
 
 impl Lent {
-    pub(crate) fn queued(&mut self, name: u64, mark: Mark) {
+    pub(crate) fn queued(&mut self, name: Name, mark: Mark) {
         self.unsent.push_back((name, mark));
         self.unanswered += 1;
     }
 
     /// Bytes were accepted. Returns who waits for that.
-    pub(crate) fn written(&mut self, is_sent: impl Fn(u64, Mark) -> bool) -> Option<Waker> {
+    pub(crate) fn written(&mut self, is_sent: impl Fn(Name, Mark) -> bool) -> Option<Waker> {
         while let Some((name, mark)) = self.unsent.front() {
             if !is_sent(*name, *mark) {
                 break;

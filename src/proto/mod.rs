@@ -17,6 +17,7 @@ pub(crate) mod framing;
 pub(crate) mod greeting;
 pub(crate) mod head;
 pub(crate) mod heartbeat;
+pub(crate) mod ids;
 pub(crate) mod kind;
 pub(crate) mod ledger;
 pub(crate) mod lent;

@@ -21,19 +21,20 @@ use std::time::{Duration, Instant};
 use crate::error::violation::Violation;
 use crate::proto::dialect::{Matching, To};
 use crate::proto::heartbeat::GRACES;
+use crate::proto::ids::{Id, Name};
 use crate::proto::ledger::Place;
 
 #[derive(Debug)]
 pub(crate) struct Owed {
     /// By the ids that the server knows.
-    debts: HashMap<u64, Debt>,
+    debts: HashMap<Id, Debt>,
     /// The ids in the order in which their requests went out, where answers have their turns.
-    turns: Option<VecDeque<u64>>,
+    turns: Option<VecDeque<Id>>,
     /// When calls were abandoned, the earliest first. The first one's answer is still awaited.
-    abandoned: VecDeque<(Instant, u64)>,
+    abandoned: VecDeque<(Instant, Id)>,
     written_off: usize,
     /// The id of the ping that is out.
-    pinged: Option<u64>,
+    pinged: Option<Id>,
     /// So many verdicts were put off.
     graces: u8,
 }
@@ -42,11 +43,11 @@ pub(crate) struct Owed {
 pub(crate) enum Debt {
     /// The request waits to be sent.
     Queued {
-        name: u64,
+        name: Name,
         place: Option<Place>,
     },
     Called {
-        name: u64,
+        name: Name,
         place: Option<Place>,
     },
     /// Nobody has waited for the answer since then.
@@ -87,7 +88,7 @@ impl Owed {
         }
     }
 
-    pub(crate) fn is_taken(&self, id: u64) -> bool {
+    pub(crate) fn is_taken(&self, id: Id) -> bool {
         self.debts.contains_key(&id)
     }
 
@@ -97,12 +98,12 @@ impl Owed {
     }
 
     /// A request is queued.
-    pub(crate) fn queued(&mut self, id: u64, name: u64, place: Option<Place>) {
+    pub(crate) fn queued(&mut self, id: Id, name: Name, place: Option<Place>) {
         self.debts.insert(id, Debt::Queued { name, place });
     }
 
     /// The request of this name begins to go out. False if it is none that is answered.
-    pub(crate) fn went_out(&mut self, id: u64, name: u64) -> bool {
+    pub(crate) fn went_out(&mut self, id: Id, name: Name) -> bool {
         let Some(debt) = self.debts.get_mut(&id) else {
             return false;
         };
@@ -117,7 +118,7 @@ impl Owed {
     }
 
     /// The ping goes out before all that is queued.
-    pub(crate) fn pinged(&mut self, id: u64) {
+    pub(crate) fn pinged(&mut self, id: Id) {
         self.pinged = Some(id);
         self.debts.insert(id, Debt::Ping);
         self.turns.iter_mut().for_each(|turns| turns.push_back(id));
@@ -136,7 +137,7 @@ impl Owed {
     }
 
     /// The request of this name will never go out.
-    pub(crate) fn withdrawn(&mut self, id: u64, name: u64) {
+    pub(crate) fn withdrawn(&mut self, id: Id, name: Name) {
         if let Some(Debt::Queued { name: queued, .. }) = self.debts.get(&id) {
             if *queued == name {
                 self.debts.remove(&id);
@@ -145,7 +146,7 @@ impl Owed {
     }
 
     /// Nobody waits for the answer to the request of this name any more, but it went out.
-    pub(crate) fn abandon(&mut self, now: Instant, id: u64, name: u64) {
+    pub(crate) fn abandon(&mut self, now: Instant, id: Id, name: Name) {
         let Some(debt) = self.debts.get_mut(&id) else {
             return;
         };
@@ -159,10 +160,10 @@ impl Owed {
     }
 
     /// Whose answer has begun to come: its id.
-    pub(crate) fn whose(&self, to: To) -> Result<u64, Violation> {
+    pub(crate) fn whose(&self, to: To) -> Result<Id, Violation> {
         let id = match (to, &self.turns) {
             (To::Oldest, Some(turns)) => turns.front().copied(),
-            (To::Id(id), None) => Some(id),
+            (To::Id(id), None) => Some(Id(id)),
             (To::Oldest, None) | (To::Id(_), Some(_)) => None,
         };
         let owed = id.filter(|id| {
@@ -175,7 +176,7 @@ impl Owed {
     }
 
     /// Who waits for this answer: the name of the call.
-    pub(crate) fn waiting(&self, id: u64) -> Option<u64> {
+    pub(crate) fn waiting(&self, id: Id) -> Option<Name> {
         match self.debts.get(&id) {
             Some(Debt::Called { name, .. }) => Some(*name),
             _ => None,
@@ -183,7 +184,7 @@ impl Owed {
     }
 
     /// The answer has come to its end.
-    pub(crate) fn paid(&mut self, id: u64) -> Option<Debt> {
+    pub(crate) fn paid(&mut self, id: Id) -> Option<Debt> {
         if let Some(turns) = &mut self.turns {
             turns.pop_front();
         }

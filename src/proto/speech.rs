@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The session says whose what arrives next is ([`Speech::address`]); that is all that changes here, beside the names that
-//! are given.
+//! [`Ids`] gives.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,22 +20,18 @@ use crate::error::config::ConfigError;
 use crate::error::loss::LossCause;
 use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
-use crate::policy::number;
-use crate::proto::dialect::{Dialect, Matching, Meaning};
+use crate::proto::dialect::{Dialect, Meaning};
 use crate::proto::framing::Framing;
+use crate::proto::ids::{Ids, Name};
 
 /// Most heads are shorter.
 const HEAD: usize = 64;
-/// So many answers may be missing for good before the connection is given up, if there are ids enough.
-const MISSING: u64 = 4096;
 
 pub(crate) struct Speech {
     dialect: Box<dyn Dialect>,
     framing: Framing,
-    matching: Matching,
+    ids: Ids,
     has_pushes: bool,
-    /// Names have been given up to here.
-    names: AtomicU64,
     /// The frame by which the peer is asked for a sign of life. There is only one, and its id is kept for it.
     ping: Option<Spoken>,
     /// For whom is what arrives. In one number, so that it changes at once.
@@ -111,29 +107,19 @@ pub(crate) struct Arrived {
 impl Speech {
     /// `limit` bounds the bodies, beside the framing's own.
     pub(crate) fn new(dialect: Box<dyn Dialect>, limit: usize) -> Result<Self, ConfigError> {
-        let (framing, matching) = (dialect.framing(), dialect.matching());
-        let has_pushes = dialect.has_pushes();
+        let (framing, has_pushes) = (dialect.framing(), dialect.has_pushes());
         framing.check()?;
-        match matching {
-            Matching::InOrder { pipeline } => {
-                number("pipeline", pipeline as u64, 1..=1_000_000)?;
-            }
-            Matching::ById { min, max } => {
-                number("least id", min, 0..=u64::MAX - 1)?;
-                number("greatest id", max, min + 1..=u64::MAX)?;
-            }
-        }
+        let ids = Ids::new(dialect.matching())?;
         let framing = framing.at_most(limit);
         let mut speech = Self {
             dialect,
             framing,
-            matching,
+            ids,
             has_pushes,
-            names: AtomicU64::new(0),
             ping: None,
             addressee: AtomicU64::new(Addressee::Calls.code()),
         };
-        speech.ping = match speech.dialect.ping(speech.ping_id()) {
+        speech.ping = match speech.dialect.ping(speech.ids.of_ping().0) {
             Some(frame) => Some(speech.plain(frame).map_err(ConfigError::Ping)?),
             None => None,
         };
@@ -148,56 +134,8 @@ impl Speech {
         self.has_pushes
     }
 
-    pub(crate) fn matching(&self) -> Matching {
-        self.matching
-    }
-
-    /// How many calls a connection can carry at a time.
-    pub(crate) fn capacity(&self) -> usize {
-        match self.matching {
-            Matching::InOrder { pipeline } => pipeline,
-            Matching::ById { .. } => {
-                usize::try_from(self.ids()).unwrap_or(usize::MAX) - self.spare_ids()
-            }
-        }
-    }
-
-    /// So many ids no call can use any more, because their answers are missing for good, and there are still enough. One
-    /// missing answer more, and the connection is given up.
-    pub(crate) fn spare_ids(&self) -> usize {
-        match self.matching {
-            Matching::InOrder { .. } => 0,
-            Matching::ById { .. } => (self.ids() / 8).min(MISSING) as usize,
-        }
-    }
-
-    /// A name for a call, which no other call of the connection ever has.
-    pub(crate) fn name(&self) -> u64 {
-        self.names.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The id by which the server knows the call of this name. Another call may have it, or may have had it.
-    pub(crate) fn id_of(&self, name: u64) -> u64 {
-        match self.matching {
-            Matching::InOrder { .. } => name,
-            // The greatest is the ping's.
-            Matching::ById { min, max } => min + name % (max - min),
-        }
-    }
-
-    /// How many ids there are for calls.
-    pub(crate) fn ids(&self) -> u64 {
-        match self.matching {
-            Matching::InOrder { .. } => u64::MAX,
-            Matching::ById { min, max } => max - min,
-        }
-    }
-
-    pub(crate) fn ping_id(&self) -> u64 {
-        match self.matching {
-            Matching::InOrder { .. } => u64::MAX,
-            Matching::ById { max, .. } => max,
-        }
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     pub(crate) fn ping(&self) -> Option<&Spoken> {
@@ -205,8 +143,8 @@ impl Speech {
     }
 
     /// The frame of a call.
-    pub(crate) fn request(&self, name: u64, body: Bytes) -> Result<Spoken, Unsendable> {
-        self.speak(|head| self.dialect.request(self.id_of(name), body, head))
+    pub(crate) fn request(&self, name: Name, body: Bytes) -> Result<Spoken, Unsendable> {
+        self.speak(|head| self.dialect.request(self.ids.of(name).0, body, head))
     }
 
     /// The frame of a message that is not answered.
@@ -285,7 +223,7 @@ impl fmt::Debug for Speech {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Speech")
             .field("framing", &self.framing)
-            .field("matching", &self.matching)
+            .field("ids", &self.ids)
             .finish_non_exhaustive()
     }
 }

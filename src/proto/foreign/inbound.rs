@@ -8,6 +8,7 @@ use crate::error::violation::Violation;
 use crate::proto::calling::{Calling as _, Event};
 use crate::proto::calls::Answer;
 use crate::proto::dialect::{Meaning, To};
+use crate::proto::ids::{Id, Name};
 use crate::proto::outgoing::Withdrawn;
 use crate::proto::owed::Debt;
 use crate::proto::session::Effects;
@@ -95,7 +96,7 @@ impl Foreign {
             | Meaning::Part { to, .. }
             | Meaning::Error { to, .. }
             | Meaning::Refused { to, .. } => match to {
-                To::Id(id) => *id == self.speech.ping_id(),
+                To::Id(id) => Id(*id) == self.speech.ids().of_ping(),
                 // Nothing else is outstanding.
                 To::Oldest => true,
             },
@@ -157,7 +158,7 @@ impl Foreign {
         to: To,
         body: Bytes,
         spent: &mut Vec<Bytes>,
-    ) -> Result<(u64, Bytes), Violation> {
+    ) -> Result<(Id, Bytes), Violation> {
         let parts = self.owed.whose(to).and_then(|id| {
             let parts = self.parts.remove(&id);
             self.check_length(parts.as_ref().map_or(0, BytesMut::len) + body.len())?;
@@ -196,11 +197,11 @@ impl Foreign {
         Err(Violation::MessageTooLong { length: length as u64, limit })
     }
 
-    fn answered(&mut self, id: u64, answer: Answer, effects: &mut Effects<Event>) {
+    fn answered(&mut self, id: Id, answer: Answer, effects: &mut Effects<Event>) {
         self.parts.remove(&id);
         let nobodys = match self.owed.paid(id) {
             Some(Debt::Called { name, .. }) => {
-                effects.wake.extend(self.calls.settle(name, answer));
+                effects.wake.extend(self.calls.settle(name.0, answer));
                 return;
             }
             Some(Debt::Abandoned { place, .. }) => {
@@ -222,9 +223,10 @@ impl Foreign {
         self.drain();
         for (name, mark) in self.calls.beyond(goodbye.accepted) {
             if self.outgoing.withdraw(name, mark) == Withdrawn::Unseen {
-                self.owed.withdrawn(self.speech.id_of(name), name);
+                let name = Name(name);
+                self.owed.withdrawn(self.speech.ids().of(name), name);
                 let answer = Answer::SentAway { goodbye: goodbye.clone(), sent: false };
-                effects.wake.extend(self.calls.settle(name, answer));
+                effects.wake.extend(self.calls.settle(name.0, answer));
             }
         }
         self.forget_notifications();

@@ -71,8 +71,8 @@ impl Foreign {
     /// Queues a frame.
     pub(crate) fn send(&mut self, spoken: &Spoken) -> Result<(), Ended> {
         self.lent_open()?;
-        let name = self.speech.name();
-        let mark = self.outgoing.request(name, &spoken.head, &spoken.rest);
+        let name = self.speech.ids().name();
+        let mark = self.outgoing.request(name.0, &spoken.head, &spoken.rest);
         self.lent_open()?.queued(name, mark);
         Ok(())
     }

@@ -172,14 +172,15 @@ impl Desk {
         let body = Bytes::from(body.to_owned());
         let place = Some(Place::example(slot));
         loop {
-            let id = self.speech.name();
+            let name = self.speech.ids().name();
             let spoken = match kind {
                 Kind::Notification => self.speech.notification(body.clone()),
-                Kind::Request { .. } => self.speech.request(id, body.clone()),
+                Kind::Request { .. } => self.speech.request(name, body.clone()),
             };
             let spoken = spoken.map_err(NotTaken::Unsendable)?;
             let deadline = self.now() + ms(timeout);
             let spoken = Some(&spoken);
+            let id = name.0;
             let start = Start { id, kind, body: &body, deadline, oldest: 1, place, spoken };
             match self.foreign.start(self.now(), &start, Waker::noop()) {
                 Err(NotTaken::IdTaken) => {}
@@ -235,7 +236,7 @@ impl Desk {
             }
             bytes.extend_from_slice(&written);
         }
-        seen(self.speech.matching(), &mut bytes)
+        seen(self.speech.ids().matching(), &mut bytes)
     }
 
     /// The bodies of those.

@@ -8,6 +8,7 @@ use crate::error::loss::LossCause;
 use crate::proto::calling::Event;
 use crate::proto::calls::Answer;
 use crate::proto::dialect::Matching;
+use crate::proto::ids::Name;
 use crate::proto::outgoing::Withdrawn;
 use crate::proto::owed::Overdue;
 use crate::proto::session::Effects;
@@ -15,7 +16,7 @@ use crate::proto::session::Effects;
 impl Foreign {
     pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects<Event>) {
         for (name, mark) in self.calls.expired(now) {
-            let (withdrawn, vacancy) = self.stop(now, name, mark);
+            let (withdrawn, vacancy) = self.stop(now, Name(name), mark);
             let sent = withdrawn == Withdrawn::TooLate;
             let stage = match self.calls.is_notification(name) {
                 false if sent => Stage::Reply,
@@ -41,7 +42,7 @@ impl Foreign {
             Overdue::WrittenOff(places) => {
                 effects.events.extend(places.into_iter().map(Event::Vacated));
                 let calls = self.owed.written_off();
-                if calls > self.speech.spare_ids() {
+                if calls > self.speech.ids().spare() {
                     return Err(LossCause::Unanswered { calls, silent_for: bound });
                 }
                 Ok(())
@@ -52,7 +53,7 @@ impl Foreign {
     /// Whether requests may go out. Places see to it that there are no more of them than the pipeline bears, but a ping has
     /// no place, and neither has what an `on_connect` hook has left unanswered.
     pub(super) fn has_turn(&self) -> bool {
-        match self.speech.matching() {
+        match self.speech.ids().matching() {
             // A lease has no places to count, so it waits for the pong.
             Matching::InOrder { .. } if self.lent.is_some() => !self.owed.is_pinged(),
             Matching::InOrder { pipeline } if self.owed.in_turn() > 0 => {
@@ -88,7 +89,7 @@ impl Foreign {
             let control = self.outgoing.control();
             control.extend_from_slice(&ping.head);
             control.extend_from_slice(&ping.rest);
-            self.owed.pinged(self.speech.ping_id());
+            self.owed.pinged(self.speech.ids().of_ping());
         }
     }
 }

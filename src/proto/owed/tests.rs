@@ -28,25 +28,25 @@ fn place(slot: usize) -> Place {
 }
 
 /// The name of the call with an id: never the same number, so that none is taken for the other.
-fn name(id: u64) -> u64 {
-    id + 1000
+fn name(id: u64) -> Name {
+    Name(id + 1000)
 }
 
 impl Book {
     fn queued(&mut self, id: u64) {
-        self.owed.queued(id, name(id), Some(place(id as usize)));
+        self.owed.queued(Id(id), name(id), Some(place(id as usize)));
     }
 
     /// These calls are sent, in this order.
     fn called(&mut self, ids: &[u64]) {
         for id in ids {
             self.queued(*id);
-            assert!(self.owed.went_out(*id, name(*id)));
+            assert!(self.owed.went_out(Id(*id), name(*id)));
         }
     }
 
     fn abandon(&mut self, at: u64, id: u64) {
-        self.owed.abandon(self.start + ms(at), id, name(id));
+        self.owed.abandon(self.start + ms(at), Id(id), name(id));
     }
 
     /// Asks at this time, with the last bytes heard at another.
@@ -64,7 +64,7 @@ impl Book {
     fn next(&mut self) -> Result<u64, Violation> {
         let id = self.owed.whose(To::Oldest)?;
         self.owed.paid(id);
-        Ok(id)
+        Ok(id.0)
     }
 }
 
@@ -77,7 +77,7 @@ fn in_order_the_oldest_request_that_is_out_is_answered() {
     assert_eq!(book.next(), Err(Violation::Unasked), "nothing is out");
     // In the order in which they go out, not in which they were queued.
     for id in [3, 1] {
-        assert!(book.owed.went_out(id, name(id)));
+        assert!(book.owed.went_out(Id(id), name(id)));
     }
     assert_eq!(book.owed.in_turn(), 2);
     assert_eq!([book.next(), book.next()], [Ok(3), Ok(1)]);
@@ -90,11 +90,11 @@ fn by_id_any_request_that_is_out_is_answered() {
     let mut book = book(BY_ID);
     book.called(&[1, 2]);
     book.queued(3);
-    assert_eq!(book.owed.whose(To::Id(2)), Ok(2));
+    assert_eq!(book.owed.whose(To::Id(2)), Ok(Id(2)));
     let nobody = |id| Err(Violation::ToNobody { name: "answer", id });
     assert_eq!(book.owed.whose(To::Id(3)), nobody(3), "it is not out");
     assert_eq!(book.owed.whose(To::Id(4)), nobody(4));
-    book.owed.paid(2);
+    book.owed.paid(Id(2));
     assert_eq!(book.owed.whose(To::Id(2)), nobody(2), "one answer each");
 }
 
@@ -115,15 +115,15 @@ fn an_abandoned_call_keeps_its_turn_its_id_and_its_place_until_its_answer_has_co
         let mut book = book(matching);
         book.called(&[1, 2]);
         book.abandon(0, 1);
-        assert!(book.owed.is_taken(1));
-        assert_eq!((book.owed.waiting(1), book.owed.waiting(2)), (None, Some(name(2))));
+        assert!(book.owed.is_taken(Id(1)));
+        assert_eq!((book.owed.waiting(Id(1)), book.owed.waiting(Id(2))), (None, Some(name(2))));
         let to = if matching == IN_ORDER { To::Oldest } else { To::Id(1) };
-        assert_eq!(book.owed.whose(to), Ok(1));
-        let Some(Debt::Abandoned { place: Some(kept), .. }) = book.owed.paid(1) else {
+        assert_eq!(book.owed.whose(to), Ok(Id(1)));
+        let Some(Debt::Abandoned { place: Some(kept), .. }) = book.owed.paid(Id(1)) else {
             panic!("its place is with it");
         };
         assert_eq!(kept, place(1));
-        assert!(!book.owed.is_taken(1));
+        assert!(!book.owed.is_taken(Id(1)));
         assert_eq!(book.due(0), None, "nothing is awaited for nobody");
     }
 }
@@ -133,13 +133,13 @@ fn who_has_another_name_is_not_meant() {
     let mut book = book(BY_ID);
     book.queued(1);
     // Ids are few: a notification, or a call of the past, has led to the same.
-    assert!(!book.owed.went_out(1, 7));
-    book.owed.withdrawn(1, 7);
-    assert!(book.owed.is_taken(1));
-    assert!(book.owed.went_out(1, name(1)));
-    book.owed.abandon(book.start, 1, 7);
-    book.owed.withdrawn(1, name(1));
-    assert_eq!(book.owed.waiting(1), Some(name(1)), "what is out cannot be withdrawn");
+    assert!(!book.owed.went_out(Id(1), Name(7)));
+    book.owed.withdrawn(Id(1), Name(7));
+    assert!(book.owed.is_taken(Id(1)));
+    assert!(book.owed.went_out(Id(1), name(1)));
+    book.owed.abandon(book.start, Id(1), Name(7));
+    book.owed.withdrawn(Id(1), name(1));
+    assert_eq!(book.owed.waiting(Id(1)), Some(name(1)), "what is out cannot be withdrawn");
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn a_withdrawn_request_owes_nothing() {
     for matching in [IN_ORDER, BY_ID] {
         let mut book = book(matching);
         book.queued(1);
-        book.owed.withdrawn(1, name(1));
-        assert!(book.owed.awaits_nothing() && !book.owed.is_taken(1));
-        assert!(!book.owed.went_out(1, name(1)));
+        book.owed.withdrawn(Id(1), name(1));
+        assert!(book.owed.awaits_nothing() && !book.owed.is_taken(Id(1)));
+        assert!(!book.owed.went_out(Id(1), name(1)));
         assert_eq!(book.owed.in_turn(), 0);
     }
 }
@@ -180,12 +180,12 @@ fn by_id_an_answer_is_written_off_whatever_else_comes() {
     assert_eq!(book.overdue(99 + BOUND, 1000), Overdue::No);
     assert_eq!(book.overdue(250 + BOUND, 1000), Overdue::WrittenOff(vec![place(2), place(1)]));
     assert_eq!((book.owed.written_off(), book.owed.outstanding()), (2, 2));
-    assert!(book.owed.is_taken(1), "the answer may come");
+    assert!(book.owed.is_taken(Id(1)), "the answer may come");
     assert_eq!(book.due(1000), Some(300 + BOUND));
     // It has come, late: nobody holds a place for it any more.
-    assert_eq!(book.owed.whose(To::Id(1)), Ok(1));
-    assert_eq!(book.owed.paid(1), Some(Debt::WrittenOff));
-    assert_eq!((book.owed.written_off(), book.owed.is_taken(1)), (1, false));
+    assert_eq!(book.owed.whose(To::Id(1)), Ok(Id(1)));
+    assert_eq!(book.owed.paid(Id(1)), Some(Debt::WrittenOff));
+    assert_eq!((book.owed.written_off(), book.owed.is_taken(Id(1))), (1, false));
 }
 
 #[test]
@@ -195,9 +195,9 @@ fn a_call_that_was_abandoned_first_and_answered_does_not_count_any_more() {
     for (at, id) in [(100, 1), (200, 2), (300, 3)] {
         book.abandon(at, id);
     }
-    book.owed.paid(2);
+    book.owed.paid(Id(2));
     assert_eq!(book.due(0), Some(100 + BOUND));
-    book.owed.paid(1);
+    book.owed.paid(Id(1));
     assert_eq!(book.due(0), Some(300 + BOUND));
     // Its id is another call's by now, which was abandoned later.
     book.called(&[2]);
@@ -212,7 +212,7 @@ fn an_id_that_is_abandoned_twice_is_written_off_for_the_second_time_only() {
     book.called(&[1, 2]);
     book.abandon(0, 1);
     book.abandon(100, 2);
-    book.owed.paid(2);
+    book.owed.paid(Id(2));
     book.called(&[2]);
     book.abandon(500, 2);
     assert_eq!(book.overdue(BOUND, 0), Overdue::WrittenOff(vec![place(1)]));
@@ -263,19 +263,19 @@ fn an_answer_to_an_abandoned_call_gives_the_grace_back() {
 #[test]
 fn a_ping_has_its_turn_or_its_id_and_is_none_of_the_calls() {
     let mut in_order = book(IN_ORDER);
-    in_order.owed.pinged(u64::MAX);
+    in_order.owed.pinged(Id(u64::MAX));
     in_order.called(&[1]);
     assert!(in_order.owed.is_pinged());
     assert_eq!((in_order.owed.taken(), in_order.owed.outstanding()), (1, 2));
-    assert_eq!(in_order.owed.whose(To::Oldest), Ok(u64::MAX));
-    assert_eq!(in_order.owed.paid(u64::MAX), Some(Debt::Ping));
+    assert_eq!(in_order.owed.whose(To::Oldest), Ok(Id(u64::MAX)));
+    assert_eq!(in_order.owed.paid(Id(u64::MAX)), Some(Debt::Ping));
     assert!(!in_order.owed.is_pinged());
     assert_eq!(in_order.next(), Ok(1));
 
     let mut by_id = book(BY_ID);
-    by_id.owed.pinged(100);
-    assert_eq!(by_id.owed.whose(To::Id(100)), Ok(100));
-    by_id.owed.paid(100);
+    by_id.owed.pinged(Id(100));
+    assert_eq!(by_id.owed.whose(To::Id(100)), Ok(Id(100)));
+    by_id.owed.paid(Id(100));
     assert!(by_id.owed.awaits_nothing() && !by_id.owed.is_pinged());
 }
 
@@ -283,7 +283,7 @@ fn a_ping_has_its_turn_or_its_id_and_is_none_of_the_calls() {
 fn a_pong_without_a_turn_takes_that_of_the_ping_away() {
     let mut book = book(IN_ORDER);
     book.called(&[1]);
-    book.owed.pinged(u64::MAX);
+    book.owed.pinged(Id(u64::MAX));
     book.called(&[2]);
     book.owed.pong();
     book.owed.pong();
@@ -295,7 +295,7 @@ fn a_pong_without_a_turn_takes_that_of_the_ping_away() {
 fn the_dead_owe_nothing_and_give_back_the_places_that_nobody_else_will() {
     for matching in [IN_ORDER, BY_ID] {
         let mut book = book(matching);
-        book.owed.pinged(100);
+        book.owed.pinged(Id(100));
         book.called(&[1, 2, 3, 4]);
         book.queued(5);
         book.abandon(0, 1);

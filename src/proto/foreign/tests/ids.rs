@@ -1,6 +1,7 @@
 //! Few ids: they come round while some are in use.
 
 use super::*;
+use crate::proto::ids::Ids;
 
 const FEW: Matching = Matching::ById { min: 0, max: 3 };
 
@@ -83,8 +84,8 @@ fn there_are_more_ids_than_places() {
         (u64::MAX, usize::MAX - 4096, 4096),
     ] {
         let matching = Matching::ById { min: 0, max };
-        let speech = Speech::new(Box::new(silent(matching)), LIMIT).unwrap();
-        assert_eq!((speech.capacity(), speech.spare_ids()), (places, spare), "{max}");
+        let ids = Ids::new(matching).unwrap();
+        assert_eq!((ids.places(), ids.spare()), (places, spare), "{max}");
     }
 }
 

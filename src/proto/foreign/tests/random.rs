@@ -70,7 +70,7 @@ struct World {
 impl World {
     fn new(dialect: Plain) -> Self {
         let desk = desk(dialect);
-        let places = desk.speech.capacity().min(8);
+        let places = desk.speech.ids().places().min(8);
         Self {
             desk,
             matching: dialect.matching,
