@@ -26,7 +26,7 @@ use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::dialect::Matching;
 use crate::proto::heartbeat::Beat;
 use crate::proto::ids::{Id, Name};
-use crate::proto::lent::Lent;
+use crate::proto::lent::Leases;
 use crate::proto::outgoing::{Mark, Outgoing, Withdrawn};
 use crate::proto::owed::Owed;
 use crate::proto::pulse::Pulse;
@@ -49,17 +49,21 @@ pub(crate) struct Foreign {
     /// Notifications that wait to be written.
     notifications: Vec<Name>,
     requests: u64,
-    lent: Option<Lent>,
-    /// So many there have been, with the one that has the connection now. It is that one's number.
-    leases: u64,
+    leases: Leases,
     state: State,
-    /// Bytes of a frame that is not whole yet.
-    unfinished: usize,
-    /// It began before any request had left: it is no answer.
-    began_unasked: bool,
-    /// While the connection is lent, silence is nobody's business. When to see whether it still is: its return tells nobody.
-    look_at: Instant,
+    next: Next,
     bounds: Bounds,
+}
+
+/// What has come of the next frame.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Nothing,
+    /// Its beginning.
+    Begun,
+    /// Its beginning, before any request had left: it is no answer.
+    BegunUnasked,
 }
 
 #[derive(Debug)]
@@ -91,12 +95,9 @@ impl Foreign {
             parts: HashMap::new(),
             notifications: Vec::new(),
             requests: 0,
-            lent: None,
-            leases: 0,
+            leases: Leases::default(),
             state: State::Open,
-            unfinished: 0,
-            began_unasked: false,
-            look_at: now,
+            next: Next::Nothing,
             speech,
             bounds,
         }
@@ -159,12 +160,7 @@ impl Foreign {
         let may_be_pong = self.owed.is_pinged();
         // What was read under no lease can be an answer.
         let may_be_answer = lease.is_none() && !self.owed.awaits_nothing();
-        lease != self.current_lease() && !may_be_pong && !may_be_answer
-    }
-
-    /// The number of the lease that has the connection.
-    fn current_lease(&self) -> Option<u64> {
-        self.lent.is_some().then_some(self.leases)
+        lease != self.leases.current() && !may_be_pong && !may_be_answer
     }
 }
 
@@ -293,7 +289,7 @@ impl Session for Foreign {
             }
             waits
         });
-        if let Some(lent) = &mut self.lent {
+        if let Some(lent) = &mut self.leases.lent {
             effects.wake.extend(lent.written(|name, mark| outgoing.is_sent(name.0, mark)));
         }
     }
@@ -302,8 +298,8 @@ impl Session for Foreign {
         self.expire(now, effects);
         self.pulse.check_sending(now)?;
         self.check_owed(now, effects)?;
-        if self.lent.is_some() {
-            self.look_at = now + self.pulse.every();
+        if let Some(lent) = &mut self.leases.lent {
+            lent.look_at = now + self.pulse.every();
         }
         if self.is_judged() {
             match self.pulse.beat(now)? {
@@ -322,9 +318,9 @@ impl Session for Foreign {
 
     fn next_deadline(&self) -> Option<Instant> {
         let owed = self.owed.next_deadline(self.pulse.heard_at(), self.pulse.bound());
-        let beat = match self.lent {
+        let beat = match &self.leases.lent {
             _ if self.is_judged() => Some(self.pulse.beat_at()),
-            Some(_) => self.speech.ping().map(|_| self.look_at),
+            Some(lent) => self.speech.ping().map(|_| lent.look_at),
             None => None,
         };
         let deadlines = [self.calls.next_deadline(), self.pulse.stalled_at(), owed, beat];
@@ -332,7 +328,7 @@ impl Session for Foreign {
     }
 
     fn wants_input(&self) -> bool {
-        self.lent.as_ref().is_none_or(|lent| lent.arrived_bytes() <= self.bounds.receive)
+        self.leases.lent.as_ref().is_none_or(|lent| lent.arrived_bytes() <= self.bounds.receive)
     }
 
     fn write_failed(&mut self) {
@@ -344,7 +340,7 @@ impl Session for Foreign {
     }
 
     fn is_finished(&self) -> bool {
-        let is_unused = self.lent.is_none() && self.calls.waiting() == 0;
+        let is_unused = !self.leases.is_lent() && self.calls.waiting() == 0;
         match self.state {
             State::Open | State::Leaving => false,
             // The rest of a frame that is being written stays here.
@@ -369,7 +365,7 @@ impl Session for Foreign {
         self.parts.clear();
         let outgoing = &self.outgoing;
         self.calls.lose(loss, |name, mark| outgoing.is_sent(name, mark), &mut effects.wake);
-        if let Some(lent) = &mut self.lent {
+        if let Some(lent) = &mut self.leases.lent {
             effects.wake.extend(lent.take_wakers());
         }
         self.outgoing.die();

@@ -1,5 +1,5 @@
-//! A connection that is lent to one caller for a conversation: what has arrived for them, and whether the conversation can
-//! be at its end.
+//! A connection that is lent to one caller at a time for a conversation: what has arrived for them, and whether the
+//! conversation can be at its end.
 //!
 //! ```text
 //!   sent, answered by one frame each ──► nothing is owed: the connection can be used again
@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -17,8 +18,38 @@ use crate::proto::outgoing::Mark;
 /// What a frame takes beside its bytes: there can be many without any.
 const FRAME: usize = size_of::<Bytes>();
 
+/// The leases of one connection.
 #[derive(Debug, Default)]
+pub(crate) struct Leases {
+    /// So many there have been, with the one that has the connection now. It is that one's number.
+    count: u64,
+    /// The conversation of the one that has it.
+    pub(crate) lent: Option<Lent>,
+}
+
+impl Leases {
+    /// The connection is lent to one more. Returns that lease's number, counted from 1.
+    pub(crate) fn lend(&mut self, look_at: Instant) -> u64 {
+        self.count += 1;
+        self.lent = Some(Lent::new(look_at));
+        self.count
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// The number of the lease that has the connection.
+    pub(crate) fn current(&self) -> Option<u64> {
+        self.is_lent().then_some(self.count)
+    }
+}
+
+/// The conversation of one lease.
+#[derive(Debug)]
 pub(crate) struct Lent {
+    /// Silence is nobody's business meanwhile. When to see whether it still is: the connection's return tells nobody.
+    pub(crate) look_at: Instant,
     arrived: VecDeque<Bytes>,
     arrived_bytes: usize,
     /// Frames that `write` has not accepted to their last byte.
@@ -56,6 +87,21 @@ pub(crate) enum End {
 }
 
 impl Lent {
+    fn new(look_at: Instant) -> Self {
+        Self {
+            look_at,
+            arrived: VecDeque::new(),
+            arrived_bytes: 0,
+            unsent: VecDeque::new(),
+            sent: 0,
+            taken: 0,
+            unanswered: 0,
+            talkative: false,
+            reader: None,
+            writer: None,
+        }
+    }
+
     pub(crate) fn queued(&mut self, name: Name, mark: Mark) {
         self.unsent.push_back((name, mark));
         self.unanswered += 1;

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Foreign, State};
+use super::{Foreign, Next, State};
 use crate::error::loss::{GoAway, LossCause};
 use crate::error::violation::Violation;
 use crate::proto::calling::{Calling as _, Event};
@@ -26,27 +26,30 @@ impl Foreign {
         while let Some(arrived) = understood.frames.pop_front() {
             self.frame(arrived, lease, effects)?;
         }
-        self.unfinished = understood.rest;
         match understood.broken.take() {
             _ if matches!(self.state, State::Spoiled) => Ok(()),
             Some(broken) => Err(broken),
-            None if self.unfinished > 0 => Ok(self.judge_beginning(lease)?),
+            None if understood.rest > 0 => Ok(self.begun(lease)?),
             None => Ok(()),
         }
     }
 
-    /// Judges the beginning of a frame that is not whole yet, read when this lease had the connection, if one had it.
-    fn judge_beginning(&mut self, lease: Option<u64>) -> Result<(), Violation> {
+    /// Takes the beginning of a frame that is not whole yet, read when this lease had the connection, if one had it.
+    fn begun(&mut self, lease: Option<u64>) -> Result<(), Violation> {
         if self.is_of_another(lease) {
             return Err(Violation::Unasked);
         }
         // It cannot be the answer to a request that has not begun to go out.
-        if lease.is_none() && !self.is_awaited() {
-            self.began_unasked = true;
-            if !self.speech.has_pushes() {
-                return Err(Violation::Unasked);
-            }
+        let unasked = lease.is_none() && !self.is_awaited();
+        if unasked && !self.speech.has_pushes() {
+            return Err(Violation::Unasked);
         }
+        self.next = match self.next {
+            // It stays that, whatever leaves before its end has come.
+            Next::BegunUnasked => Next::BegunUnasked,
+            _ if unasked => Next::BegunUnasked,
+            _ => Next::Begun,
+        };
         Ok(())
     }
 
@@ -62,7 +65,7 @@ impl Foreign {
             effects.spent.extend(meaning.and_then(Meaning::into_body));
             return Ok(());
         }
-        let began_unasked = std::mem::take(&mut self.began_unasked);
+        let began_unasked = std::mem::take(&mut self.next) == Next::BegunUnasked;
         match (lease, meaning) {
             (None, Some(meaning)) if !(began_unasked && meaning.is_answer()) => {
                 self.understand(meaning, effects)
@@ -75,8 +78,8 @@ impl Foreign {
                 effects.spent.extend(meaning.into_body());
                 Ok(())
             }
-            (Some(_), meaning) if lease == self.current_lease() => {
-                effects.wake.extend(self.lent.as_mut().and_then(|lent| lent.arrived(frame)));
+            (Some(_), meaning) if lease == self.leases.current() => {
+                effects.wake.extend(self.leases.lent.as_mut().and_then(|lent| lent.arrived(frame)));
                 effects.spent.extend(meaning.and_then(Meaning::into_body));
                 Ok(())
             }
@@ -111,7 +114,7 @@ impl Foreign {
 
     /// Nothing but a lease's frames comes any more, if one has the connection.
     fn readdress(&self) {
-        if let Some(lease) = self.current_lease() {
+        if let Some(lease) = self.leases.current() {
             self.speech.address(Addressee::Lease(lease));
         }
     }

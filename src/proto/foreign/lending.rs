@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
-use super::{Foreign, State};
+use super::{Foreign, Next, State};
 use crate::error::loss::Loss;
 use crate::proto::lent::{End, Lent, Progress};
 use crate::proto::speech::{Addressee, Spoken};
@@ -37,16 +37,15 @@ impl Foreign {
     /// connection is given up instead.
     pub(crate) fn lend(&mut self) -> Result<(), Condition> {
         self.check_open().map_err(|_| Condition::Dead)?;
-        let is_unused = self.lent.is_none() && self.calls.waiting() == 0 && self.unfinished == 0;
-        if !is_unused || self.owed.taken() > 0 {
+        let is_unused = !self.leases.is_lent() && self.calls.waiting() == 0;
+        if !is_unused || self.next != Next::Nothing || self.owed.taken() > 0 {
             self.spoil();
             return Err(Condition::Unlendable);
         }
-        self.leases += 1;
-        self.lent = Some(Lent::default());
+        let number = self.leases.lend(self.pulse.heard_at() + self.pulse.every());
         self.speech.address(match self.owed.is_pinged() {
-            true => Addressee::PongThenLease(self.leases),
-            false => Addressee::Lease(self.leases),
+            true => Addressee::PongThenLease(number),
+            false => Addressee::Lease(number),
         });
         Ok(())
     }
@@ -82,7 +81,7 @@ impl Foreign {
         &mut self,
         waker: &Waker,
     ) -> (Poll<Result<(), Ended>>, Option<Waker>) {
-        match &mut self.lent {
+        match &mut self.leases.lent {
             Some(lent) if lent.is_flushed() => (Poll::Ready(Ok(())), None),
             _ => match self.lent_open() {
                 Ok(lent) => lent.await_writing(waker),
@@ -97,7 +96,7 @@ impl Foreign {
         &mut self,
         waker: &Waker,
     ) -> (Poll<Result<Bytes, Ended>>, Option<Waker>) {
-        match self.lent.as_mut().and_then(Lent::take) {
+        match self.leases.lent.as_mut().and_then(Lent::take) {
             Some(frame) => (Poll::Ready(Ok(frame)), None),
             None => self.poll_gone(waker),
         }
@@ -109,7 +108,7 @@ impl Foreign {
         &mut self,
         waker: &Waker,
     ) -> (Poll<Result<T, Ended>>, Option<Waker>) {
-        match (&self.state, &mut self.lent) {
+        match (&self.state, &mut self.leases.lent) {
             (State::Dead(loss), _) => (Poll::Ready(Err(Ended::Lost(loss.clone()))), None),
             (_, Some(lent)) => lent.await_frame(waker),
             (_, None) => (Poll::Ready(Err(Ended::Over)), None),
@@ -118,12 +117,15 @@ impl Foreign {
 
     /// How far the conversation has come.
     pub(crate) fn progress(&self) -> Progress {
-        self.lent.as_ref().map_or(Progress { queued: 0, sent: 0, received: 0 }, Lent::progress)
+        self.leases
+            .lent
+            .as_ref()
+            .map_or(Progress { queued: 0, sent: 0, received: 0 }, Lent::progress)
     }
 
     /// The conversation is at its end. What it leaves behind decides whether the connection is used again.
     pub(crate) fn end(&mut self, end: End) -> Condition {
-        let lent = self.lent.take();
+        let lent = self.leases.lent.take();
         if let State::Dead(_) = self.state {
             return Condition::Dead;
         }
@@ -131,7 +133,7 @@ impl Foreign {
             return Condition::Spoiled;
         };
         let is_open = matches!(self.state, State::Open);
-        if is_open && self.unfinished == 0 && lent.is_over(end) {
+        if is_open && self.next == Next::Nothing && lent.is_over(end) {
             self.speech.address(Addressee::Calls);
             return Condition::Clean;
         }
@@ -148,11 +150,11 @@ impl Foreign {
 
     /// Frames that have arrived and were not taken.
     pub(crate) fn take_arrived(&mut self) -> VecDeque<Bytes> {
-        self.lent.as_mut().map(Lent::take_all).unwrap_or_default()
+        self.leases.lent.as_mut().map(Lent::take_all).unwrap_or_default()
     }
 
     fn lent_open(&mut self) -> Result<&mut Lent, Ended> {
-        match (&self.state, &mut self.lent) {
+        match (&self.state, &mut self.leases.lent) {
             (State::Dead(loss), _) => Err(Ended::Lost(loss.clone())),
             (State::Leaving, _) | (_, None) => Err(Ended::Over),
             (_, Some(lent)) => Ok(lent),

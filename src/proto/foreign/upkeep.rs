@@ -55,7 +55,7 @@ impl Foreign {
     pub(super) fn has_turn(&self) -> bool {
         match self.speech.ids().matching() {
             // A lease has no places to count, so it waits for the pong.
-            Matching::InOrder { .. } if self.lent.is_some() => !self.owed.is_pinged(),
+            Matching::InOrder { .. } if self.leases.is_lent() => !self.owed.is_pinged(),
             Matching::InOrder { pipeline } if self.owed.in_turn() > 0 => {
                 self.owed.outstanding() <= pipeline
             }
@@ -77,7 +77,7 @@ impl Foreign {
     pub(super) fn can_ping(&self) -> bool {
         self.speech.ping().is_some()
             && !self.owed.is_pinged()
-            && self.lent.is_none()
+            && !self.leases.is_lent()
             && (!self.is_in_order() || self.owed.awaits_nothing())
     }
 
