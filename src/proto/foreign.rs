@@ -12,7 +12,7 @@
 //! Which answers are outstanding is [`owed`](crate::proto::owed)'s business, a conversation
 //! [`lent`](crate::proto::lent)'s.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -44,8 +44,6 @@ pub(crate) struct Foreign {
     pulse: Pulse,
     calls: Calls,
     owed: Owed,
-    /// Answers that have come in part, by their ids.
-    parts: HashMap<Id, BytesMut>,
     /// Notifications that wait to be written.
     notifications: Vec<Name>,
     requests: u64,
@@ -92,7 +90,6 @@ impl Foreign {
             pulse: Pulse::new(now, heartbeat, None),
             calls: Calls::default(),
             owed: Owed::new(speech.ids().matching()),
-            parts: HashMap::new(),
             notifications: Vec::new(),
             requests: 0,
             leases: Leases::default(),
@@ -141,7 +138,6 @@ impl Foreign {
             }
             _ if self.calls.is_notification(name.0) => (withdrawn, Vacancy::Now),
             _ => {
-                self.parts.remove(&id);
                 self.owed.abandon(now, id, name);
                 (withdrawn, Vacancy::Later)
             }
@@ -362,7 +358,6 @@ impl Session for Foreign {
         }
         self.state = State::Dead(loss.clone());
         self.notifications.clear();
-        self.parts.clear();
         let outgoing = &self.outgoing;
         self.calls.lose(loss, |name, mark| outgoing.is_sent(name, mark), &mut effects.wake);
         if let Some(lent) = &mut self.leases.lent {

@@ -1,4 +1,4 @@
-//! Which answers a foreign server owes, and to whom.
+//! Which answers a foreign server owes, to whom, and what of each has come.
 //!
 //! ```text
 //!            went out                    answer
@@ -17,6 +17,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
 
 use crate::error::violation::Violation;
 use crate::proto::dialect::{Matching, To};
@@ -39,22 +41,18 @@ pub(crate) struct Owed {
     graces: u8,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Debt {
     /// The request waits to be sent.
-    Queued {
-        name: Name,
-        place: Option<Place>,
-    },
+    Queued { name: Name, place: Option<Place> },
     Called {
         name: Name,
         place: Option<Place>,
+        /// What has come of the answer.
+        parts: BytesMut,
     },
     /// Nobody has waited for the answer since then.
-    Abandoned {
-        since: Instant,
-        place: Option<Place>,
-    },
+    Abandoned { since: Instant, place: Option<Place> },
     /// Nobody expects it any more, but it may come.
     WrittenOff,
     /// A ping is out: the answer is nobody's.
@@ -109,7 +107,7 @@ impl Owed {
         };
         match *debt {
             Debt::Queued { name: queued, place } if queued == name => {
-                *debt = Debt::Called { name, place };
+                *debt = Debt::Called { name, place, parts: BytesMut::new() };
             }
             _ => return false,
         }
@@ -151,7 +149,7 @@ impl Owed {
             return;
         };
         match *debt {
-            Debt::Called { name: called, place } if called == name => {
+            Debt::Called { name: called, place, .. } if called == name => {
                 *debt = Debt::Abandoned { since: now, place };
                 self.abandoned.push_back((now, id));
             }
@@ -175,10 +173,10 @@ impl Owed {
         })
     }
 
-    /// Who waits for this answer: the name of the call.
-    pub(crate) fn waiting(&self, id: Id) -> Option<Name> {
-        match self.debts.get(&id) {
-            Some(Debt::Called { name, .. }) => Some(*name),
+    /// What has come of this answer, if somebody waits for it.
+    pub(crate) fn parts(&mut self, id: Id) -> Option<&mut BytesMut> {
+        match self.debts.get_mut(&id) {
+            Some(Debt::Called { parts, .. }) => Some(parts),
             _ => None,
         }
     }

@@ -1,11 +1,11 @@
 //! What a foreign server's frames mean for the calls and leases of their connection.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{Foreign, Next, State};
 use crate::error::loss::{GoAway, LossCause};
 use crate::error::violation::Violation;
-use crate::proto::calling::{Calling as _, Event};
+use crate::proto::calling::{Bounds, Calling as _, Event};
 use crate::proto::calls::Answer;
 use crate::proto::dialect::{Meaning, To};
 use crate::proto::ids::{Id, Name};
@@ -163,13 +163,13 @@ impl Foreign {
         spent: &mut Vec<Bytes>,
     ) -> Result<(Id, Bytes), Violation> {
         let parts = self.owed.whose(to).and_then(|id| {
-            let parts = self.parts.remove(&id);
-            self.check_length(parts.as_ref().map_or(0, BytesMut::len) + body.len())?;
+            let parts = self.owed.parts(id).map(std::mem::take).unwrap_or_default();
+            check_length(parts.len() + body.len(), self.bounds)?;
             Ok((id, parts))
         });
         match parts {
-            Ok((id, None)) => Ok((id, body)),
-            Ok((id, Some(mut parts))) => {
+            Ok((id, parts)) if parts.is_empty() => Ok((id, body)),
+            Ok((id, mut parts)) => {
                 parts.extend_from_slice(&body);
                 spent.push(body);
                 Ok((id, parts.freeze()))
@@ -183,25 +183,14 @@ impl Foreign {
 
     fn part(&mut self, to: To, body: &[u8]) -> Result<(), Violation> {
         let id = self.owed.whose(to)?;
-        if self.owed.waiting(id).is_none() {
-            return Ok(());
+        if let Some(parts) = self.owed.parts(id) {
+            check_length(parts.len() + body.len(), self.bounds)?;
+            parts.extend_from_slice(body);
         }
-        let length = self.parts.get(&id).map_or(0, BytesMut::len) + body.len();
-        self.check_length(length)?;
-        self.parts.entry(id).or_default().extend_from_slice(body);
         Ok(())
     }
 
-    fn check_length(&self, length: usize) -> Result<(), Violation> {
-        let limit = self.bounds.receive as u64;
-        if length as u64 <= limit {
-            return Ok(());
-        }
-        Err(Violation::MessageTooLong { length: length as u64, limit })
-    }
-
     fn answered(&mut self, id: Id, answer: Answer, effects: &mut Effects<Event>) {
-        self.parts.remove(&id);
         let nobodys = match self.owed.paid(id) {
             Some(Debt::Called { name, .. }) => {
                 effects.wake.extend(self.calls.settle(name.0, answer));
@@ -235,4 +224,12 @@ impl Foreign {
         self.forget_notifications();
         effects.events.push(Event::GoAway(goodbye));
     }
+}
+
+fn check_length(length: usize, bounds: Bounds) -> Result<(), Violation> {
+    let limit = bounds.receive as u64;
+    if length as u64 <= limit {
+        return Ok(());
+    }
+    Err(Violation::MessageTooLong { length: length as u64, limit })
 }

@@ -296,6 +296,12 @@ impl Desk {
         slots
     }
 
+    /// How much is kept of answers that have come in part.
+    fn kept(&mut self, names: [u64; 2]) -> [Option<usize>; 2] {
+        let Self { foreign, speech, .. } = self;
+        names.map(|name| foreign.owed.parts(speech.ids().of(Name(name))).map(|parts| parts.len()))
+    }
+
     fn leave(&mut self, name: u64) -> Vacancy {
         self.foreign.leave(self.now(), name).vacancy
     }

@@ -93,13 +93,13 @@ fn parts_for_nobody_are_not_kept() {
     let first = desk.sent_call("a", 1, MINUTE);
     let second = desk.sent_call("b", 2, MINUTE);
     desk.hear(&["phalf"]).unwrap();
-    assert_eq!(desk.foreign.parts.len(), 1);
+    assert_eq!(desk.kept([first, second]), [Some(4), Some(0)]);
     desk.leave(first);
-    assert!(desk.foreign.parts.is_empty());
+    assert_eq!(desk.kept([first, second]), [None, Some(0)]);
     // As much as it likes: nobody holds it, so there is no limit.
     let part = format!("p{}", "x".repeat(LIMIT / 2));
     desk.hear(&[&part, &part, &part]).unwrap();
-    assert!(desk.foreign.parts.is_empty());
+    assert_eq!(desk.kept([first, second]), [None, Some(0)]);
     desk.hear(&["rrest", "rB"]).unwrap();
     assert_eq!(desk.answer(second), reply("B"));
 }
