@@ -25,7 +25,7 @@ use crate::driver::outflow::Outflow;
 use crate::error::loss::{Loss, LossCause};
 use crate::error::os::OsError;
 use crate::proto::session::{Effects, Session};
-use crate::proto::speech::{Speech, Understood};
+use crate::proto::speech::Speech;
 use crate::timer::Timer;
 
 mod inflow;
@@ -45,7 +45,6 @@ pub(crate) struct Driver<S: Session + ?Sized> {
     input: Inflow,
     /// Who makes sense of what arrives, where that is not the session itself.
     reader: Option<Arc<Speech>>,
-    understood: Understood,
     wants_input: bool,
     output: Outflow,
     effects: Effects<S::Event>,
@@ -127,7 +126,6 @@ impl<S: Session + ?Sized> Driver<S> {
             connection,
             transport,
             input: Inflow::new(input),
-            understood: Understood::default(),
             wants_input: true,
             output: Outflow::default(),
             effects: Effects::default(),
@@ -197,7 +195,7 @@ impl<S: Session + ?Sized> Driver<S> {
             return Read::Nothing;
         }
         if matches!(self.phase, Phase::Parting { .. }) {
-            self.input.bytes.clear();
+            self.input.arrived.bytes.clear();
         }
         match self.input.poll_read(&mut *self.transport, cx) {
             Poll::Pending => Read::Nothing,
@@ -218,10 +216,9 @@ impl<S: Session + ?Sized> Driver<S> {
     fn turn(&mut self, cx: &Context<'_>, now: Instant, read: &Read) -> Turn {
         let arrived = self.input.take_fresh() || matches!(read, Read::Bytes);
         if let (Some(reader), true) = (&self.reader, arrived) {
-            reader.read(&mut self.input.bytes, &mut self.understood);
+            reader.read(&mut self.input.arrived);
         }
-        let Self { connection, input, output, effects, gathered, phase, understood, .. } = self;
-        let is_read = self.reader.is_some();
+        let Self { connection, input, output, effects, gathered, phase, .. } = self;
         let accepted = output.take_accepted();
         let output = &mut output.pieces;
         let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
@@ -229,10 +226,8 @@ impl<S: Session + ?Sized> Driver<S> {
                 if accepted > 0 {
                     session.written(now, accepted, effects);
                 }
-                match arrived {
-                    true if is_read => session.understood(now, understood, effects)?,
-                    true => session.received(now, &mut input.bytes, effects)?,
-                    false => {}
+                if arrived {
+                    session.received(now, &mut input.arrived, effects)?;
                 }
                 if session.next_deadline().is_some_and(|deadline| now >= deadline) {
                     session.timeout(now, effects)?;
@@ -341,7 +336,7 @@ impl<S: Session + ?Sized> Driver<S> {
     /// Leaves the socket to somebody else, and ends.
     fn leave(&mut self, now: Instant, event: &mut impl FnMut(S::Event)) -> Arc<Loss> {
         let transport = std::mem::replace(&mut self.transport, Box::new(tokio::io::empty()));
-        let bytes = std::mem::take(&mut self.input.bytes);
+        let bytes = std::mem::take(&mut self.input.arrived.bytes);
         self.connection.leave_parcel(Parcel { transport, bytes });
         self.end(now, Ending::Verdict(LossCause::Detached), event)
     }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use tokio_util::io::poll_read_buf;
 
 use crate::connect::Transport;
+use crate::proto::input::Input;
 
 /// How much is read at a time: little at first, because idle connections should cost little.
 const READ_LEAST: usize = 2 * 1024;
@@ -15,7 +16,7 @@ const READ_MOST: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Inflow {
-    pub(super) bytes: BytesMut,
+    pub(super) arrived: Input,
     /// Whether there are bytes that came behind the handshake, which the session has not seen.
     fresh: bool,
     read_size: usize,
@@ -24,7 +25,7 @@ pub(super) struct Inflow {
 impl Inflow {
     /// `bytes` came behind the handshake.
     pub(super) fn new(bytes: BytesMut) -> Self {
-        Self { fresh: !bytes.is_empty(), bytes, read_size: READ_LEAST }
+        Self { fresh: !bytes.is_empty(), arrived: bytes.into(), read_size: READ_LEAST }
     }
 
     /// Whether bytes came behind the handshake, the first time that it is asked.
@@ -38,7 +39,7 @@ impl Inflow {
         transport: &mut dyn Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<&[u8]>> {
-        let Self { bytes: input, read_size, .. } = self;
+        let Self { arrived: Input { bytes: input, .. }, read_size, .. } = self;
         // Not for every read: as long as somebody keeps a piece of the buffer, reserving means another buffer.
         if input.capacity() - input.len() < *read_size / 4 {
             input.reserve(*read_size);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::error::call::{ErrorReply, Refusal, Stage};
 use crate::error::loss::{GoAway, Loss, LossCause};
@@ -17,6 +17,7 @@ use crate::policy;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
 use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::head::{Head, RequestHead};
+use crate::proto::input::Input;
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, millis};
 use crate::proto::outgoing::{Mark, Withdrawn};
@@ -312,12 +313,12 @@ impl Session for Client {
     fn received(
         &mut self,
         now: Instant,
-        input: &mut BytesMut,
+        input: &mut Input,
         effects: &mut Effects<Event>,
     ) -> Result<(), LossCause> {
         self.line.heard(now);
         let mut frames = || -> Result<(), LossCause> {
-            while let Some(inbound) = self.line.next(input)? {
+            while let Some(inbound) = self.line.next(&mut input.bytes)? {
                 self.dispatch(inbound, effects)?;
             }
             Ok(())

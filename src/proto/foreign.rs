@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::error::loss::{Loss, LossCause};
 use crate::policy::Heartbeat;
@@ -26,12 +26,13 @@ use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::dialect::Matching;
 use crate::proto::heartbeat::Beat;
 use crate::proto::ids::{Id, Name};
+use crate::proto::input::Input;
 use crate::proto::lent::Leases;
 use crate::proto::outgoing::{Mark, Outgoing, Withdrawn};
 use crate::proto::owed::Owed;
 use crate::proto::pulse::Pulse;
 use crate::proto::session::{Effects, Session};
-use crate::proto::speech::{Speech, Understood};
+use crate::proto::speech::Speech;
 
 mod inbound;
 pub(crate) mod lending;
@@ -233,22 +234,12 @@ impl Session for Foreign {
 
     fn received(
         &mut self,
-        _: Instant,
-        _: &mut BytesMut,
-        _: &mut Effects<Event>,
-    ) -> Result<(), LossCause> {
-        // The shell shows the bytes to the reader, and what that understood to `understood`.
-        Ok(())
-    }
-
-    fn understood(
-        &mut self,
         now: Instant,
-        understood: &mut Understood,
+        input: &mut Input,
         effects: &mut Effects<Event>,
     ) -> Result<(), LossCause> {
         self.pulse.heard(now);
-        let result = self.take(understood, effects);
+        let result = self.take(input, effects);
         if result.is_err() {
             // In the same turn, and also what a lease adds before it hears of the loss.
             self.state = State::Broken;

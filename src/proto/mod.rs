@@ -18,6 +18,7 @@ pub(crate) mod greeting;
 pub(crate) mod head;
 pub(crate) mod heartbeat;
 pub(crate) mod ids;
+pub(crate) mod input;
 pub(crate) mod kind;
 pub(crate) mod ledger;
 pub(crate) mod lent;

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::error::call::{ErrorReply, Refusal};
 use crate::error::loss::{GoAway, Loss, LossCause};
@@ -20,6 +20,7 @@ use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::assembly::Assembly;
 use crate::proto::head::{Head, RequestHead};
+use crate::proto::input::Input;
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, millis};
 use crate::proto::outgoing::Mark;
@@ -357,12 +358,12 @@ impl Session for Serving {
     fn received(
         &mut self,
         now: Instant,
-        input: &mut BytesMut,
+        input: &mut Input,
         effects: &mut Effects<Event>,
     ) -> Result<(), LossCause> {
         self.line.heard(now);
         let mut frames = || -> Result<(), LossCause> {
-            while let Some(inbound) = self.line.next(input)? {
+            while let Some(inbound) = self.line.next(&mut input.bytes)? {
                 self.dispatch(now, inbound, effects)?;
             }
             Ok(())

@@ -10,39 +10,29 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::error::loss::{Loss, LossCause};
-use crate::proto::speech::{Speech, Understood};
+use crate::proto::input::Input;
+use crate::proto::speech::Speech;
 
 /// One end of one connection, from the end of the handshake to its one death.
 pub(crate) trait Session: Send + 'static {
     /// What happens on the connection that its owner must hear of.
     type Event: Send;
 
-    /// Takes whole frames off the front of what has arrived.
-    fn received(
-        &mut self,
-        now: Instant,
-        input: &mut BytesMut,
-        effects: &mut Effects<Self::Event>,
-    ) -> Result<(), LossCause>;
-
     /// Who makes sense of what arrives before this session sees it, outside of its lock. `None` if it does so itself.
     fn reader(&self) -> Option<Arc<Speech>> {
         None
     }
 
-    /// Takes what the [`reader`](Self::reader) has understood.
-    fn understood(
+    /// Takes what has arrived, as far as frames are whole.
+    fn received(
         &mut self,
         now: Instant,
-        understood: &mut Understood,
+        input: &mut Input,
         effects: &mut Effects<Self::Event>,
-    ) -> Result<(), LossCause> {
-        let _ = (now, understood, effects);
-        Ok(())
-    }
+    ) -> Result<(), LossCause>;
 
     /// Adds what should be written next.
     fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>);

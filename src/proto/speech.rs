@@ -3,13 +3,12 @@
 //!
 //! ```text
 //!   body ──► request, notification, plain ──► Spoken ──► the session        (the caller's task)
-//!   bytes ──► read, for an Addressee ──► Understood ──► the session         (the owner's task)
+//!   bytes ──► read, for an Addressee ──► frames ──► the session             (the owner's task)
 //! ```
 //!
 //! The session says whose what arrives next is ([`Speech::address`]); that is all that changes here, beside the names that
 //! [`Ids`] gives.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +22,7 @@ use crate::error::violation::Violation;
 use crate::proto::dialect::{Dialect, Meaning};
 use crate::proto::framing::Framing;
 use crate::proto::ids::{Ids, Name};
+use crate::proto::input::{Arrived, Input};
 
 /// Most heads are shorter.
 const HEAD: usize = 64;
@@ -83,25 +83,6 @@ impl Addressee {
 pub(crate) struct Spoken {
     pub(crate) head: BytesMut,
     pub(crate) rest: Bytes,
-}
-
-/// Frames that have arrived.
-#[derive(Debug, Default)]
-pub(crate) struct Understood {
-    pub(crate) frames: VecDeque<Arrived>,
-    /// Bytes of a frame that is not whole yet.
-    pub(crate) rest: usize,
-    /// The lease for which all of it is, if it is a lease's: that which had the connection when it was read.
-    pub(crate) lease: Option<u64>,
-    /// What is wrong with the frame behind those.
-    pub(crate) broken: Option<LossCause>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) frame: Bytes,
-    /// `None` if it is a lease's, and cannot be the answer to a ping.
-    pub(crate) meaning: Option<Meaning>,
 }
 
 impl Speech {
@@ -176,32 +157,31 @@ impl Speech {
         self.addressee.store(addressee.code(), Ordering::Release);
     }
 
-    /// Cuts the frames off the front of what has arrived, and says what they mean.
-    pub(crate) fn read(&self, input: &mut BytesMut, understood: &mut Understood) {
+    /// Cuts the frames off the front of the bytes, and says what they mean.
+    pub(crate) fn read(&self, input: &mut Input) {
         let addressee = Addressee::of(self.addressee.load(Ordering::Acquire));
         if addressee == Addressee::Nobody {
-            input.clear();
+            input.bytes.clear();
         }
         loop {
-            match self.next(addressee, input) {
-                Ok(Some(arrived)) => understood.frames.push_back(arrived),
+            match self.next(addressee, &mut input.bytes) {
+                Ok(Some(arrived)) => input.frames.push_back(arrived),
                 Ok(None) => break,
                 Err(cause) => {
-                    understood.broken = Some(cause);
+                    input.broken = Some(cause);
                     break;
                 }
             }
         }
-        understood.rest = input.len();
-        understood.lease = addressee.lease();
+        input.lease = addressee.lease();
     }
 
     fn next(
         &self,
         addressee: Addressee,
-        input: &mut BytesMut,
+        bytes: &mut BytesMut,
     ) -> Result<Option<Arrived>, LossCause> {
-        let Some(frame) = self.framing.next(input)? else {
+        let Some(frame) = self.framing.next(bytes)? else {
             return Ok(None);
         };
         let meaning = match addressee {

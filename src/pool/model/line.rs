@@ -11,6 +11,7 @@ use crate::error::loss::{Loss, LossCause};
 use crate::policy::Heartbeat;
 use crate::proto::calling;
 use crate::proto::client::Client;
+use crate::proto::input::Input;
 use crate::proto::serving::{self, Serving};
 use crate::proto::session::{Effects, Session};
 
@@ -23,7 +24,7 @@ pub(super) struct Line {
     pub(super) client: Client,
     client_effects: Effects<calling::Event>,
     client_out: VecDeque<Bytes>,
-    client_input: BytesMut,
+    client_input: Input,
     /// The client has lost it.
     pub(super) lost: Option<Arc<Loss>>,
     /// The client sends no new calls here.
@@ -32,7 +33,7 @@ pub(super) struct Line {
     pub(super) serving: Serving,
     serving_effects: Effects<serving::Event>,
     serving_out: VecDeque<Bytes>,
-    serving_input: BytesMut,
+    serving_input: Input,
     /// The server has lost it, or fenced it off.
     pub(super) served: bool,
     down: BytesMut,
@@ -48,14 +49,14 @@ impl Line {
             client: Client::new(now, heartbeat(), None, bounds),
             client_effects: Effects::default(),
             client_out: VecDeque::new(),
-            client_input: BytesMut::new(),
+            client_input: Input::default(),
             lost: None,
             closed: false,
             up: BytesMut::new(),
             serving,
             serving_effects: Effects::default(),
             serving_out: VecDeque::new(),
-            serving_input: BytesMut::new(),
+            serving_input: Input::default(),
             served: true,
             down: BytesMut::new(),
         }
@@ -84,7 +85,7 @@ impl Line {
         if !self.served || piece.is_empty() {
             return Vec::new();
         }
-        self.serving_input.extend_from_slice(&piece);
+        self.serving_input.bytes.extend_from_slice(&piece);
         let Self { serving, serving_input, serving_effects, .. } = self;
         serving.received(now, serving_input, serving_effects).expect("no violation");
         std::mem::take(&mut serving_effects.events)
@@ -101,7 +102,7 @@ impl Line {
         if piece.is_empty() {
             return;
         }
-        self.client_input.extend_from_slice(&piece);
+        self.client_input.bytes.extend_from_slice(&piece);
         let Self { client, client_input, client_effects, .. } = self;
         client.received(now, client_input, client_effects).expect("no violation");
         for event in client_effects.events.drain(..) {

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
+use bytes::BytesMut;
+
 use super::*;
 use crate::proto::frame::next_payload;
 use crate::proto::head::{MAX_PART, Position};
@@ -110,8 +112,8 @@ impl Desk {
     }
 
     fn hear(&mut self, frames: &[Frame]) -> Result<(), LossCause> {
-        let mut input = BytesMut::new();
-        frames.iter().for_each(|frame| frame.encode(&mut input));
+        let mut input = Input::default();
+        frames.iter().for_each(|frame| frame.encode(&mut input.bytes));
         self.client.received(self.start, &mut input, &mut self.effects)
     }
 

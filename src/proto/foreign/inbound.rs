@@ -9,27 +9,28 @@ use crate::proto::calling::{Bounds, Calling as _, Event};
 use crate::proto::calls::Answer;
 use crate::proto::dialect::{Meaning, To};
 use crate::proto::ids::{Id, Name};
+use crate::proto::input::{Arrived, Input};
 use crate::proto::outgoing::Withdrawn;
 use crate::proto::owed::Debt;
 use crate::proto::session::Effects;
-use crate::proto::speech::{Addressee, Arrived, Understood};
+use crate::proto::speech::Addressee;
 
 impl Foreign {
-    /// Takes the frames that have been understood, and judges what has come of the next.
+    /// Takes the frames that have arrived, and judges what has come of the next.
     pub(super) fn take(
         &mut self,
-        understood: &mut Understood,
+        input: &mut Input,
         effects: &mut Effects<Event>,
     ) -> Result<(), LossCause> {
-        let lease = understood.lease;
+        let lease = input.lease;
         // One by one: those behind a violation are not dropped under the lock.
-        while let Some(arrived) = understood.frames.pop_front() {
+        while let Some(arrived) = input.frames.pop_front() {
             self.frame(arrived, lease, effects)?;
         }
-        match understood.broken.take() {
+        match input.broken.take() {
             _ if matches!(self.state, State::Spoiled) => Ok(()),
             Some(broken) => Err(broken),
-            None if understood.rest > 0 => Ok(self.begun(lease)?),
+            None if !input.bytes.is_empty() => Ok(self.begun(lease)?),
             None => Ok(()),
         }
     }

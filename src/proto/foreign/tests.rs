@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _};
+use bytes::{Buf as _, BufMut as _, BytesMut};
 
 use super::*;
 use crate::error::call::{ErrorReply, Refusal, Stage};
@@ -127,8 +127,7 @@ struct Desk {
     now: u64,
     effects: Effects<Event>,
     out: VecDeque<Bytes>,
-    input: BytesMut,
-    understood: Understood,
+    input: Input,
 }
 
 /// A message from the client, as the server sees it.
@@ -151,8 +150,7 @@ fn desk(dialect: Plain) -> Desk {
         now: 0,
         effects: Effects::default(),
         out: VecDeque::new(),
-        input: BytesMut::new(),
-        understood: Understood::default(),
+        input: Input::default(),
     }
 }
 
@@ -245,9 +243,9 @@ impl Desk {
     }
 
     fn hear_bytes(&mut self, bytes: &[u8]) -> Result<(), LossCause> {
-        self.input.extend_from_slice(bytes);
-        self.speech.read(&mut self.input, &mut self.understood);
-        self.foreign.understood(self.now(), &mut self.understood, &mut self.effects)
+        self.input.bytes.extend_from_slice(bytes);
+        self.speech.read(&mut self.input);
+        self.foreign.received(self.now(), &mut self.input, &mut self.effects)
     }
 
     /// Frames, each with its kind in front.

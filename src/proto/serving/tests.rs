@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use bytes::BytesMut;
+
 use super::*;
 use crate::proto::frame::next_payload;
 use crate::proto::head::{MAX_PART, Position};
@@ -35,8 +37,8 @@ impl Desk {
     }
 
     fn hear_at(&mut self, ms: u64, frames: &[Frame]) -> Result<Vec<Event>, LossCause> {
-        let mut input = BytesMut::new();
-        frames.iter().for_each(|frame| frame.encode(&mut input));
+        let mut input = Input::default();
+        frames.iter().for_each(|frame| frame.encode(&mut input.bytes));
         self.serving.received(self.at(ms), &mut input, &mut self.effects)?;
         Ok(std::mem::take(&mut self.effects.events))
     }

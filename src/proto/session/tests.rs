@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
@@ -34,12 +35,12 @@ struct End<S: Session> {
     /// On the line, not arrived at the other end.
     line: BytesMut,
     /// Arrived here, not taken.
-    input: BytesMut,
+    input: Input,
 }
 
 impl<S: Session> End<S> {
     fn new(session: S) -> Self {
-        let (out, line, input) = (VecDeque::new(), BytesMut::new(), BytesMut::new());
+        let (out, line, input) = (VecDeque::new(), BytesMut::new(), Input::default());
         Self { session, effects: Effects::default(), out, line, input }
     }
 
@@ -65,7 +66,7 @@ impl<S: Session> End<S> {
     /// Up to so many bytes arrive.
     fn read(&mut self, now: Instant, from: &mut BytesMut, most: usize) -> usize {
         let count = most.min(from.len());
-        self.input.extend_from_slice(&from.split_to(count));
+        self.input.bytes.extend_from_slice(&from.split_to(count));
         if count > 0 {
             self.session.received(now, &mut self.input, &mut self.effects).expect("no violation");
         }

@@ -4,17 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-
 use super::*;
 use crate::error::loss::LossCause;
 use crate::error::violation::Violation;
 use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling as _, Event};
 use crate::proto::framing::Framing;
+use crate::proto::input::Input;
 use crate::proto::ordered::Ordered;
 use crate::proto::session::{Effects, Session as _};
-use crate::proto::speech::{Speech, Understood};
+use crate::proto::speech::Speech;
 
 const BOUNDS: Bounds = Bounds { send: 1000, receive: 1000, queued_bytes: 1000 };
 const EVERY: Duration = Duration::from_secs(5);
@@ -23,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(5);
 struct Bench {
     session: Foreign,
     speech: Arc<Speech>,
-    input: BytesMut,
+    input: Input,
     effects: Effects<Event>,
     now: Instant,
 }
@@ -35,24 +34,23 @@ impl Bench {
         let dialect = Ordered::new(Framing::u8()).heartbeat("ping");
         let speech = Arc::new(Speech::new(Box::new(dialect), 1000).unwrap());
         let session = Foreign::new(now, heartbeat, speech.clone(), BOUNDS);
-        Self { session, speech, input: BytesMut::new(), effects: Effects::default(), now }
+        Self { session, speech, input: Input::default(), effects: Effects::default(), now }
     }
 
     /// What the owner does outside of the lock.
-    fn read(&mut self, bytes: &[u8]) -> Understood {
-        self.input.extend_from_slice(bytes);
-        let mut understood = Understood::default();
-        self.speech.read(&mut self.input, &mut understood);
-        understood
+    fn read(&mut self, bytes: &[u8]) {
+        self.input.bytes.extend_from_slice(bytes);
+        self.speech.read(&mut self.input);
     }
 
-    fn tell(&mut self, mut understood: Understood) -> Result<(), LossCause> {
-        self.session.understood(self.now, &mut understood, &mut self.effects)
+    /// What it does with the lock.
+    fn tell(&mut self) -> Result<(), LossCause> {
+        self.session.received(self.now, &mut self.input, &mut self.effects)
     }
 
     fn arrive(&mut self, bytes: &[u8]) -> Result<(), LossCause> {
-        let understood = self.read(bytes);
-        self.tell(understood)
+        self.read(bytes);
+        self.tell()
     }
 
     fn lend(&mut self) {
@@ -201,7 +199,7 @@ fn a_connection_that_is_lent_or_spoiled_is_not_lent() {
     assert!(bench.session.lend().is_err());
     // What still comes is nobody's, frame or not, and takes no room.
     bench.arrive(&[1, b'A', 200, 0, 0]).unwrap();
-    assert!(bench.input.is_empty());
+    assert!(bench.input.bytes.is_empty());
     bench.write(usize::MAX);
     assert!(bench.session.is_finished());
 }
@@ -260,18 +258,18 @@ fn what_was_read_under_one_lease_never_reaches_the_next() {
     for late in [&b"\x01X"[..], b"\x03X", b"\x00"] {
         let mut bench = Bench::new();
         bench.lend();
-        let understood = bench.read(late);
+        bench.read(late);
         assert_eq!(bench.session.end(End::Dropped), Condition::Clean);
         bench.lend();
-        assert_eq!(bench.tell(understood), Err(unasked.clone()), "{late:?}");
+        assert_eq!(bench.tell(), Err(unasked.clone()), "{late:?}");
         assert_eq!(bench.take(), None);
     }
     // Read while nobody had it, told when somebody has.
     for early in [&b"\x01X"[..], b"\x03X"] {
         let mut bench = Bench::new();
-        let understood = bench.read(early);
+        bench.read(early);
         bench.lend();
-        assert!(bench.tell(understood).is_err(), "{early:?}");
+        assert!(bench.tell().is_err(), "{early:?}");
         assert_eq!(bench.take(), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
-use crate::proto::speech::Arrived;
+use crate::proto::input::Arrived;
 
 #[test]
 fn in_order_what_nobody_asked_for_is_a_violation_also_a_part_of_a_frame() {
@@ -116,8 +116,8 @@ fn an_answer_for_nobody_is_not_dropped_under_the_lock() {
         let to = To::Oldest;
         let meaning = if parts { Meaning::Part { to, body } } else { Meaning::Reply { to, body } };
         let arrived = Arrived { frame: Bytes::new(), meaning: Some(meaning) };
-        desk.understood.frames.push_back(arrived);
-        desk.foreign.understood(desk.now(), &mut desk.understood, &mut desk.effects).unwrap();
+        desk.input.frames.push_back(arrived);
+        desk.foreign.received(desk.now(), &mut desk.input, &mut desk.effects).unwrap();
         let is_dropped = || dropped.load(std::sync::atomic::Ordering::Relaxed);
         assert!(!is_dropped(), "parts: {parts}");
         desk.effects.spent.clear();
@@ -142,13 +142,13 @@ fn no_body_of_a_dialect_is_dropped_under_the_lock() {
                 desk.until(EVERY).unwrap();
                 desk.sent();
                 desk.foreign.lend().unwrap();
-                desk.understood.lease = Some(1);
+                desk.input.lease = Some(1);
             }
             let dropped = Arc::default();
             let body = Bytes::from_owner(Told(Arc::clone(&dropped)));
             let arrived = Arrived { frame: Bytes::new(), meaning: Some(make(body)) };
-            desk.understood.frames.push_back(arrived);
-            let _ = desk.foreign.understood(desk.now(), &mut desk.understood, &mut desk.effects);
+            desk.input.frames.push_back(arrived);
+            let _ = desk.foreign.received(desk.now(), &mut desk.input, &mut desk.effects);
             let is_dropped = dropped.load(std::sync::atomic::Ordering::Relaxed);
             assert!(!is_dropped, "case {case}, lent: {lent}");
         }

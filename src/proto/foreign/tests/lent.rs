@@ -29,13 +29,13 @@ impl Desk {
 
     /// What the owner does outside of the lock.
     fn read(&mut self, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
-        self.speech.read(&mut self.input, &mut self.understood);
+        self.input.bytes.extend_from_slice(bytes);
+        self.speech.read(&mut self.input);
     }
 
     /// What it does with the lock.
     fn tell(&mut self) -> Result<(), LossCause> {
-        self.foreign.understood(self.now(), &mut self.understood, &mut self.effects)
+        self.foreign.received(self.now(), &mut self.input, &mut self.effects)
     }
 }
 

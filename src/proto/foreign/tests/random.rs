@@ -251,7 +251,7 @@ proptest! {
             match world.act(act) {
                 Ok(()) => {}
                 Err(LossCause::Violation(violation)) => {
-                    let is_part = violation == Violation::Unasked && !world.desk.input.is_empty();
+                    let is_part = violation == Violation::Unasked && !world.desk.input.bytes.is_empty();
                     prop_assert!(is_part, "the server keeps to the protocol: {violation}");
                     break;
                 }

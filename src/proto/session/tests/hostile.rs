@@ -43,7 +43,7 @@ fn feed(mut end: End<impl Session>, start: Instant, pieces: Vec<(Vec<u8>, u64, u
     let mut now = start;
     for (bytes, wait, written) in pieces {
         now += Duration::from_millis(wait);
-        end.input.extend_from_slice(&bytes);
+        end.input.bytes.extend_from_slice(&bytes);
         let heard = end.session.received(now, &mut end.input, &mut end.effects);
         end.write(now, written);
         let timed = end.session.timeout(now, &mut end.effects);
