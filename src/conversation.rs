@@ -71,11 +71,11 @@ impl Conversation {
         let start = Start {
             id,
             kind,
+            head: &[],
             body: &body,
             deadline: self.deadline,
             oldest,
             place: None,
-            spoken: None,
         };
         let result = Exchange::new(&self.connection, self.speech.as_deref(), start, None).await;
         let failed = match result {

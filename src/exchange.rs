@@ -68,7 +68,7 @@ impl<'a, 'p> Exchange<'a, 'p> {
                 Kind::Request { .. } => speech.request(name, self.start.body.clone()),
             };
             let spoken = spoken.map_err(NotTaken::Unsendable)?;
-            match start(&Start { spoken: Some(&spoken), ..self.start }) {
+            match start(&Start { head: &spoken.head, body: &spoken.rest, ..self.start }) {
                 Err(NotTaken::IdTaken) => {}
                 result => return result,
             }

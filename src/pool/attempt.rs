@@ -87,11 +87,11 @@ impl<'a> Call<'a> {
             let start = Start {
                 id,
                 kind: self.course.kind(),
+                head: &[],
                 body,
                 deadline: self.deadline,
                 oldest,
                 place: Some(place),
-                spoken: None,
             };
             let speech = foreign.as_ref().map(|foreign| &*foreign.speech);
             match Exchange::new(&connection, speech, start, Some(&mut held)).await {

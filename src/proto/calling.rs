@@ -13,7 +13,6 @@ use crate::error::unsendable::Unsendable;
 use crate::proto::calls::{Answer, Vacancy};
 use crate::proto::ledger::Place;
 use crate::proto::session::Session;
-use crate::proto::speech::Spoken;
 
 /// The calling end of one connection.
 pub(crate) trait Calling: Session<Event = Event> + std::fmt::Debug {
@@ -51,14 +50,14 @@ pub(crate) struct Start<'a> {
     /// The call's id; where the protocol is a foreign one, its name on the connection.
     pub(crate) id: u64,
     pub(crate) kind: Kind,
+    /// What comes before the body, where the protocol is a foreign one: its dialect has made a frame of the two.
+    pub(crate) head: &'a [u8],
     pub(crate) body: &'a Bytes,
     pub(crate) deadline: Instant,
     /// All calls with smaller ids are settled.
     pub(crate) oldest: u64,
     /// Where it goes, in the ledger of the pool.
     pub(crate) place: Option<Place>,
-    /// The frame that the body has become, where the protocol is a foreign one.
-    pub(crate) spoken: Option<&'a Spoken>,
 }
 
 /// A call that nobody waits for any more.

@@ -164,11 +164,7 @@ impl Foreign {
 impl Calling for Foreign {
     fn start(&mut self, _: Instant, start: &Start<'_>, waker: &Waker) -> Result<(), NotTaken> {
         self.check_open()?;
-        let Some(spoken) = start.spoken else {
-            // Nobody starts a call here without its frame.
-            return Err(NotTaken::Gone(None));
-        };
-        let (name, length) = (Name(start.id), spoken.head.len() + spoken.rest.len());
+        let (name, length) = (Name(start.id), start.head.len() + start.body.len());
         let id = self.speech.ids().of(name);
         if start.kind != Kind::Notification {
             self.check_id(id)?;
@@ -178,7 +174,7 @@ impl Calling for Foreign {
         if queued > 0 && queued + length > self.bounds.queued_bytes {
             return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
         }
-        let mark = self.outgoing.request(name.0, &spoken.head, &spoken.rest);
+        let mark = self.outgoing.request(name.0, start.head, start.body);
         let ordinal = match start.kind {
             Kind::Notification => {
                 self.notifications.push(name);

@@ -222,7 +222,7 @@ impl Callers {
         let (id, resent) = (call.issued.expect("just issued"), call.course.may_have_run());
         let (kind, body, oldest) = (call.course.kind(), &call.body, call.oldest);
         let deadline = call.deadline;
-        let start = Start { id, kind, body, deadline, oldest, place: None, spoken: None };
+        let start = Start { id, kind, head: &[], body, deadline, oldest, place: None };
         let line = lines.get_mut(&place.connection).expect("it is ready");
         assert!(line.lost.is_none());
         match line.client.start(now, &start, Waker::noop()) {

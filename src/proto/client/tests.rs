@@ -50,15 +50,8 @@ impl Desk {
 
     /// Starts a call at the time 0.
     fn start(&mut self, id: u64, kind: Kind, body: &Bytes, timeout: u64) -> Result<(), NotTaken> {
-        let start = Start {
-            id,
-            kind,
-            body,
-            deadline: self.at(timeout),
-            oldest: 1,
-            place: None,
-            spoken: None,
-        };
+        let start =
+            Start { id, kind, head: &[], body, deadline: self.at(timeout), oldest: 1, place: None };
         self.client.start(self.start, &start, &Waker::from(self.woken.clone()))
     }
 
@@ -202,7 +195,7 @@ fn remaining_time_is_rounded_up_and_never_sent_as_no_deadline() {
     for (id, micros) in [(1, 0), (2, 1), (3, 1000), (4, 1001)] {
         let deadline = desk.start + Duration::from_micros(micros);
         let start =
-            Start { id, kind, body: &Bytes::new(), deadline, oldest: 1, place: None, spoken: None };
+            Start { id, kind, head: &[], body: &Bytes::new(), deadline, oldest: 1, place: None };
         desk.client.start(desk.start, &start, Waker::noop()).unwrap();
     }
     let remaining = desk.sent().into_iter().map(|frame| match frame {

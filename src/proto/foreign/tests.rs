@@ -177,9 +177,8 @@ impl Desk {
             };
             let spoken = spoken.map_err(NotTaken::Unsendable)?;
             let deadline = self.now() + ms(timeout);
-            let spoken = Some(&spoken);
-            let id = name.0;
-            let start = Start { id, kind, body: &body, deadline, oldest: 1, place, spoken };
+            let (id, head, body) = (name.0, &spoken.head[..], &spoken.rest);
+            let start = Start { id, kind, head, body, deadline, oldest: 1, place };
             match self.foreign.start(self.now(), &start, Waker::noop()) {
                 Err(NotTaken::IdTaken) => {}
                 result => return result.map(|()| id),

@@ -224,11 +224,11 @@ impl World {
         let start = Start {
             id,
             kind,
+            head: &[],
             body: &body(id, length),
             deadline,
             oldest: 1,
             place: None,
-            spoken: None,
         };
         if self.client.session.start(self.now, &start, Waker::noop()).is_ok() {
             self.next_id += 1;

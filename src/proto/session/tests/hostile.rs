@@ -67,7 +67,7 @@ proptest! {
         let kind = Kind::Request { repeatable: false, resent: false };
         for id in 1..=calls {
             let (body, deadline) = (body(id, 10 * id as usize), now + Duration::from_secs(5 * id));
-            let start = Start { id, kind, body: &body, deadline, oldest: 1, place: None, spoken: None };
+            let start = Start { id, kind, head: &[], body: &body, deadline, oldest: 1, place: None };
             client.session.start(now, &start, Waker::noop()).unwrap();
         }
         feed(client, now, pieces.clone());
