@@ -38,7 +38,7 @@ use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis, wire};
 use crate::proto::speech::Speech;
 use crate::protocol::Opener;
-use crate::roster::{ForeignEnd, Line};
+use crate::roster::{ForeignEnd, Link};
 use crate::switchboard::Switchboard;
 
 pub(crate) type Hook =
@@ -139,8 +139,8 @@ impl Dialer {
         }
         let took = now().saturating_duration_since(began);
         span.in_scope(|| info!(?took, "connection ready"));
-        let line = Line { connection: connection.clone(), foreign, number, server };
-        if let Some((previous, current)) = self.board.opened(self.slot, line, capacity) {
+        let link = Link { connection: connection.clone(), foreign, number, server };
+        if let Some((previous, current)) = self.board.opened(self.slot, link, capacity) {
             self.board.events.send(&Event::InstanceChanged { previous, current });
         }
         let slot = self.slot;

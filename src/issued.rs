@@ -1,7 +1,7 @@
 //! Two rights of a call, given back when they are dropped: its id, and its place on a connection.
 
 use crate::proto::ledger::Place;
-use crate::roster::End;
+use crate::roster::Fate;
 use crate::switchboard::Switchboard;
 
 /// A call's id. When it is dropped the call is settled for good.
@@ -11,24 +11,24 @@ pub(crate) struct Issued<'a> {
     pub(crate) id: u64,
     /// All calls with smaller ids are settled.
     pub(crate) oldest: u64,
-    end: End,
+    fate: Fate,
 }
 
 impl<'a> Issued<'a> {
     pub(crate) fn new(board: &'a Switchboard) -> Self {
         let (id, oldest) = board.issue();
-        Self { board, id, oldest, end: End::Failed }
+        Self { board, id, oldest, fate: Fate::Failed }
     }
 
     /// The call succeeded.
     pub(crate) fn succeed(mut self) {
-        self.end = End::Succeeded;
+        self.fate = Fate::Succeeded;
     }
 }
 
 impl Drop for Issued<'_> {
     fn drop(&mut self) {
-        self.board.finish(self.id, self.end);
+        self.board.finish(self.id, self.fate);
     }
 }
 

@@ -62,7 +62,7 @@ mod tests {
     use crate::proto::client::Client;
     use crate::proto::course::{ServerMemory, ServerProcess};
     use crate::proto::ledger::Share;
-    use crate::roster::{Line, Patience};
+    use crate::roster::{Link, Patience};
 
     /// A waker that takes the lock when it is dropped.
     struct Nosy(Arc<Switchboard>, Arc<AtomicUsize>);
@@ -79,12 +79,12 @@ mod tests {
     }
 
     /// A connection that takes calls and leads nowhere.
-    fn line(number: u64) -> Line {
+    fn link(number: u64) -> Link {
         let bounds = Bounds { send: 1, receive: 1, queued_bytes: 1 };
         let client = Client::new(now(), Heartbeat::default(), None, bounds);
         let server =
             ServerProcess { instance: Some(InstanceId([1; 16])), memory: ServerMemory::None };
-        Line { connection: Connection::new(client).erased(), foreign: None, number, server }
+        Link { connection: Connection::new(client).erased(), foreign: None, number, server }
     }
 
     fn board(connections: impl Into<Connections>) -> Switchboard {
@@ -105,7 +105,7 @@ mod tests {
 
     /// Connection 1 takes one call at a time. Somebody was handed that place and has not taken it, and somebody waits behind.
     fn handed_over(board: &Switchboard) -> [Placing<'_>; 2] {
-        board.opened(0, line(1), 1);
+        board.opened(0, link(1), 1);
         let [mut first, mut second, mut third] = [(); 3].map(|()| Placing::new(board, WISH));
         let Poll::Ready(Ok(taken)) = poll(&mut first) else { panic!() };
         assert!(poll(&mut second).is_pending());
@@ -118,9 +118,9 @@ mod tests {
     fn a_place_on_a_connection_that_is_replaced_before_it_is_taken_is_one_on_the_next() {
         let board = board(1);
         let [mut second, mut third] = handed_over(&board);
-        board.opened(0, line(2), 1);
+        board.opened(0, link(2), 1);
         let Poll::Ready(Ok(taken)) = poll(&mut second) else { panic!("turned away") };
-        assert_eq!(taken.line.number, 2);
+        assert_eq!(taken.link.number, 2);
         assert!(poll(&mut third).is_pending());
         assert_eq!(board.status().in_flight, 1);
     }
@@ -154,7 +154,7 @@ mod tests {
         let replaced = so_far();
         drop(two);
         let given_up = so_far();
-        board.opened(0, line(1), 1);
+        board.opened(0, link(1), 1);
         assert!(poll(&mut one));
         [waiting, replaced, given_up, so_far()]
     }

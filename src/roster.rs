@@ -32,7 +32,7 @@ mod sizing;
 pub(crate) struct Roster {
     pub(crate) ledger: Ledger,
     /// The connection of each slot, while it takes calls.
-    pub(crate) lines: Vec<Option<Line>>,
+    pub(crate) links: Vec<Option<Link>>,
     pub(crate) life: Life,
     /// While nothing is ready.
     pub(crate) downtime: Option<Downtime>,
@@ -97,7 +97,7 @@ impl From<NoPlace> for CallCause {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) place: Place,
-    pub(crate) line: Line,
+    pub(crate) link: Link,
 }
 
 /// What only a connection has that speaks a foreign protocol.
@@ -111,7 +111,7 @@ pub(crate) struct ForeignEnd {
 
 /// A connection that takes calls.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
+pub(crate) struct Link {
     pub(crate) connection: Connection<dyn Calling>,
     /// `None`: it speaks `Native`.
     pub(crate) foreign: Option<ForeignEnd>,
@@ -119,20 +119,20 @@ pub(crate) struct Line {
     pub(crate) server: ServerProcess,
 }
 
-impl Line {
+impl Link {
     fn leads_to(&self, instance: InstanceId) -> bool {
         self.server.instance == Some(instance)
     }
 
-    fn seen_at(&self, slot: usize) -> Option<resume::Line> {
+    fn seen_at(&self, slot: usize) -> Option<resume::Seen> {
         let instance = self.server.instance?;
-        Some(resume::Line { slot, connection: self.number, instance })
+        Some(resume::Seen { slot, connection: self.number, instance })
     }
 }
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum Fate {
     Failed,
     Succeeded,
 }
@@ -152,7 +152,7 @@ impl Roster {
         let now = now();
         Self {
             ledger: Ledger::new(limits.waiting, limits.queued_bytes),
-            lines: Vec::new(),
+            links: Vec::new(),
             size: connections,
             spoiled: BTreeMap::new(),
             channels: BTreeSet::new(),
@@ -177,9 +177,9 @@ impl Roster {
         if let Some(no_place) = self.why_not_wait(endpoint, patience) {
             return Err(no_place);
         }
-        let lines = self.lines.iter().enumerate();
-        let lines = lines.filter_map(|(slot, line)| line.as_ref()?.seen_at(slot));
-        match resume.way(self.size.min, lines) {
+        let links = self.links.iter().enumerate();
+        let links = links.filter_map(|(slot, link)| link.as_ref()?.seen_at(slot));
+        match resume.way(self.size.min, links) {
             Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
             Way::Wait => Ok(Resumed::Wait),
             Way::Known => Ok(self.take_on(resume.instance).map_or(Resumed::Wait, Resumed::Taken)),
@@ -188,10 +188,10 @@ impl Roster {
 
     /// A place on a connection to this very process, if one has room.
     fn take_on(&mut self, instance: InstanceId) -> Option<Taken> {
-        let Self { lines, ledger, .. } = self;
-        let slots = lines.iter().enumerate();
+        let Self { links, ledger, .. } = self;
+        let slots = links.iter().enumerate();
         let place = slots
-            .filter(|(_, line)| line.as_ref().is_some_and(|line| line.leads_to(instance)))
+            .filter(|(_, link)| link.as_ref().is_some_and(|link| link.leads_to(instance)))
             .find_map(|(slot, _)| ledger.place_on(slot))?;
         self.taken(place)
     }
@@ -295,10 +295,10 @@ impl Roster {
     /// Calls that may have run can go nowhere else, and were there before those who wait for their first place: who stands in
     /// the line gets none of theirs.
     pub(crate) fn reserve_places(&mut self) {
-        for (slot, line) in self.lines.iter().enumerate() {
+        for (slot, link) in self.links.iter().enumerate() {
             let mut resuming = self.resuming.iter();
-            let calls = line.as_ref().and_then(|line| {
-                resuming.find(|(instance, _)| line.leads_to(*instance)).map(|(_, calls)| *calls)
+            let calls = link.as_ref().and_then(|link| {
+                resuming.find(|(instance, _)| link.leads_to(*instance)).map(|(_, calls)| *calls)
             });
             self.ledger.reserve(slot, calls.unwrap_or_default());
         }
@@ -342,8 +342,8 @@ impl Roster {
         if !self.ledger.is_current(place) {
             return None;
         }
-        let line = self.lines[place.slot].clone()?;
-        Some(Taken { place, line })
+        let link = self.links[place.slot].clone()?;
+        Some(Taken { place, link })
     }
 
     pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {

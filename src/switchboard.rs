@@ -22,7 +22,7 @@ use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
 use crate::proto::retry::{Budget, Elsewhere};
 use crate::proto::wakes::Wakes;
-use crate::roster::{End, Life, NoPlace, Patience, Resumed, Roster, Taken, Wish};
+use crate::roster::{Fate, Life, NoPlace, Patience, Resumed, Roster, Taken, Wish};
 use crate::switchboard::waiting::{Resuming, Seeking};
 
 mod reports;
@@ -116,10 +116,10 @@ impl Switchboard {
     }
 
     /// A call is settled for good.
-    pub(crate) fn finish(&self, id: u64, end: End) {
+    pub(crate) fn finish(&self, id: u64, fate: Fate) {
         let mut core = self.lock();
         core.sequence.finish(id);
-        if end == End::Succeeded {
+        if fate == Fate::Succeeded {
             core.budget.deposit();
         }
     }
@@ -223,11 +223,11 @@ impl Switchboard {
             core.life = Life::Closing;
         }
         core.ledger.wake_all(&mut wake);
-        let lines: Vec<_> = core.lines.iter().flatten().cloned().collect();
+        let links: Vec<_> = core.links.iter().flatten().cloned().collect();
         drop(core);
         self.publish();
-        for line in lines {
-            line.connection.with(|client| (client.drain(), Tell::Owner));
+        for link in links {
+            link.connection.with(|client| (client.drain(), Tell::Owner));
         }
         wake.wake();
         self.changed.notify_waiters();
@@ -240,9 +240,9 @@ impl Switchboard {
         core.life = Life::Closed;
         core.ledger.shut_all();
         core.ledger.wake_all(&mut wake);
-        let lines: Vec<_> = core.lines.iter_mut().map(Option::take).collect();
+        let links: Vec<_> = core.links.iter_mut().map(Option::take).collect();
         drop(core);
-        drop(lines);
+        drop(links);
         self.publish();
         self.events.close();
         self.pushes.close();

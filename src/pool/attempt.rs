@@ -27,7 +27,7 @@ use crate::proto::course::{Attempt, Course, Failed, Form};
 use crate::proto::ledger::{Place, Share};
 use crate::proto::resume::Resume;
 use crate::proto::retry::Elsewhere;
-use crate::roster::{Line, NoPlace, Patience, Resumed, Taken, Wish};
+use crate::roster::{Link, NoPlace, Patience, Resumed, Taken, Wish};
 use crate::switchboard::Switchboard;
 
 /// A call under way. Whatever it holds is given back when it is dropped.
@@ -77,11 +77,11 @@ impl<'a> Call<'a> {
         let mut avoid = Vec::from_iter(self.slot());
         let mut full = Vec::new();
         loop {
-            let Taken { place, line } = match self.course.resume() {
+            let Taken { place, link } = match self.course.resume() {
                 Some((resume, loss)) => self.resume(resume, loss).await?,
                 None => self.find_place(length, &avoid).await?,
             };
-            let Line { connection, foreign, number, server } = line;
+            let Link { connection, foreign, number, server } = link;
             let mut held = Held::new(self.board, place);
             let (id, oldest) = self.issue();
             let start = Start {

@@ -297,11 +297,11 @@ impl PoolBuilder {
             closing: closing.clone(),
         });
         let seeds = AtomicU64::new(seed);
-        let (channels, end) = Channels::new(settings, board.clone(), runtime);
+        let (channels, alive) = Channels::new(settings, board.clone(), runtime);
         let (retry, call_timeout) = (self.retry, self.call_timeout);
         let shared = Shared { board, channels, closing, retry, call_timeout, seeds };
         shared.resize(self.connections);
-        drop(end);
+        drop(alive);
         Pool::new(shared)
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Channels {
     settings: Arc<Settings>,
     board: Arc<Switchboard>,
     runtime: Handle,
-    end: Weak<End>,
+    alive: Weak<Alive>,
 }
 
 impl Channels {
@@ -25,11 +25,11 @@ impl Channels {
         settings: Arc<Settings>,
         board: Arc<Switchboard>,
         runtime: Handle,
-    ) -> (Self, Arc<End>) {
-        let end = Arc::new(End(board.clone()));
+    ) -> (Self, Arc<Alive>) {
+        let alive = Arc::new(Alive(board.clone()));
         let (tasks, killed) = (TaskTracker::new(), CancellationToken::new());
         tasks.close();
-        (Self { tasks, killed, settings, board, runtime, end: Arc::downgrade(&end) }, end)
+        (Self { tasks, killed, settings, board, runtime, alive: Arc::downgrade(&alive) }, alive)
     }
 
     /// Whether each connection carries the calls of all callers: nobody can have one alone.
@@ -39,14 +39,14 @@ impl Channels {
 
     /// Starts the channel of a slot. When all others have ended it is too late for another.
     pub(crate) fn start(&self, slot: usize, seed: u64) {
-        let Some(end) = self.end.upgrade() else {
+        let Some(alive) = self.alive.upgrade() else {
             return;
         };
         let channel = Channel::new(slot, self.settings.clone(), self.board.clone(), seed);
         let killed = self.killed.clone();
         let life = async move {
             killed.run_until_cancelled(channel.run()).await;
-            drop(end);
+            drop(alive);
         };
         self.tasks.spawn_on(life, &self.runtime);
     }
@@ -60,9 +60,9 @@ impl std::fmt::Debug for Channels {
 
 /// Held by the tasks of all channels. When the last one ends, so does the pool, also if nobody waits for that any more,
 /// or the runtime took the tasks away.
-pub(crate) struct End(Arc<Switchboard>);
+pub(crate) struct Alive(Arc<Switchboard>);
 
-impl Drop for End {
+impl Drop for Alive {
     fn drop(&mut self) {
         self.0.closed();
     }

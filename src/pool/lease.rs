@@ -25,7 +25,7 @@ use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::foreign::Foreign;
 use crate::proto::foreign::lending::{Condition, Ended};
 use crate::proto::ledger::Place;
-use crate::proto::lent::{End, Progress};
+use crate::proto::lent::{Handback, Progress};
 use crate::proto::session::Session as _;
 use crate::proto::tenure::Retirement;
 use crate::roster::ForeignEnd;
@@ -67,7 +67,7 @@ pub struct Lease {
     place: Place,
     number: u64,
     limit: Duration,
-    end: End,
+    handback: Handback,
     reading: Stopwatch,
     /// Apart from reading, because two tasks can share the two halves of a stream and sink.
     writing: Stopwatch,
@@ -108,8 +108,8 @@ impl Lease {
         limit: Duration,
     ) -> Self {
         let (reading, writing) = (Stopwatch::default(), Stopwatch::default());
-        let (end, is_over) = (End::Dropped, false);
-        Self { pool, foreign, place, number, limit, end, reading, writing, is_over }
+        let (handback, is_over) = (Handback::Dropped, false);
+        Self { pool, foreign, place, number, limit, handback, reading, writing, is_over }
     }
 
     /// Sends a frame; returns when the operating system has accepted all of it.
@@ -155,14 +155,14 @@ impl Lease {
 
     /// The conversation went wrong in a way that only its caller can see: the connection will not be used again.
     pub fn mark_broken(&mut self) {
-        self.end = End::Broken;
+        self.handback = Handback::Broken;
     }
 
     /// The conversation is over, though not each frame was answered by one: nothing more will come. The connection goes back
     /// to the pool, unless a frame was not read or not written, or [`mark_broken`](Self::mark_broken) was called.
     pub fn give_back(mut self) {
-        if self.end == End::Dropped {
-            self.end = End::GivenBack;
+        if self.handback == Handback::Dropped {
+            self.handback = Handback::GivenBack;
         }
     }
 
@@ -298,8 +298,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let end = self.end;
-        let condition = self.with(|session| (session.end(end), Tell::Nobody));
+        let handback = self.handback;
+        let condition = self.with(|session| (session.end(handback), Tell::Nobody));
         hand_in(&self.pool.board, &self.foreign, self.place, condition);
     }
 }

@@ -12,7 +12,7 @@ use crate::placing::Placing;
 use crate::pool::lease::{Lease, hand_in};
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::ledger::Share;
-use crate::roster::{Line, NoPlace, Patience, Taken, Wish};
+use crate::roster::{Link, NoPlace, Patience, Taken, Wish};
 use crate::timer::Stopwatch;
 
 /// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
@@ -111,7 +111,7 @@ impl Future for Leasing<'_> {
 impl Leasing<'_> {
     /// `None` if the connection turned out not to be usable: it is being closed, and nobody else gets it.
     fn lend(&self, taken: Taken) -> Option<Lease> {
-        let Taken { place, line: Line { foreign, number, .. } } = taken;
+        let Taken { place, link: Link { foreign, number, .. } } = taken;
         let board = &self.pool.board;
         let Some(foreign) = foreign else {
             // Not reached: it is no pool whose connections are shared.

@@ -75,9 +75,9 @@ pub(crate) struct Progress {
     pub(crate) received: u64,
 }
 
-/// Who says that a conversation is at its end.
+/// How a conversation is ended: who says that it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum Handback {
     /// Nobody: it is if each frame was answered by one.
     Dropped,
     /// The caller.
@@ -173,12 +173,12 @@ impl Lent {
     }
 
     /// Whether the next caller would meet nothing of this conversation.
-    pub(crate) fn is_over(&self, end: End) -> bool {
+    pub(crate) fn is_over(&self, handback: Handback) -> bool {
         let nothing_left = self.unsent.is_empty() && self.arrived.is_empty();
-        match end {
-            End::Broken => false,
-            End::GivenBack => nothing_left,
-            End::Dropped => nothing_left && self.unanswered == 0 && !self.talkative,
+        match handback {
+            Handback::Broken => false,
+            Handback::GivenBack => nothing_left,
+            Handback::Dropped => nothing_left && self.unanswered == 0 && !self.talkative,
         }
     }
 }

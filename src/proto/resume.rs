@@ -12,9 +12,9 @@ pub(crate) struct Resume {
     pub(crate) connection: u64,
 }
 
-/// A connection that takes calls.
+/// What is known of a connection that takes calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct Seen {
     pub(crate) slot: usize,
     pub(crate) connection: u64,
     pub(crate) instance: InstanceId,
@@ -32,15 +32,15 @@ pub(crate) enum Way {
 
 impl Resume {
     /// The way that the call has to take, over these connections. Slots from `warm` on do not come back by themselves.
-    pub(crate) fn way(&self, warm: usize, lines: impl Iterator<Item = Line>) -> Way {
+    pub(crate) fn way(&self, warm: usize, links: impl Iterator<Item = Seen>) -> Way {
         let mut way = Way::Wait;
-        for line in lines {
-            if line.instance == self.instance {
+        for link in links {
+            if link.instance == self.instance {
                 return Way::Known;
             }
-            let successor = line.slot == self.slot && line.connection > self.connection;
+            let successor = link.slot == self.slot && link.connection > self.connection;
             if successor || self.slot >= warm {
-                way = Way::Replaced(line.instance);
+                way = Way::Replaced(link.instance);
             }
         }
         way
@@ -54,16 +54,16 @@ mod tests {
     const OLD: InstanceId = InstanceId([1; 16]);
     const NEW: InstanceId = InstanceId([2; 16]);
 
-    fn way(slot: usize, lines: &[(usize, u64, InstanceId)]) -> Way {
+    fn way(slot: usize, links: &[(usize, u64, InstanceId)]) -> Way {
         let resume = Resume { instance: OLD, slot, connection: 5 };
-        let line = |&(slot, connection, instance)| Line { slot, connection, instance };
-        resume.way(2, lines.iter().map(line))
+        let link = |&(slot, connection, instance)| Seen { slot, connection, instance };
+        resume.way(2, links.iter().map(link))
     }
 
     #[test]
     fn a_connection_to_the_same_process_is_the_way_and_the_next_of_the_slot_tells_that_there_is_none()
      {
-        for (lines, expected) in [
+        for (links, expected) in [
             (&[][..], Way::Wait),
             (&[(0, 6, OLD)], Way::Known),
             (&[(0, 6, NEW)], Way::Replaced(NEW)),
@@ -73,7 +73,7 @@ mod tests {
             (&[(0, 6, NEW), (1, 4, OLD)], Way::Known),
             (&[(1, 4, NEW), (0, 6, NEW)], Way::Replaced(NEW)),
         ] {
-            assert_eq!(way(0, lines), expected, "{lines:?}");
+            assert_eq!(way(0, links), expected, "{links:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::outage::Began;
 use crate::proto::sizing::{Scene, Size, Wanted};
 use crate::proto::tenure::{Retirement, Tenure, Terms, Verdict};
 use crate::proto::wakes::Wakes;
-use crate::roster::{Life, Line, Roster};
+use crate::roster::{Life, Link, Roster};
 
 impl Roster {
     /// From now on the pool has this size. Returns the slots that need a channel; those that are too many find out when they
@@ -44,8 +44,8 @@ impl Roster {
         now: Instant,
         tenure: &mut Tenure,
         wake: &mut Wakes,
-    ) -> (Verdict, Option<Line>) {
-        if self.lines[slot].is_none() && self.life == Life::Running {
+    ) -> (Verdict, Option<Link>) {
+        if self.links[slot].is_none() && self.life == Life::Running {
             // It was taken off the list before: only a lease does so.
             let why = self.spoiled.remove(&slot).unwrap_or(Retirement::Lease);
             return (Verdict::Retire(why), None);
@@ -60,7 +60,7 @@ impl Roster {
             return (verdict, None);
         };
         self.ledger.shut(slot, wake);
-        (verdict, self.lines[slot].take())
+        (verdict, self.links[slot].take())
     }
 
     /// An attempt is made. If nothing is ready, this is the time without a connection that callers are told of.
@@ -114,7 +114,7 @@ impl Roster {
     fn fit(&mut self) {
         let with_channel = self.channels.last().map_or(0, |last| last + 1);
         let slots = self.size.max.max(with_channel);
-        self.lines.resize_with(slots, || None);
+        self.links.resize_with(slots, || None);
         self.ledger.resize(slots, self.size.min);
     }
 }

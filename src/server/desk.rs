@@ -79,7 +79,7 @@ struct Job {
 #[derive(Debug)]
 enum Admission {
     Turn(OwnedSemaphorePermit),
-    Line(OwnedSemaphorePermit),
+    Waiting(OwnedSemaphorePermit),
 }
 
 /// What the wait for a turn came to.
@@ -175,8 +175,8 @@ impl<H: Handler> Desk<H> {
     /// `None` if too many wait already, over all connections.
     fn admit(&self) -> Option<Admission> {
         let turn = self.shared.handlers.clone().try_acquire_owned();
-        let line = || self.shared.waiting.clone().try_acquire_owned().map(Admission::Line);
-        turn.map(Admission::Turn).or_else(|_| line()).ok()
+        let waiting = || self.shared.waiting.clone().try_acquire_owned().map(Admission::Waiting);
+        turn.map(Admission::Turn).or_else(|_| waiting()).ok()
     }
 
     /// Refuses a request for which there is no room. It is not remembered, unless its twin has come meanwhile: that would
@@ -234,7 +234,7 @@ impl<H: Handler> Desk<H> {
     async fn turn(&self, job: Job, call: &Call, admission: Admission) -> Turn {
         let _place = match admission {
             Admission::Turn(permit) => return Turn::Run(permit),
-            Admission::Line(place) => place,
+            Admission::Waiting(place) => place,
         };
         // The semaphore is never closed.
         let run = |permit: Result<_, AcquireError>| permit.map_or(Turn::Late, Turn::Run);

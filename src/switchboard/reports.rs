@@ -13,7 +13,7 @@ use crate::proto::ledger::Place;
 use crate::proto::sizing::Wanted;
 use crate::proto::tenure::{Retirement, Tenure, Verdict};
 use crate::proto::wakes::Wakes;
-use crate::roster::{Life, Line};
+use crate::roster::{Life, Link};
 use crate::switchboard::Switchboard;
 
 impl Switchboard {
@@ -57,17 +57,17 @@ impl Switchboard {
     pub(crate) fn opened(
         &self,
         slot: usize,
-        line: Line,
+        link: Link,
         capacity: usize,
     ) -> Option<(InstanceId, InstanceId)> {
         let mut wake = Wakes::default();
         let mut core = self.lock();
-        let (connection, instance) = (line.connection.clone(), line.server.instance);
+        let (connection, instance) = (link.connection.clone(), link.server.instance);
         let before =
             instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
         let running = core.life == Life::Running;
         let (old, downtime) = if running {
-            let old = core.lines[slot].replace(line);
+            let old = core.links[slot].replace(link);
             core.reserve_places();
             // Who was handed a place on the connection before and has not taken it is handed another.
             core.ledger.shut(slot, &mut wake);
@@ -98,12 +98,12 @@ impl Switchboard {
     pub(crate) fn shut(&self, slot: usize, why: Began) {
         let mut wake = Wakes::default();
         let mut core = self.lock();
-        let line = core.lines[slot].take();
+        let link = core.links[slot].take();
         core.ledger.shut(slot, &mut wake);
         core.went_down(why, &mut wake);
         let more = core.is_asked();
         drop(core);
-        drop(line);
+        drop(link);
         self.publish();
         wake.wake();
         self.changed.notify_waiters();
@@ -129,15 +129,15 @@ impl Switchboard {
     pub(crate) fn spoil(&self, place: Place, why: Retirement) {
         let mut wake = Wakes::default();
         let mut core = self.lock();
-        let mut line = None;
+        let mut link = None;
         if core.ledger.is_current(place) {
-            line = core.lines[place.slot].take();
+            link = core.links[place.slot].take();
             core.spoiled.insert(place.slot, why);
             core.ledger.shut(place.slot, &mut wake);
             core.went_down(Began::Unknown, &mut wake);
         }
         drop(core);
-        drop(line);
+        drop(link);
         self.publish();
         wake.wake();
         self.review.notify_waiters();
@@ -145,10 +145,10 @@ impl Switchboard {
 
     /// One connection died of silence: the others are asked at once, all in parallel, whether they live.
     pub(crate) fn probe_all(&self) {
-        let lines: Vec<_> = self.lock().lines.iter().flatten().cloned().collect();
+        let links: Vec<_> = self.lock().links.iter().flatten().cloned().collect();
         let now = now();
-        for line in lines {
-            line.connection.with(|client| (client.probe(now), Tell::Owner));
+        for link in links {
+            link.connection.with(|client| (client.probe(now), Tell::Owner));
         }
     }
 
@@ -161,10 +161,10 @@ impl Switchboard {
     pub(crate) fn review(&self, slot: usize, now: Instant, tenure: &mut Tenure) -> Verdict {
         let mut wake = Wakes::default();
         let mut core = self.lock();
-        let (verdict, line) = core.review(slot, now, tenure, &mut wake);
+        let (verdict, link) = core.review(slot, now, tenure, &mut wake);
         let more = core.is_asked();
         drop(core);
-        drop(line);
+        drop(link);
         if let Verdict::Retire(_) = verdict {
             self.publish();
             self.changed.notify_waiters();

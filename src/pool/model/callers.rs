@@ -63,7 +63,7 @@ enum State {
 pub(super) struct Settled {
     pub(super) key: u64,
     pub(super) form: Form,
-    pub(super) end: End,
+    pub(super) fate: Fate,
     /// After its deadline.
     pub(super) late: Duration,
     resent: bool,
@@ -71,7 +71,7 @@ pub(super) struct Settled {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum Fate {
     Reply,
     Failed(Outcome),
     Cancelled,
@@ -129,7 +129,7 @@ impl Callers {
                 line.client.abandon(id);
             }
         }
-        self.settle(call, End::Cancelled, None, Duration::ZERO);
+        self.settle(call, Fate::Cancelled, None, Duration::ZERO);
     }
 
     /// Slots without a connection get another one, sooner or later.
@@ -175,7 +175,7 @@ impl Callers {
                     let stage = Stage::Connection;
                     let cause = CallCause::TimedOut { limit, stage, outage: None, full: None };
                     let outcome = call.course.outcome(Outcome::NotSent);
-                    self.end(call, End::Failed(outcome), Some(cause), late);
+                    self.end(call, Fate::Failed(outcome), Some(cause), late);
                 }
                 State::Waiting { until } if now >= until => self.start(now, rng, call, lines),
                 State::Waiting { .. } | State::Settled => {}
@@ -197,7 +197,7 @@ impl Callers {
         let ready: Vec<_> = self.slots.iter().filter_map(|slot| slot.ready).collect();
         let seen = |number: &u64| {
             let line = &lines[number];
-            resume::Line { slot: line.slot, connection: *number, instance: line.instance }
+            resume::Seen { slot: line.slot, connection: *number, instance: line.instance }
         };
         let ready: Vec<_> = ready.iter().map(seen).collect();
         let mut choice: Vec<_> = ready.clone();
@@ -258,7 +258,7 @@ impl Callers {
                 assert_eq!((key(&body), &body), (call.key, &call.body), "another's reply");
                 self.budget.deposit();
                 let late = now.saturating_duration_since(call.deadline);
-                self.end(call, End::Reply, None, late);
+                self.end(call, Fate::Reply, None, late);
             }
             Ok(answer) => panic!("{answer:?}"),
             Err(failed) => self.failed(now, rng, call, attempt, failed),
@@ -292,21 +292,21 @@ impl Callers {
     }
 
     fn end_at(&mut self, now: Instant, call: &mut Call, (outcome, cause): Failed) {
-        let end = End::Failed(call.course.outcome(outcome));
-        self.end(call, end, Some(cause), now.saturating_duration_since(call.deadline));
+        let fate = Fate::Failed(call.course.outcome(outcome));
+        self.end(call, fate, Some(cause), now.saturating_duration_since(call.deadline));
     }
 
-    fn end(&mut self, call: &mut Call, end: End, cause: Option<CallCause>, late: Duration) {
+    fn end(&mut self, call: &mut Call, fate: Fate, cause: Option<CallCause>, late: Duration) {
         call.state = State::Settled;
         if let Some(id) = call.issued.take() {
             self.sequence.finish(id);
         }
         let (key, form, resent) = (call.key, call.course.form(), call.resent);
-        self.settled.push(Settled { key, form, end, late, resent, cause });
+        self.settled.push(Settled { key, form, fate, late, resent, cause });
     }
 
-    fn settle(&mut self, mut call: Call, end: End, cause: Option<CallCause>, late: Duration) {
-        self.end(&mut call, end, cause, late);
+    fn settle(&mut self, mut call: Call, fate: Fate, cause: Option<CallCause>, late: Duration) {
+        self.end(&mut call, fate, cause, late);
     }
 
     pub(super) fn are_settled(&self) -> bool {
@@ -319,15 +319,15 @@ impl Callers {
 
     pub(super) fn count(&self, seen: &mut Seen) {
         for call in &self.settled {
-            let counter = match (&call.end, &call.cause) {
+            let counter = match (&call.fate, &call.cause) {
                 (_, Some(CallCause::Replaced { .. })) => &mut seen.replaced,
                 (_, Some(CallCause::Evicted)) => &mut seen.evicted,
-                (End::Reply, _) => &mut seen.replies,
-                (End::Cancelled, _) => &mut seen.cancelled,
-                (End::Failed(Outcome::NotSent), _) => &mut seen.not_sent,
-                (End::Failed(Outcome::Refused), _) => &mut seen.refused,
-                (End::Failed(Outcome::Indeterminate), _) => &mut seen.indeterminate,
-                (End::Failed(Outcome::Remote), _) => &mut seen.remote,
+                (Fate::Reply, _) => &mut seen.replies,
+                (Fate::Cancelled, _) => &mut seen.cancelled,
+                (Fate::Failed(Outcome::NotSent), _) => &mut seen.not_sent,
+                (Fate::Failed(Outcome::Refused), _) => &mut seen.refused,
+                (Fate::Failed(Outcome::Indeterminate), _) => &mut seen.indeterminate,
+                (Fate::Failed(Outcome::Remote), _) => &mut seen.remote,
             };
             *counter += 1;
             seen.resent += u64::from(call.resent);

@@ -22,7 +22,7 @@ use fastrand::Rng;
 
 use crate::error::call::Outcome;
 use crate::policy::{ReplyCache, Retry};
-use crate::pool::model::callers::{Callers, End};
+use crate::pool::model::callers::{Callers, Fate};
 use crate::pool::model::line::Line;
 use crate::pool::model::server::Server;
 use crate::proto::course::Form;
@@ -254,11 +254,11 @@ impl World {
         for call in self.callers.settled() {
             let ran = self.journal.get(&call.key).copied().unwrap_or(0);
             let once = if call.form == Form::Repeatable { u32::MAX } else { 1 };
-            let allowed = match &call.end {
-                End::Reply => 1..=once,
-                End::Failed(Outcome::Remote) => 1..=once,
-                End::Failed(Outcome::NotSent | Outcome::Refused) => 0..=0,
-                End::Failed(Outcome::Indeterminate) | End::Cancelled => 0..=once,
+            let allowed = match &call.fate {
+                Fate::Reply => 1..=once,
+                Fate::Failed(Outcome::Remote) => 1..=once,
+                Fate::Failed(Outcome::NotSent | Outcome::Refused) => 0..=0,
+                Fate::Failed(Outcome::Indeterminate) | Fate::Cancelled => 0..=once,
             };
             assert!(allowed.contains(&ran), "ran {ran} times: {call:?}");
             assert!(call.late <= Duration::from_millis(200), "late: {call:?}");
@@ -268,10 +268,10 @@ impl World {
     fn check_all_succeeded(&self) {
         for call in self.callers.settled() {
             let expected = match server::fails(call.key) {
-                true => End::Failed(Outcome::Remote),
-                false => End::Reply,
+                true => Fate::Failed(Outcome::Remote),
+                false => Fate::Reply,
             };
-            assert_eq!(call.end, expected, "{call:?}");
+            assert_eq!(call.fate, expected, "{call:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Foreign, Next, State};
 use crate::error::loss::Loss;
-use crate::proto::lent::{End, Lent, Progress};
+use crate::proto::lent::{Handback, Lent, Progress};
 use crate::proto::speech::{Addressee, Spoken};
 
 /// Why a lease's frame was not taken.
@@ -124,7 +124,7 @@ impl Foreign {
     }
 
     /// The conversation is at its end. What it leaves behind decides whether the connection is used again.
-    pub(crate) fn end(&mut self, end: End) -> Condition {
+    pub(crate) fn end(&mut self, handback: Handback) -> Condition {
         let lent = self.leases.lent.take();
         if let State::Dead(_) = self.state {
             return Condition::Dead;
@@ -133,7 +133,7 @@ impl Foreign {
             return Condition::Spoiled;
         };
         let is_open = matches!(self.state, State::Open);
-        if is_open && self.next == Next::Nothing && lent.is_over(end) {
+        if is_open && self.next == Next::Nothing && lent.is_over(handback) {
             self.speech.address(Addressee::Calls);
             return Condition::Clean;
         }

@@ -103,7 +103,7 @@ impl Bench {
 #[test]
 fn a_conversation_is_over_when_nothing_of_it_can_reach_the_next() {
     use Condition::{Clean, Dead, Spoiled};
-    use End::{Broken, Dropped, GivenBack};
+    use Handback::{Broken, Dropped, GivenBack};
     type Deed = fn(&mut Bench);
     let answered = |bench: &mut Bench| {
         bench.send("a");
@@ -163,13 +163,13 @@ fn a_conversation_is_over_when_nothing_of_it_can_reach_the_next() {
         ("departed", |bench| bench.session.depart().unwrap(), [Spoiled; 3]),
     ];
     for (what, deed, expected) in cases {
-        let ends = [Dropped, GivenBack, Broken].map(|end| {
+        let conditions = [Dropped, GivenBack, Broken].map(|handback| {
             let mut bench = Bench::new();
             bench.lend();
             deed(&mut bench);
-            bench.session.end(end)
+            bench.session.end(handback)
         });
-        assert_eq!(ends, *expected, "{what}");
+        assert_eq!(conditions, *expected, "{what}");
     }
 }
 
@@ -183,7 +183,7 @@ fn a_connection_that_was_given_back_clean_can_be_lent_again() {
         bench.send("a");
         bench.arrive(b"\x01A").unwrap();
         assert_eq!(bench.take().unwrap(), "A");
-        assert_eq!(bench.session.end(End::Dropped), Condition::Clean);
+        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
     }
 }
 
@@ -195,7 +195,7 @@ fn a_connection_that_is_lent_or_spoiled_is_not_lent() {
     let mut bench = Bench::new();
     bench.lend();
     bench.queue("a");
-    bench.session.end(End::Dropped);
+    bench.session.end(Handback::Dropped);
     assert!(bench.session.lend().is_err());
     // What still comes is nobody's, frame or not, and takes no room.
     bench.arrive(&[1, b'A', 200, 0, 0]).unwrap();
@@ -219,7 +219,7 @@ fn the_answer_to_a_ping_that_was_out_is_no_part_of_the_conversation() {
         bench.send("b");
         bench.arrive(b"\x01B").unwrap();
         assert_eq!(bench.take().unwrap(), "B", "{cut}");
-        assert_eq!(bench.session.end(End::Dropped), Condition::Clean, "{cut}");
+        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean, "{cut}");
         // And the heartbeat goes on.
         bench.ping();
         bench.arrive(b"\x04pong").unwrap();
@@ -232,9 +232,9 @@ fn the_answer_to_a_ping_may_come_when_the_conversation_is_over() {
     let mut bench = Bench::new();
     bench.ping();
     bench.lend();
-    assert_eq!(bench.session.end(End::Dropped), Condition::Clean);
+    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
     bench.lend();
-    assert_eq!(bench.session.end(End::Dropped), Condition::Clean);
+    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
     bench.arrive(b"\x04pong").unwrap();
     bench.lend();
     assert_eq!(bench.take(), None);
@@ -245,7 +245,7 @@ fn what_nobody_asked_for_between_two_leases_ends_the_connection() {
     for unasked in [&b"\x01X"[..], b"\x02X", b"\x00"] {
         let mut bench = Bench::new();
         bench.lend();
-        assert_eq!(bench.session.end(End::Dropped), Condition::Clean);
+        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
         assert!(bench.arrive(unasked).is_err());
         assert!(bench.session.lend().is_err());
     }
@@ -259,7 +259,7 @@ fn what_was_read_under_one_lease_never_reaches_the_next() {
         let mut bench = Bench::new();
         bench.lend();
         bench.read(late);
-        assert_eq!(bench.session.end(End::Dropped), Condition::Clean);
+        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
         bench.lend();
         assert_eq!(bench.tell(), Err(unasked.clone()), "{late:?}");
         assert_eq!(bench.take(), None);
@@ -309,7 +309,7 @@ fn silence_is_found_out_within_the_bound_after_a_long_lease() {
     while bench.now < over {
         assert_eq!(wake(&mut bench), Ok(Vec::new()));
     }
-    assert_eq!(bench.session.end(End::Dropped), Condition::Clean);
+    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
     let returned = bench.now;
     let mut pings = 0;
     let cause = loop {
