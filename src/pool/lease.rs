@@ -8,17 +8,13 @@
 //!                       └──► detach ──────────────────────────────────────────► the caller's own
 //! ```
 
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::{Sink, Stream};
+use bytes::Bytes;
 
-use crate::connect::Transport;
 use crate::connection::Tell;
 use crate::error::lease::{LeaseCause, LeaseError, Step};
 use crate::pool::shared::{LONGEST_CALL, Shared};
@@ -32,6 +28,9 @@ use crate::roster::ForeignEnd;
 use crate::switchboard::Switchboard;
 use crate::timer::Stopwatch;
 
+pub(crate) mod detached;
+mod stream;
+
 /// One connection, for one caller alone: for conversations of several frames, with servers that know no call ids.
 /// [`Pool::lease`](crate::Pool::lease) lends it.
 ///
@@ -43,7 +42,7 @@ use crate::timer::Stopwatch;
 /// No heartbeat is sent while it is lent, because its answer would be part of the conversation; TCP keepalive and
 /// `TCP_USER_TIMEOUT` go on. A lease keeps its pool alive.
 ///
-/// It is a [`Stream`] of frames and a [`Sink`] for them, too.
+/// It is a [`Stream`](futures::Stream) of frames and a [`Sink`](futures::Sink) for them, too.
 ///
 /// # Examples
 /// ```no_run
@@ -80,23 +79,6 @@ pub struct Lease {
 enum Way {
     In,
     Out,
-}
-
-/// A socket that was taken out of its pool.
-pub struct Detached {
-    /// The socket.
-    pub transport: Box<dyn Transport>,
-    /// Frames that had arrived and were not received.
-    pub frames: Vec<Bytes>,
-    /// What had arrived behind those and is no whole frame yet. Whatever cannot be a frame breaks the connection as long as
-    /// it is lent: the other end must not speak otherwise before it is detached.
-    pub bytes: BytesMut,
-}
-
-impl std::fmt::Debug for Detached {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Detached").finish_non_exhaustive()
-    }
 }
 
 impl Lease {
@@ -166,20 +148,6 @@ impl Lease {
         }
     }
 
-    /// Takes the socket out of the pool, for another use, when all frames are written. The pool makes another connection.
-    ///
-    /// # Errors
-    /// [`LeaseError`], if the connection has died, or does not take what was sent within the time of a step.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the socket.
-    pub async fn detach(mut self) -> Result<Detached, LeaseError> {
-        self.reading.reset();
-        let departed = self.with(|session| (session.depart(), Tell::Owner));
-        departed.map_err(|ended| self.failed(Step::Detach, ended))?;
-        poll_fn(|cx| self.poll_parcel(cx)).await
-    }
-
     fn queue(&mut self, frame: Bytes) -> Result<(), LeaseError> {
         let spoken = match self.foreign.speech.plain(frame) {
             Ok(spoken) => spoken,
@@ -205,18 +173,6 @@ impl Lease {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, LeaseError>> {
         let polled = self.poll_session(cx, Foreign::poll_frame);
         self.step(cx, Way::In, Self::receiving, polled)
-    }
-
-    fn poll_parcel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Detached, LeaseError>> {
-        let polled: Poll<Result<Infallible, _>> = self.poll_session(cx, Foreign::poll_gone);
-        // It is there before the session hears that the connection has ended.
-        if let Some(parcel) = self.foreign.connection.take_parcel() {
-            let frames = self.with(|session| (session.take_arrived(), Tell::Nobody));
-            let (transport, bytes) = (parcel.transport, parcel.bytes);
-            return Poll::Ready(Ok(Detached { transport, frames: frames.into(), bytes }));
-        }
-        let ended = self.step(cx, Way::In, |_| Step::Detach, polled);
-        ended.map_ok(|never| match never {})
     }
 
     fn poll_session<T>(
@@ -324,39 +280,4 @@ fn spoil(board: &Switchboard, foreign: &ForeignEnd, place: Place, why: Retiremen
     board.spoil(place, why);
     // After that, so that its channel knows why it ends.
     foreign.connection.with(|_| ((), Tell::Owner));
-}
-
-/// Ends after its first error.
-impl Stream for Lease {
-    type Item = Result<Bytes, LeaseError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        let polled = self.poll_frame(cx);
-        self.is_over = matches!(polled, Poll::Ready(Err(_)));
-        polled.map(Some)
-    }
-}
-
-/// Closing it flushes, and no more.
-impl Sink<Bytes> for Lease {
-    type Error = LeaseError;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
-        self.poll_room(cx)
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, frame: Bytes) -> Result<(), LeaseError> {
-        self.queue(frame)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
-        self.poll_flushed(cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LeaseError>> {
-        self.poll_flush(cx)
-    }
 }
