@@ -287,6 +287,19 @@ fn no_heartbeat_is_sent_and_no_silence_judged_while_it_is_lent() {
     assert_eq!(bench.write(usize::MAX), b"");
 }
 
+#[test]
+fn a_short_lease_does_not_put_the_heartbeat_off() {
+    let mut bench = Bench::new();
+    let due = bench.now + EVERY;
+    bench.lend();
+    let alarm = bench.session.next_deadline().unwrap();
+    assert!(alarm <= due, "the owner looks in time, whatever it hears of the lease");
+    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+    bench.now = due;
+    bench.session.timeout(bench.now, &mut bench.effects).unwrap();
+    assert_eq!(bench.write(usize::MAX), b"\x04ping");
+}
+
 /// The return of a lease tells nobody: the owner looks by itself.
 #[test]
 fn silence_is_found_out_within_the_bound_after_a_long_lease() {

@@ -220,3 +220,13 @@ fn in_order_a_push_may_come_in_pieces_but_what_began_unasked_is_no_answer() {
     assert_eq!(desk.hear_bytes(b"no"), Err(Violation::Unasked.into()));
     assert_eq!(desk.answer(name), None);
 }
+
+#[test]
+fn in_order_what_began_unasked_is_no_answer_in_however_many_pieces_it_comes() {
+    let mut desk = desk(Plain { has_pushes: true, ..silent(IN_ORDER) });
+    desk.hear_bytes(&[0, 3, b'r']).unwrap();
+    let name = desk.sent_call("a", 0, MINUTE);
+    desk.hear_bytes(b"n").unwrap();
+    assert_eq!(desk.hear_bytes(b"o"), Err(Violation::Unasked.into()));
+    assert_eq!(desk.answer(name), None);
+}
