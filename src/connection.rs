@@ -44,6 +44,15 @@ pub(crate) enum Tell {
     Nobody,
 }
 
+/// What the owner does after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It sleeps, when it has nothing else to do: it is to be woken.
+    Sleep,
+    /// It has another turn soon, and until then everybody can add to what it will find.
+    ComeBack,
+}
+
 impl<S> Connection<S> {
     pub(crate) fn new(session: S) -> Self {
         Self(Arc::new(Mutex::new(Core { owner: None, parcel: None, session })))
@@ -88,14 +97,15 @@ impl<S: ?Sized> Connection<S> {
     }
 
     /// The owner's turn with the session: it does what there is to do before it sleeps, and will be woken when there
-    /// is more.
-    pub(crate) fn turn<R>(&self, cx: &Context<'_>, turn: impl FnOnce(&mut S) -> R) -> R {
+    /// is more, unless it comes back by itself.
+    pub(crate) fn turn<R>(&self, cx: &Context<'_>, turn: impl FnOnce(&mut S) -> (R, Then)) -> R {
         let mut core = self.lock();
-        let before = match &core.owner {
-            Some(owner) if owner.will_wake(cx.waker()) => None,
-            _ => core.owner.replace(cx.waker().clone()),
+        let (result, then) = turn(&mut core.session);
+        let before = match (then, &core.owner) {
+            (Then::Sleep, Some(owner)) if owner.will_wake(cx.waker()) => None,
+            (Then::Sleep, _) => core.owner.replace(cx.waker().clone()),
+            (Then::ComeBack, _) => core.owner.take(),
         };
-        let result = turn(&mut core.session);
         drop(core);
         drop(before);
         result
@@ -111,5 +121,41 @@ impl<S: ?Sized> std::fmt::Debug for Connection<S> {
     /// Not the session: it holds other people's bodies.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often two who have something for the owner wake it, after a turn that ended so.
+    fn wake_ups(then: Then) -> usize {
+        let (connection, woken) = (Connection::new(()), Arc::new(Woken::default()));
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        connection.turn(&cx, |()| ((), Then::Sleep));
+        connection.turn(&cx, |()| ((), then));
+        for _ in 0..2 {
+            connection.with(|()| ((), Tell::Owner));
+        }
+        woken.0.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn an_owner_that_sleeps_is_woken_once_and_one_that_comes_back_by_itself_is_left_to_gather() {
+        assert_eq!(wake_ups(Then::Sleep), 1);
+        assert_eq!(wake_ups(Then::ComeBack), 0);
     }
 }

@@ -96,7 +96,7 @@ struct Greeted {
 /// What a handshake agreed on.
 struct Peer {
     connection: Connection<dyn Calling>,
-    foreign: Option<ForeignEnd>,
+    foreign: Option<Arc<ForeignEnd>>,
     server: ServerProcess,
     /// How many calls it takes at a time.
     capacity: usize,
@@ -212,14 +212,16 @@ fn run(
     Box::pin(
         async move {
             let loss = driver
-                .run(|event| match event {
-                    calling::Event::Push(body) => board.pushes.send(&body),
-                    calling::Event::Vacated(place) => board.release(place),
-                    calling::Event::GoAway(goodbye) => {
-                        info!(code = goodbye.code, text = %goodbye.text, "the server goes away");
-                        // Nobody listens any more when it is draining already.
-                        let _ = bye.take().map(|bye| bye.send(goodbye));
-                    }
+                .run(|happened| {
+                    happened.for_each(|event| match event {
+                        calling::Event::Push(body) => board.pushes.send(&body),
+                        calling::Event::Vacated(place) => board.release(place),
+                        calling::Event::GoAway(goodbye) => {
+                            info!(code = goodbye.code, text = %goodbye.text, "the server goes away");
+                            // Nobody listens any more when it is draining already.
+                            let _ = bye.take().map(|bye| bye.send(goodbye));
+                        }
+                    });
                 })
                 .await;
             if loss.is_intended() {
@@ -316,7 +318,7 @@ fn foreign_peer(settings: &Settings, dialect: Box<dyn Dialect>) -> Result<Peer, 
     Ok(Peer {
         connection: connection.erased(),
         capacity: speech.ids().places().min(limits.in_flight),
-        foreign: Some(ForeignEnd { connection, speech }),
+        foreign: Some(Arc::new(ForeignEnd { connection, speech })),
         server: ServerProcess { instance: None, memory: ServerMemory::None },
     })
 }

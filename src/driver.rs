@@ -8,23 +8,24 @@
 //!
 //! It moves bytes and time and decides nothing. Reading and writing are always polled together.
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::task::yield_now;
 
 use crate::autopsy::{About, Death, Ending, Meter};
 use crate::clock::now;
 use crate::connect::Transport;
-use crate::connection::{Connection, Parcel, Tell};
+use crate::connection::{Connection, Parcel, Tell, Then};
 use crate::driver::inflow::Inflow;
 use crate::driver::outflow::Outflow;
 use crate::error::loss::{Loss, LossCause};
 use crate::error::os::OsError;
-use crate::proto::session::{Effects, Session};
+use crate::proto::session::{Effects, Happened, Session};
 use crate::proto::speech::Speech;
 use crate::timer::Timer;
 
@@ -141,11 +142,18 @@ impl<S: Session + ?Sized> Driver<S> {
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket and settles everything as closed on this side.
-    pub(crate) async fn run(mut self, mut event: impl FnMut(S::Event) + Send) -> Arc<Loss> {
+    pub(crate) async fn run(
+        mut self,
+        mut event: impl FnMut(Happened<'_, S::Event>) + Send,
+    ) -> Arc<Loss> {
         poll_fn(|cx| self.poll(cx, &mut event)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, event: &mut impl FnMut(S::Event)) -> Poll<Arc<Loss>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        event: &mut impl FnMut(Happened<'_, S::Event>),
+    ) -> Poll<Arc<Loss>> {
         loop {
             let now = now();
             let read = self.poll_read(cx, now);
@@ -156,7 +164,8 @@ impl<S: Session + ?Sized> Driver<S> {
                 (progress, deadline) = (progress || turn.reopened, turn.deadline);
                 match turn.verdict {
                     Ok(Verdict::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
-                        cx.waker().wake_by_ref();
+                        // Wakes this task behind those that are ready.
+                        let _ = pin!(yield_now()).poll(cx);
                         return Poll::Pending;
                     }
                     Ok(Verdict::Gather | Verdict::Write) => {}
@@ -248,7 +257,11 @@ impl<S: Session + ?Sized> Driver<S> {
             };
             let verdict = judge();
             session.take_spent(&mut effects.spent);
-            (verdict, session.wants_input(), session.next_deadline())
+            let then = match verdict {
+                Ok(Verdict::Gather) => Then::ComeBack,
+                _ => Then::Sleep,
+            };
+            ((verdict, session.wants_input(), session.next_deadline()), then)
         });
         let wanted_before = std::mem::replace(&mut self.wants_input, wants_input);
         let reopened = wants_input && !wanted_before;
@@ -256,12 +269,12 @@ impl<S: Session + ?Sized> Driver<S> {
     }
 
     /// Wakes callers and reports events, now that the lock is released.
-    fn deliver(&mut self, event: &mut impl FnMut(S::Event)) {
+    fn deliver(&mut self, event: &mut impl FnMut(Happened<'_, S::Event>)) {
         for waker in self.effects.wake.drain(..) {
             waker.wake();
         }
-        for happened in self.effects.events.drain(..) {
-            event(happened);
+        if !self.effects.events.is_empty() {
+            event(self.effects.events.drain(..));
         }
         self.effects.spent.clear();
     }
@@ -309,7 +322,7 @@ impl<S: Session + ?Sized> Driver<S> {
         now: Instant,
         cause: LossCause,
         linger: Duration,
-        event: &mut impl FnMut(S::Event),
+        event: &mut impl FnMut(Happened<'_, S::Event>),
     ) {
         let fin_sent = matches!(self.phase, Phase::WriteFailed { .. });
         // Behind half a frame nothing can be said, and what has not been sent must not be, once it is settled.
@@ -324,7 +337,12 @@ impl<S: Session + ?Sized> Driver<S> {
     }
 
     /// The connection is at its end, and, unless it parted from its peer before, settled now.
-    fn end(&mut self, now: Instant, ending: Ending, event: &mut impl FnMut(S::Event)) -> Arc<Loss> {
+    fn end(
+        &mut self,
+        now: Instant,
+        ending: Ending,
+        event: &mut impl FnMut(Happened<'_, S::Event>),
+    ) -> Arc<Loss> {
         let write = match &self.phase {
             Phase::Parting { loss, .. } => return loss.clone(),
             Phase::Open => None,
@@ -334,7 +352,7 @@ impl<S: Session + ?Sized> Driver<S> {
     }
 
     /// Leaves the socket to somebody else, and ends.
-    fn leave(&mut self, now: Instant, event: &mut impl FnMut(S::Event)) -> Arc<Loss> {
+    fn leave(&mut self, now: Instant, event: &mut impl FnMut(Happened<'_, S::Event>)) -> Arc<Loss> {
         let transport = std::mem::replace(&mut self.transport, Box::new(tokio::io::empty()));
         let bytes = std::mem::take(&mut self.input.arrived.bytes);
         self.connection.leave_parcel(Parcel { transport, bytes });
@@ -346,7 +364,7 @@ impl<S: Session + ?Sized> Driver<S> {
         &mut self,
         now: Instant,
         death: Death,
-        event: &mut impl FnMut(S::Event),
+        event: &mut impl FnMut(Happened<'_, S::Event>),
     ) -> Arc<Loss> {
         // While the socket is open. Who closes on purpose does not ask.
         let tcp = match death.cause {

@@ -10,8 +10,7 @@
 //! A call leaves the table only through whoever made it. No timer per call: a lower bound of all deadlines is kept, and
 //! the table is looked through when it is reached.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -20,11 +19,12 @@ use bytes::Bytes;
 
 use crate::error::call::{ErrorReply, Refusal, Stage};
 use crate::error::loss::{GoAway, Loss};
+use crate::proto::id_map::IdMap;
 use crate::proto::outgoing::Mark;
 
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    table: HashMap<u64, Call, BuildHasherDefault<IdHasher>>,
+    table: IdMap<Call>,
     /// Calls in the table that are not settled.
     waiting: usize,
     /// No unsettled call has an earlier deadline. It may be too early: then the wake-up does nothing.
@@ -116,15 +116,16 @@ impl Calls {
     /// What became of a call. After `Ready` it is forgotten. Also returns a waker that is not needed any more, to be dropped
     /// after the lock is released.
     pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> (Poll<Answer>, Option<Waker>) {
-        match self.table.get_mut(&id).map(|call| &mut call.state) {
-            Some(State::Waiting(old)) if old.will_wake(waker) => (Poll::Pending, None),
-            Some(State::Waiting(old)) => {
-                (Poll::Pending, Some(std::mem::replace(old, waker.clone())))
-            }
-            _ => match self.table.remove(&id).map(|call| call.state) {
-                Some(State::Settled(answer)) => (Poll::Ready(answer), None),
-                // Polled again after `Ready`, which futures may not be.
-                _ => (Poll::Pending, None),
+        let Entry::Occupied(mut call) = self.table.entry(id) else {
+            // Polled again after `Ready`, which futures may not be.
+            return (Poll::Pending, None);
+        };
+        match &mut call.get_mut().state {
+            State::Waiting(old) if old.will_wake(waker) => (Poll::Pending, None),
+            State::Waiting(old) => (Poll::Pending, Some(std::mem::replace(old, waker.clone()))),
+            State::Settled(_) => match call.remove().state {
+                State::Settled(answer) => (Poll::Ready(answer), None),
+                State::Waiting(_) => (Poll::Pending, None),
             },
         }
     }
@@ -245,26 +246,5 @@ impl Call {
             State::Waiting(waker) => Some(waker),
             State::Settled(_) => None,
         }
-    }
-}
-
-/// Spreads ids, which this side makes itself and which grow: no hostile keys to defend against.
-#[derive(Debug, Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4): the table takes both low and high bits of it.
-        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod framing;
 pub(crate) mod greeting;
 pub(crate) mod head;
 pub(crate) mod heartbeat;
+pub(crate) mod id_map;
 pub(crate) mod ids;
 pub(crate) mod input;
 pub(crate) mod kind;

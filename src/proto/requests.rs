@@ -9,17 +9,17 @@
 //!
 //! What the answers are, and whether a request is taken, is [`serving`](crate::proto::serving)'s business.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::proto::head::RequestHead;
+use crate::proto::id_map::IdMap;
 
 #[derive(Debug)]
 pub(crate) struct Requests {
-    unanswered: HashMap<u64, State>,
+    unanswered: IdMap<State>,
     /// Requests that were cancelled while their handlers were at work, with their lengths. Handlers are not cut off, so
     /// these count until they end.
-    abandoned: HashMap<u64, usize>,
+    abandoned: IdMap<usize>,
     /// Notifications that are being worked on. They have no place among the requests, because nothing answers them.
     notifications: usize,
     /// Bytes of the bodies that are being worked on.
@@ -61,8 +61,8 @@ impl From<&RequestHead> for Remember {
 impl Requests {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            unanswered: HashMap::new(),
-            abandoned: HashMap::new(),
+            unanswered: IdMap::default(),
+            abandoned: IdMap::default(),
             notifications: 0,
             held_bytes: 0,
             used: now,

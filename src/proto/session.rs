@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
+use std::vec;
 
 use bytes::Bytes;
 
@@ -81,6 +82,9 @@ pub(crate) struct Effects<E> {
     pub(crate) events: Vec<E>,
     pub(crate) spent: Vec<Bytes>,
 }
+
+/// What happened in one turn, in order.
+pub(crate) type Happened<'a, E> = vec::Drain<'a, E>;
 
 impl<E> Default for Effects<E> {
     fn default() -> Self {

@@ -15,8 +15,12 @@ use crate::proto::serving::{NotPushed, Serving};
 
 /// Answers calls. Any `Fn(Call) -> impl Future<Output = Result<Bytes, ErrorReply>>` is one.
 ///
-/// Handlers run concurrently, on their own tasks, in any order. A panic is answered with
-/// [`ErrorReply::HANDLER_PANICKED`] and hurts nobody else.
+/// Handlers run concurrently, in any order. A panic is answered with [`ErrorReply::HANDLER_PANICKED`] and hurts nobody else.
+///
+/// Those of calls that arrive together are begun one after the other, each up to where it first waits; from there on it has a
+/// task of its own. So one that blocks its thread instead holds up, until it waits or ends, those that came with it (and
+/// those alone: what comes later, and the connection's heartbeats, do not stand behind it). Work that takes milliseconds of a
+/// processor, or that blocks, belongs in [`spawn_blocking`](tokio::task::spawn_blocking).
 ///
 /// # Examples
 /// With something to remember, and notifications:

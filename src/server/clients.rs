@@ -19,6 +19,7 @@ use crate::connection::{Connection, Tell};
 use crate::error::call::ErrorReply;
 use crate::policy::ReplyCache;
 use crate::proto::greeting::{ClientId, Hello};
+use crate::proto::id_map::IdMap;
 use crate::proto::replies::{Replies, Response, Room, Seen, Swept};
 use crate::proto::serving::Serving;
 
@@ -58,7 +59,7 @@ struct Memory {
     /// By the server's own numbers.
     connections: BTreeMap<u64, Link>,
     /// What tells the handlers of remembered calls that nobody waits any more.
-    running: HashMap<u64, CancellationToken>,
+    running: IdMap<CancellationToken>,
     swept: Swept,
     /// Since when it has had no connection.
     left: Option<Instant>,
@@ -198,7 +199,7 @@ impl Client {
         let memory = Memory {
             replies: Replies::new(policy, next_id),
             connections: BTreeMap::new(),
-            running: HashMap::new(),
+            running: IdMap::default(),
             swept: Swept::default(),
             left: None,
         };

@@ -5,8 +5,11 @@
 //!             │               └ too many wait for one: refused
 //!             └ no: the answer that is kept, or nothing, because it runs
 //! ```
+//!
+//! The handlers of calls that came together are begun one after the other by one task, which also sends their answers
+//! together; for most calls that is all, because their handlers have nothing to wait for. One that has gets a task of its own,
+//! and so do all behind one that keeps the thread to itself.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -14,10 +17,11 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, poll};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
@@ -25,12 +29,21 @@ use tracing::{Instrument as _, debug, warn};
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
 use crate::error::call::{ErrorReply, Refusal};
+use crate::proto::id_map::IdMap;
 use crate::proto::replies::Response;
 use crate::proto::requests::Remember;
 use crate::proto::serving::{Event, Serving};
+use crate::proto::session::Happened;
 use crate::server::call::{Call, Handler, Pusher};
 use crate::server::clients::{Membership, Verdict};
 use crate::server::shared::Shared;
+
+/// What handlers that are begun together may take until they first wait, all of them and each on average. A task of its own
+/// costs about one microsecond.
+const TOGETHER: (Duration, Duration) = (Duration::from_micros(100), Duration::from_micros(20));
+
+/// Lists of more calls than this are not kept.
+const SPARE: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Desk<H> {
@@ -40,7 +53,9 @@ pub(crate) struct Desk<H> {
     peer: SocketAddr,
     number: u64,
     /// Handlers of calls that are not remembered: they are told when the connection ends.
-    running: Mutex<HashMap<u64, CancellationToken>>,
+    running: Mutex<IdMap<CancellationToken>>,
+    /// The lists of a batch that is over, for the next.
+    spare: Mutex<Option<Batch>>,
     /// The connection has ended.
     ended: CancellationToken,
 }
@@ -82,6 +97,21 @@ enum Admission {
     Waiting(OwnedSemaphorePermit),
 }
 
+/// A request whose handler has its turn.
+#[derive(Debug)]
+struct Admitted {
+    job: Job,
+    call: Call,
+    turn: OwnedSemaphorePermit,
+}
+
+/// Calls that came together, and the answers to those that are done.
+#[derive(Debug, Default)]
+struct Batch {
+    calls: Vec<Admitted>,
+    done: Vec<(Job, Response)>,
+}
+
 /// What the wait for a turn came to.
 #[derive(Debug)]
 enum Turn {
@@ -108,13 +138,27 @@ impl<H: Handler> Desk<H> {
         number: u64,
     ) -> Self {
         let (running, ended) = (Mutex::default(), CancellationToken::new());
-        Self { shared, connection, membership, peer, number, running, ended }
+        let spare = Mutex::default();
+        Self { shared, connection, membership, peer, number, running, spare, ended }
     }
 
-    pub(crate) fn happened(self: &Arc<Self>, event: Event) {
+    /// Takes what has happened in one turn of the connection's owner.
+    pub(crate) fn happened(self: &Arc<Self>, events: Happened<'_, Event>) {
+        let mut batch = self.spare().take().unwrap_or_default();
+        for event in events {
+            batch.calls.extend(self.take(event));
+        }
+        match &*batch.calls {
+            [] => *self.spare() = Some(batch),
+            _ => self.start_together(batch),
+        }
+    }
+
+    /// A request that is to be run at once, if it is one.
+    fn take(self: &Arc<Self>, event: Event) -> Option<Admitted> {
         match event {
             Event::Request { id, body, deadline, remember } => {
-                self.begin(id, body, deadline, remember);
+                return self.begin(id, body, deadline, remember);
             }
             Event::Notification { body } => {
                 let call = self.call(body, None, CancellationToken::new());
@@ -132,6 +176,7 @@ impl<H: Handler> Desk<H> {
                 }
             }
         }
+        None
     }
 
     /// The connection has ended.
@@ -148,13 +193,19 @@ impl<H: Handler> Desk<H> {
         body: Bytes,
         deadline: Option<Instant>,
         remember: Remember,
-    ) {
+    ) -> Option<Admitted> {
         let (cached, cancelled) = match remember {
             Remember::Yes { oldest } if self.shared.clients.remembers() => {
                 match self.membership.begin(id, oldest) {
                     Verdict::Run(cancelled) => (Cached::Yes, cancelled),
-                    Verdict::Nothing => return debug!(id, "sent again, and not run again"),
-                    Verdict::Respond(response) => return self.respond(id, &response),
+                    Verdict::Nothing => {
+                        debug!(id, "sent again, and not run again");
+                        return None;
+                    }
+                    Verdict::Respond(response) => {
+                        self.respond(id, &response);
+                        return None;
+                    }
                 }
             }
             _ => {
@@ -165,11 +216,62 @@ impl<H: Handler> Desk<H> {
         };
         let job = Job { id, cached };
         let Some(admission) = self.admit() else {
-            return self.turn_down(job);
+            self.turn_down(job);
+            return None;
         };
         let call = self.call(body, deadline, cancelled);
-        let desk = self.clone();
-        self.start(1, async move { desk.answer(job, call, admission).await });
+        match admission {
+            Admission::Turn(turn) => return Some(Admitted { job, call, turn }),
+            Admission::Waiting(place) => {
+                let desk = self.clone();
+                self.start(1, async move { desk.answer_later(job, call, place).await });
+            }
+        }
+        None
+    }
+
+    fn start_alone(self: &Arc<Self>, admitted: Admitted) {
+        let (desk, job) = (self.clone(), admitted.job);
+        self.start(1, async move {
+            let response = desk.clone().run(admitted).await;
+            desk.settle(job, &response);
+        });
+    }
+
+    fn start_together(self: &Arc<Self>, batch: Batch) {
+        let (desk, span) = (self.clone(), tracing::Span::current());
+        self.shared.tasks.spawn(async move { desk.run_together(batch).await }.instrument(span));
+    }
+
+    /// Begins one after the other, and answers those that are done with that.
+    async fn run_together(self: Arc<Self>, mut batch: Batch) {
+        if self.shared.killed.is_cancelled() {
+            self.shared.cut_off.fetch_add(batch.calls.len(), Ordering::Relaxed);
+            return;
+        }
+        let (mut limit, each) = TOGETHER;
+        let (began, mut left) = (now(), batch.calls.drain(..));
+        while let Some(admitted) = left.next() {
+            let job = admitted.job;
+            let mut run = Box::pin(self.clone().run(admitted));
+            match poll!(&mut run) {
+                Poll::Ready(response) => batch.done.push((job, response)),
+                Poll::Pending => {
+                    let desk = self.clone();
+                    self.start(1, async move { desk.settle(job, &run.await) });
+                }
+            }
+            limit += each;
+            if now() - began > limit {
+                left.by_ref().for_each(|admitted| self.start_alone(admitted));
+            }
+        }
+        drop(left);
+        self.settle_all(&batch.done);
+        batch.done.clear();
+        if batch.calls.capacity() <= SPARE {
+            *self.spare() = Some(batch);
+        }
     }
 
     /// `None` if too many wait already, over all connections.
@@ -206,18 +308,22 @@ impl<H: Handler> Desk<H> {
         Call { body, peer: self.peer, connection: self.number, deadline, cancelled, pusher }
     }
 
-    async fn answer(&self, job: Job, call: Call, admission: Admission) {
-        let _permit = match self.turn(job, &call, admission).await {
-            Turn::Run(permit) if !call.is_cancelled() => permit,
-            Turn::Run(_) | Turn::Late => {
-                // Nothing is sent to a caller that has gone.
-                let refusal = Refusal { code: Refusal::EXPIRED, retry_after: None };
-                return self.settle(job, &Response::Refused(refusal));
-            }
+    async fn answer_later(self: Arc<Self>, job: Job, call: Call, place: OwnedSemaphorePermit) {
+        let response = match self.turn(job, &call, place).await {
+            Turn::Run(turn) => self.clone().run(Admitted { job, call, turn }).await,
+            Turn::Late => expired(),
             Turn::Withdrawn => return,
         };
+        self.settle(job, &response);
+    }
+
+    /// Runs the handler, unless nobody waits for its answer any more.
+    async fn run(self: Arc<Self>, Admitted { job, call, turn: _turn }: Admitted) -> Response {
+        if call.is_cancelled() {
+            return expired();
+        }
         let handler = async { self.shared.handler.call(call).await };
-        let response = match AssertUnwindSafe(handler).catch_unwind().await {
+        match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Ok(body)) => Response::Reply(body),
             Ok(Err(error)) => Response::Error(error),
             Err(_panic) => {
@@ -225,17 +331,12 @@ impl<H: Handler> Desk<H> {
                 let (code, text) = (ErrorReply::HANDLER_PANICKED, "the handler panicked");
                 Response::Error(ErrorReply::new(code, text))
             }
-        };
-        self.settle(job, &response);
+        }
     }
 
-    /// Waits for a turn among the handlers. Who has gone must not stay in the line: a client could fill it with calls that
-    /// it cancels.
-    async fn turn(&self, job: Job, call: &Call, admission: Admission) -> Turn {
-        let _place = match admission {
-            Admission::Turn(permit) => return Turn::Run(permit),
-            Admission::Waiting(place) => place,
-        };
+    /// Waits for a turn among the handlers, in its place in the line. Who has gone must not stay there: a client could fill
+    /// it with calls that it cancels.
+    async fn turn(&self, job: Job, call: &Call, _place: OwnedSemaphorePermit) -> Turn {
         // The semaphore is never closed.
         let run = |permit: Result<_, AcquireError>| permit.map_or(Turn::Late, Turn::Run);
         let mut permit = pin!(self.shared.handlers.clone().acquire_owned());
@@ -280,19 +381,36 @@ impl<H: Handler> Desk<H> {
         self.connection.with(|serving| (serving.notification_done(length), Tell::Owner));
     }
 
-    /// Keeps the answer, if it may be asked for again, and sends it to everybody who waits for it.
     fn settle(&self, job: Job, response: &Response) {
-        let Job { id, cached } = job;
-        let joined = match cached {
-            Cached::Yes => self.membership.settle(now(), id, response),
-            Cached::No => {
-                drop(self.take_running(id));
-                Vec::new()
+        self.keep(now(), job, response);
+        self.respond(job.id, response);
+    }
+
+    fn settle_all(&self, done: &[(Job, Response)]) {
+        if done.is_empty() {
+            return;
+        }
+        let now = now();
+        for (job, response) in done {
+            self.keep(now, *job, response);
+        }
+        self.connection.with(|serving| {
+            for (job, response) in done {
+                serving.respond(now, job.id, response);
             }
-        };
-        self.respond(id, response);
-        for connection in joined {
-            respond(&connection, id, response);
+            ((), Tell::Owner)
+        });
+    }
+
+    /// Keeps the answer, if it may be asked for again, and sends it to everybody else who waits for it.
+    fn keep(&self, now: Instant, Job { id, cached }: Job, response: &Response) {
+        match cached {
+            Cached::Yes => {
+                for connection in self.membership.settle(now, id, response) {
+                    respond(&connection, id, response);
+                }
+            }
+            Cached::No => drop(self.take_running(id)),
         }
     }
 
@@ -304,9 +422,18 @@ impl<H: Handler> Desk<H> {
         self.running().remove(&id)
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {
+    fn spare(&self) -> MutexGuard<'_, Option<Batch>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, IdMap<CancellationToken>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Nothing is sent to a caller that has gone.
+fn expired() -> Response {
+    Response::Refused(Refusal { code: Refusal::EXPIRED, retry_after: None })
 }
 
 fn respond(connection: &Connection<Serving>, id: u64, response: &Response) {

@@ -147,7 +147,7 @@ async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
     info!("client connected");
     let Desk { shared, connection, .. } = &**desk;
     let events = desk.clone();
-    let running = driver.run(move |event| events.happened(event));
+    let running = driver.run(move |happened| events.happened(happened));
     let drained = async {
         shared.draining.cancelled().await;
         connection.with(|serving| {

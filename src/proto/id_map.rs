@@ -1,0 +1,46 @@
+//! A table by call ids. Its hash is one multiplication, by a number that each table draws: a peer that chooses its ids cannot
+//! know which of them collide (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem", 1997).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+pub(crate) type IdMap<V> = HashMap<u64, V, Multiplier>;
+
+/// An odd number.
+#[derive(Debug, Clone)]
+pub(crate) struct Multiplier(u64);
+
+impl Default for Multiplier {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0) | 1)
+    }
+}
+
+impl BuildHasher for Multiplier {
+    type Hasher = IdHasher;
+
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher { multiplier: self.0, hash: 0 }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct IdHasher {
+    multiplier: u64,
+    hash: u64,
+}
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The high bits of the product are the good ones, and the table takes both low and high bits.
+        self.hash = (self.hash ^ id).wrapping_mul(self.multiplier).rotate_left(32);
+    }
+}
