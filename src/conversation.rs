@@ -77,7 +77,9 @@ impl Conversation {
             oldest,
             place: None,
         };
-        let result = Exchange::new(&self.connection, self.speech.as_deref(), start, None).await;
+        let exchange =
+            Exchange::new(&self.connection, self.speech.as_deref(), started, start, None);
+        let result = exchange.await;
         let failed = match result {
             Ok(answer) => match result_of(answer, self.deadline.saturating_duration_since(started))
             {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -27,6 +27,8 @@ pub(crate) struct Exchange<'a, 'p> {
     connection: &'a Connection<dyn Calling>,
     /// How the frame is made, where the protocol is a foreign one.
     speech: Option<&'a Speech>,
+    /// When it was made, which is soon before it is polled.
+    now: Instant,
     start: Start<'a>,
     held: Option<&'a mut Held<'p>>,
     state: State,
@@ -43,14 +45,15 @@ impl<'a, 'p> Exchange<'a, 'p> {
     pub(crate) fn new(
         connection: &'a Connection<dyn Calling>,
         speech: Option<&'a Speech>,
+        now: Instant,
         start: Start<'a>,
         held: Option<&'a mut Held<'p>>,
     ) -> Self {
-        Self { connection, speech, start, held, state: State::New }
+        Self { connection, speech, now, start, held, state: State::New }
     }
 
     fn start(&mut self, waker: &Waker) -> Result<(), NotTaken> {
-        let (now, connection) = (now(), self.connection);
+        let (now, connection) = (self.now, self.connection);
         let start = |start: &Start<'_>| {
             connection.with(|calling| match calling.start(now, start, waker) {
                 Ok(()) => (Ok(()), Tell::Owner),

@@ -1,7 +1,7 @@
 //! Two rights of a call, given back when they are dropped: its id, and its place on a connection.
 
 use crate::proto::ledger::Place;
-use crate::roster::Fate;
+use crate::roster::NewId;
 use crate::switchboard::Switchboard;
 
 /// A call's id. When it is dropped the call is settled for good.
@@ -11,24 +11,29 @@ pub(crate) struct Issued<'a> {
     pub(crate) id: u64,
     /// All calls with smaller ids are settled.
     pub(crate) oldest: u64,
-    fate: Fate,
 }
 
 impl<'a> Issued<'a> {
     pub(crate) fn new(board: &'a Switchboard) -> Self {
-        let (id, oldest) = board.issue();
-        Self { board, id, oldest, fate: Fate::Failed }
+        Self::of(board, board.issue())
     }
 
-    /// The call succeeded.
-    pub(crate) fn succeed(mut self) {
-        self.fate = Fate::Succeeded;
+    /// One that was issued together with a place.
+    pub(crate) fn of(board: &'a Switchboard, NewId { id, oldest }: NewId) -> Self {
+        Self { board, id, oldest }
+    }
+
+    /// The call succeeded, and has its place no more.
+    pub(crate) fn succeed(self, held: Held<'_>) {
+        let place = held.give_up();
+        self.board.succeeded(self.id, place);
+        std::mem::forget(self);
     }
 }
 
 impl Drop for Issued<'_> {
     fn drop(&mut self) {
-        self.board.finish(self.id, self.fate);
+        self.board.finish(self.id);
     }
 }
 
@@ -46,6 +51,11 @@ impl<'a> Held<'a> {
 }
 
 impl Held<'_> {
+    /// The place, to be given back by whoever asks.
+    fn give_up(mut self) -> Option<Place> {
+        self.place.take()
+    }
+
     /// The connection gives the place back, when the call's answer has come.
     pub(crate) fn leave_to_connection(&mut self) {
         self.place = None;

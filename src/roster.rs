@@ -32,7 +32,7 @@ mod sizing;
 pub(crate) struct Roster {
     pub(crate) ledger: Ledger,
     /// The connection of each slot, while it takes calls.
-    pub(crate) links: Vec<Option<Link>>,
+    pub(crate) links: Vec<Option<Arc<Link>>>,
     pub(crate) life: Life,
     /// While nothing is ready.
     pub(crate) downtime: Option<Downtime>,
@@ -97,11 +97,11 @@ impl From<NoPlace> for CallCause {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) place: Place,
-    pub(crate) link: Link,
+    pub(crate) link: Arc<Link>,
 }
 
 /// What only a connection has that speaks a foreign protocol.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct ForeignEnd {
     /// The same connection, to be lent.
     pub(crate) connection: Connection<Foreign>,
@@ -110,11 +110,11 @@ pub(crate) struct ForeignEnd {
 }
 
 /// A connection that takes calls.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) connection: Connection<dyn Calling>,
     /// `None`: it speaks `Native`.
-    pub(crate) foreign: Option<ForeignEnd>,
+    pub(crate) foreign: Option<Arc<ForeignEnd>>,
     pub(crate) number: u64,
     pub(crate) server: ServerProcess,
 }
@@ -130,11 +130,11 @@ impl Link {
     }
 }
 
-/// How a call ended.
+/// A new call's id, and the oldest one that is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Failed,
-    Succeeded,
+pub(crate) struct NewId {
+    pub(crate) id: u64,
+    pub(crate) oldest: u64,
 }
 
 /// Where a call can go that may have run.
@@ -194,6 +194,10 @@ impl Roster {
             .filter(|(_, link)| link.as_ref().is_some_and(|link| link.leads_to(instance)))
             .find_map(|(slot, _)| ledger.place_on(slot))?;
         self.taken(place)
+    }
+
+    pub(crate) fn issue(&mut self) -> NewId {
+        NewId { id: self.sequence.issue(), oldest: self.sequence.oldest_unfinished() }
     }
 
     pub(crate) fn try_place(

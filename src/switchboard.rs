@@ -22,7 +22,7 @@ use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
 use crate::proto::retry::{Budget, Elsewhere};
 use crate::proto::wakes::Wakes;
-use crate::roster::{Fate, Life, NoPlace, Patience, Resumed, Roster, Taken, Wish};
+use crate::roster::{Life, NewId, NoPlace, Patience, Resumed, Roster, Taken, Wish};
 use crate::switchboard::waiting::{Resuming, Seeking};
 
 mod reports;
@@ -109,26 +109,40 @@ impl Switchboard {
         wake.wake();
     }
 
-    /// A new call's id, and the oldest one that is not finished.
-    pub(crate) fn issue(&self) -> (u64, u64) {
+    /// The same for a new call, which gets an id with its place.
+    pub(crate) fn try_begin(&self, wish: Wish<'_>) -> Result<Option<(Taken, NewId)>, NoPlace> {
         let mut core = self.lock();
-        (core.sequence.issue(), core.sequence.oldest_unfinished())
+        let taken = core.try_place(&self.endpoint, wish)?;
+        Ok(taken.map(|taken| (taken, core.issue())))
+    }
+
+    pub(crate) fn issue(&self) -> NewId {
+        self.lock().issue()
     }
 
     /// A call is settled for good.
-    pub(crate) fn finish(&self, id: u64, fate: Fate) {
+    pub(crate) fn finish(&self, id: u64) {
+        self.lock().sequence.finish(id);
+    }
+
+    /// A call is settled for good, with success, and gives its place back, unless somebody else does.
+    pub(crate) fn succeeded(&self, id: u64, place: Option<Place>) {
         let mut core = self.lock();
         core.sequence.finish(id);
-        if fate == Fate::Succeeded {
-            core.budget.deposit();
-        }
+        core.budget.deposit();
+        self.release_in(core, place);
     }
 
     /// Gives a place back.
     pub(crate) fn release(&self, place: Place) {
+        self.release_in(self.lock(), Some(place));
+    }
+
+    fn release_in(&self, mut core: MutexGuard<'_, Roster>, place: Option<Place>) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        core.ledger.release(place, &mut wake);
+        if let Some(place) = place {
+            core.ledger.release(place, &mut wake);
+        }
         let resuming = core.is_resuming();
         drop(core);
         wake.wake();

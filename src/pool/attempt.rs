@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
+use crate::clock;
 use crate::error::call::{CallCause, Full, Outcome, Stage};
 use crate::error::loss::Loss;
 use crate::error::outage::Outage;
@@ -69,7 +70,11 @@ impl<'a> Call<'a> {
     }
 
     /// One attempt on one connection.
-    pub(crate) async fn attempt(&mut self, body: &Bytes) -> Result<Answer, Failed> {
+    pub(crate) async fn attempt(
+        &mut self,
+        mut now: Instant,
+        body: &Bytes,
+    ) -> Result<Answer, Failed> {
         let (length, limit) = (body.len(), self.board.longest);
         if length > limit {
             return Err((Outcome::NotSent, CallCause::TooLong { length, limit }));
@@ -78,10 +83,14 @@ impl<'a> Call<'a> {
         let mut full = Vec::new();
         loop {
             let Taken { place, link } = match self.course.resume() {
-                Some((resume, loss)) => self.resume(resume, loss).await?,
-                None => self.find_place(length, &avoid).await?,
+                Some((resume, loss)) => {
+                    let taken = Box::pin(self.resume(resume, loss)).await?;
+                    now = clock::now();
+                    taken
+                }
+                None => self.find_place(length, &avoid, &mut now).await?,
             };
-            let Link { connection, foreign, number, server } = link;
+            let Link { connection, foreign, number, server } = &*link;
             let mut held = Held::new(self.board, place);
             let (id, oldest) = self.issue();
             let start = Start {
@@ -94,12 +103,21 @@ impl<'a> Call<'a> {
                 place: Some(place),
             };
             let speech = foreign.as_ref().map(|foreign| &*foreign.speech);
-            match Exchange::new(&connection, speech, start, Some(&mut held)).await {
+            match Exchange::new(connection, speech, now, start, Some(&mut held)).await {
                 Ok(answer) => {
                     self.attempts += 1;
-                    drop(held);
-                    let attempt = Attempt { slot: place.slot, connection: number, server };
-                    return self.settled(attempt, result_of(answer, self.limit));
+                    return match result_of(answer, self.limit) {
+                        Ok(answer) => {
+                            self.succeeded(held);
+                            Ok(answer)
+                        }
+                        Err(failed) => {
+                            drop(held);
+                            let (slot, connection, server) = (place.slot, *number, *server);
+                            self.failed(Attempt { slot, connection, server }, &failed);
+                            Err(failed)
+                        }
+                    };
                 }
                 Err(NotTaken::Gone(_)) => self.board.distrust(place),
                 Err(NotTaken::Full { .. }) if self.may_go_elsewhere(place, &full) => {
@@ -121,23 +139,15 @@ impl<'a> Call<'a> {
             && self.board.elsewhere(Some(place.slot)) == Elsewhere::Room
     }
 
-    fn settled(
-        &mut self,
-        attempt: Attempt,
-        result: Result<Answer, Failed>,
-    ) -> Result<Answer, Failed> {
-        match &result {
-            Ok(_) => {
-                if let Some(issued) = self.issued.take() {
-                    issued.succeed();
-                }
-            }
-            Err(failed) => {
-                self.course.failed(attempt, failed);
-                self.renew_id();
-            }
+    fn succeeded(&mut self, held: Held<'a>) {
+        if let Some(issued) = self.issued.take() {
+            issued.succeed(held);
         }
-        result
+    }
+
+    fn failed(&mut self, attempt: Attempt, failed: &Failed) {
+        self.course.failed(attempt, failed);
+        self.renew_id();
     }
 
     fn issue(&mut self) -> (u64, u64) {
@@ -177,14 +187,27 @@ impl<'a> Call<'a> {
         }
     }
 
-    async fn find_place(&self, bytes: usize, avoid: &[usize]) -> Result<Taken, Failed> {
+    /// A place, and an id, if there is none yet. If that took time, `now` is brought forward.
+    async fn find_place(
+        &mut self,
+        bytes: usize,
+        avoid: &[usize],
+        now: &mut Instant,
+    ) -> Result<Taken, Failed> {
         let not_sent = |no_place: NoPlace| (Outcome::NotSent, CallCause::from(no_place));
         let wish = Wish { share: Share::One, bytes, patience: self.patience, avoid };
         // Mostly there is one, and no timer is needed.
-        if let Some(taken) = self.board.try_place(wish).map_err(not_sent)? {
+        if self.issued.is_some() {
+            if let Some(taken) = self.board.try_place(wish).map_err(not_sent)? {
+                return Ok(taken);
+            }
+        } else if let Some((taken, id)) = self.board.try_begin(wish).map_err(not_sent)? {
+            self.issued = Some(Issued::of(self.board, id));
             return Ok(taken);
         }
-        match timeout_at(self.deadline.into(), Placing::new(self.board, wish)).await {
+        let placed = timeout_at(self.deadline.into(), Placing::new(self.board, wish)).await;
+        *now = clock::now();
+        match placed {
             Ok(result) => result.map_err(not_sent),
             Err(_) => Err((Outcome::NotSent, self.timed_out(self.board.scarcity()))),
         }

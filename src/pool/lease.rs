@@ -62,7 +62,7 @@ mod stream;
 #[derive(Debug)]
 pub struct Lease {
     pool: Arc<Shared>,
-    foreign: ForeignEnd,
+    foreign: Arc<ForeignEnd>,
     place: Place,
     number: u64,
     limit: Duration,
@@ -84,7 +84,7 @@ enum Way {
 impl Lease {
     pub(crate) fn new(
         pool: Arc<Shared>,
-        foreign: ForeignEnd,
+        foreign: Arc<ForeignEnd>,
         place: Place,
         number: u64,
         limit: Duration,

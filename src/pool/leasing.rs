@@ -12,7 +12,7 @@ use crate::placing::Placing;
 use crate::pool::lease::{Lease, hand_in};
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::ledger::Share;
-use crate::roster::{Link, NoPlace, Patience, Taken, Wish};
+use crate::roster::{NoPlace, Patience, Taken, Wish};
 use crate::timer::Stopwatch;
 
 /// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
@@ -111,9 +111,9 @@ impl Future for Leasing<'_> {
 impl Leasing<'_> {
     /// `None` if the connection turned out not to be usable: it is being closed, and nobody else gets it.
     fn lend(&self, taken: Taken) -> Option<Lease> {
-        let Taken { place, link: Link { foreign, number, .. } } = taken;
+        let Taken { place, link } = taken;
         let board = &self.pool.board;
-        let Some(foreign) = foreign else {
+        let Some(foreign) = &link.foreign else {
             // Not reached: it is no pool whose connections are shared.
             board.release(place);
             return None;
@@ -121,10 +121,10 @@ impl Leasing<'_> {
         match foreign.connection.with(|session| (session.lend(), Tell::Nobody)) {
             Ok(()) => {
                 let pool = self.pool.clone();
-                Some(Lease::new(pool, foreign, place, number, self.limit))
+                Some(Lease::new(pool, foreign.clone(), place, link.number, self.limit))
             }
             Err(condition) => {
-                hand_in(board, &foreign, place, condition);
+                hand_in(board, foreign, place, condition);
                 None
             }
         }

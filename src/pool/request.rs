@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::clock::now;
+use crate::clock;
 use crate::error::call::{CallCause, CallError, Outcome, Stopped};
 use crate::error::config::ConfigError;
 use crate::exchange::reply_of;
@@ -109,37 +109,52 @@ impl<'a> Request<'a> {
     }
 
     async fn run(self, form: Form) -> Result<Answer, CallError> {
-        let started = now();
+        let started = clock::now();
         let deadline = started + self.limit;
-        let board = &self.pool.board;
-        let mut call = Call::new(board, form, self.patience, deadline, self.limit);
+        let mut call = Call::new(&self.pool.board, form, self.patience, deadline, self.limit);
         if let Err(error) = self.check() {
             let failed = (Outcome::NotSent, CallCause::Config(error));
             return Err(self.error(failed, Stopped::Final, &call, started));
         }
+        match call.attempt(started, &self.body).await {
+            Ok(answer) => Ok(answer),
+            // On the heap, so that the future of a call that succeeds at once, as most do, is small.
+            Err(failed) => Box::pin(self.try_again(call, failed, started)).await,
+        }
+    }
+
+    /// Further attempts, as the policy has it, after one that failed.
+    async fn try_again(
+        &self,
+        mut call: Call<'_>,
+        mut failed: Failed,
+        started: Instant,
+    ) -> Result<Answer, CallError> {
+        let (board, deadline) = (&self.pool.board, started + self.limit);
         let mut attempts = Attempts::new(&self.retry);
-        let (stopped, failed) = loop {
-            let failed = match call.attempt(&self.body).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
+        let stopped = loop {
             let elsewhere = board.elsewhere(call.slot());
             let class = classify(&failed, call.course().repeat(), elsewhere);
             if !self.is_wanted(class, &failed, &call, started) {
-                break (Stopped::Declined, failed);
+                break Stopped::Declined;
             }
-            let now = now();
+            let mut now = clock::now();
             let next = board.with_budget(|budget| {
                 attempts.next(now, deadline, class, budget, self.pool.seed())
             });
             match next {
-                Next::Stop(stopped) => break (stopped, failed),
+                Next::Stop(stopped) => break stopped,
                 Next::Again { after } if after.is_zero() => {}
                 Next::Again { after } => {
                     // Cut short when the pool is closed: then the next attempt finds it so.
                     let _ = self.pool.closing.run_until_cancelled(sleep(after)).await;
+                    now = clock::now();
                 }
             }
+            failed = match call.attempt(now, &self.body).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
         };
         Err(self.error(failed, stopped, &call, started))
     }
@@ -176,7 +191,7 @@ impl<'a> Request<'a> {
         started: Instant,
     ) -> CallError {
         let outcome = call.course().outcome(outcome);
-        let elapsed = now().saturating_duration_since(started);
+        let elapsed = clock::now().saturating_duration_since(started);
         let endpoint = self.pool.board.endpoint().clone();
         CallError::new((outcome, cause), stopped, call.attempts(), elapsed, endpoint)
     }

@@ -2,12 +2,17 @@
 
 use bytes::{BufMut, BytesMut};
 
+use crate::proto::frame::PREFIX;
 use crate::proto::kind::{self, put_kind};
 
 /// The longest part of a message in one frame, in bytes.
 pub(crate) const MAX_PART: usize = 65_536;
 /// Long messages in transit at once, in each direction of a connection.
 pub(crate) const MAX_UNFINISHED: usize = 16;
+/// What stands before the bytes of a request that is whole, the kind included, in bytes.
+const REQUEST: usize = 22;
+/// The same for other messages.
+const OTHER: usize = 10;
 pub(crate) const MORE: u8 = 0x01;
 pub(crate) const LAST: u8 = 0x01;
 pub(crate) const REPEATABLE: u8 = 0x02;
@@ -52,22 +57,29 @@ impl Head {
     /// Writes everything that comes before `part` bytes of the message, the length prefix included.
     pub(crate) fn put(&self, total: Option<u32>, part: usize, out: &mut BytesMut) {
         let more = if total.is_some() { MORE } else { 0 };
-        let total_length = if total.is_some() { 4 } else { 0 };
+        let rest = part + if total.is_some() { 4 } else { 0 };
+        // Each put together first, because it goes out in front of every call.
         match *self {
             Self::Request(head) => {
-                put_kind(22 + total_length + part, kind::REQUEST, out);
-                let mut flags = more;
-                flags |= if head.repeatable { REPEATABLE } else { 0 };
-                flags |= if head.resent { RESENT } else { 0 };
-                out.put_u8(flags);
-                out.put_u64(head.id);
-                out.put_u32(head.remaining);
-                out.put_u64(head.oldest);
+                let flags = more
+                    | if head.repeatable { REPEATABLE } else { 0 }
+                    | if head.resent { RESENT } else { 0 };
+                let mut bytes = [0; PREFIX + REQUEST];
+                let mut to = &mut bytes[..];
+                put_kind(REQUEST + rest, kind::REQUEST, &mut to);
+                to.put_u8(flags);
+                to.put_u64(head.id);
+                to.put_u32(head.remaining);
+                to.put_u64(head.oldest);
+                out.put_slice(&bytes);
             }
             Self::Reply { id } | Self::Notify { id } | Self::Push { id } => {
-                put_kind(10 + total_length + part, self.kind(), out);
-                out.put_u8(more);
-                out.put_u64(id);
+                let mut bytes = [0; PREFIX + OTHER];
+                let mut to = &mut bytes[..];
+                put_kind(OTHER + rest, self.kind(), &mut to);
+                to.put_u8(more);
+                to.put_u64(id);
+                out.put_slice(&bytes);
             }
         }
         if let Some(total) = total {

@@ -1,8 +1,6 @@
 //! The first byte of each payload. `docs/protocol.md` has the table.
 
-use bytes::{BufMut, BytesMut};
-
-use crate::proto::frame::PREFIX;
+use bytes::BufMut;
 
 pub(crate) const HELLO: u8 = 0x01;
 pub(crate) const WELCOME: u8 = 0x02;
@@ -22,8 +20,7 @@ pub(crate) const GOAWAY: u8 = 0x22;
 pub(crate) const FIRST_IGNORED: u8 = 0x80;
 
 /// Writes the length prefix of a payload of so many bytes, and its kind.
-pub(crate) fn put_kind(payload: usize, kind: u8, out: &mut BytesMut) {
-    out.reserve(PREFIX + payload);
+pub(crate) fn put_kind(payload: usize, kind: u8, out: &mut impl BufMut) {
     out.put_u32(payload as u32);
     out.put_u8(kind);
 }

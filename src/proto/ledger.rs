@@ -317,8 +317,7 @@ impl Ledger {
     fn take(&mut self, share: Share, avoid: &[usize]) -> Option<Place> {
         let count = self.slots.len();
         let (mut best, mut load) = (None, (usize::MAX, usize::MAX, usize::MAX));
-        for step in 0..count {
-            let at = (self.turn + step) % count;
+        for at in (self.turn..count).chain(0..self.turn.min(count)) {
             let slot = &self.slots[at];
             let last_resort =
                 avoid.iter().position(|avoid| *avoid == at).map_or(0, |order| order + 1);
@@ -332,7 +331,7 @@ impl Ledger {
             }
         }
         let at = best?;
-        self.turn = (at + 1) % count;
+        self.turn = if at + 1 < count { at + 1 } else { 0 };
         Some(self.slots[at].give(at, share))
     }
 

@@ -1,5 +1,6 @@
 //! A pool's slots: which there are, which have a channel, which should have a connection, and which should let it go.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::now;
@@ -44,7 +45,7 @@ impl Roster {
         now: Instant,
         tenure: &mut Tenure,
         wake: &mut Wakes,
-    ) -> (Verdict, Option<Link>) {
+    ) -> (Verdict, Option<Arc<Link>>) {
         if self.links[slot].is_none() && self.life == Life::Running {
             // It was taken off the list before: only a lease does so.
             let why = self.spoiled.remove(&slot).unwrap_or(Retirement::Lease);

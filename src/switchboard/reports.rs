@@ -67,7 +67,7 @@ impl Switchboard {
             instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
         let running = core.life == Life::Running;
         let (old, downtime) = if running {
-            let old = core.links[slot].replace(link);
+            let old = core.links[slot].replace(Arc::new(link));
             core.reserve_places();
             // Who was handed a place on the connection before and has not taken it is handed another.
             core.ledger.shut(slot, &mut wake);
