@@ -146,7 +146,7 @@ struct Sources {
 
 impl Sources {
     async fn new() -> Self {
-        let address = server::start().await;
+        let address = server::start("127.0.0.1:0").await.expect("loopback can be bound");
         let steadfast = Pool::builder(address.to_string())
             .protocol(Ordered::new(Framing::u32_be()))
             .connections(CONNECTIONS)

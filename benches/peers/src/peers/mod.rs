@@ -1,0 +1,106 @@
+//! Those compared: how each is configured, and how it makes one call.
+
+use std::fmt;
+use std::future::Future;
+
+use bytes::Bytes;
+
+pub(crate) mod blocking;
+pub(crate) mod pooled;
+pub(crate) mod raw1;
+pub(crate) mod rawpipe;
+pub(crate) mod redis;
+pub(crate) mod steadfast;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Those compared, in the order of the tables.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+pub(crate) enum Name {
+    /// This library, as it is by default.
+    Steadfast,
+    /// The hand-written limit: one connection, one writer that batches.
+    Rawpipe,
+    /// One socket for each caller.
+    Raw1,
+    /// `std::net` without a runtime; one caller.
+    Blocking,
+    /// `Framed` in a bb8 pool of 8.
+    Bb8,
+    /// `Framed` in a deadpool of 8.
+    Deadpool,
+    /// redis-rs's `ConnectionManager`.
+    Redis,
+}
+
+impl Name {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Steadfast,
+        Self::Rawpipe,
+        Self::Raw1,
+        Self::Blocking,
+        Self::Bb8,
+        Self::Deadpool,
+        Self::Redis,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Steadfast => "steadfast",
+            Self::Rawpipe => "rawpipe",
+            Self::Raw1 => "raw1",
+            Self::Blocking => "blocking",
+            Self::Bb8 => "bb8",
+            Self::Deadpool => "deadpool",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// Whether it is measured with so many callers.
+    pub(crate) fn takes(self, callers: usize) -> bool {
+        self != Self::Blocking || callers == 1
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A client of one of those compared.
+pub(crate) trait Peer: Sized {
+    type Caller: Caller;
+
+    fn connect(address: &str) -> impl Future<Output = Result<Self, BoxError>>;
+
+    /// For one more caller.
+    fn caller(&self) -> impl Future<Output = Result<Self::Caller, BoxError>>;
+}
+
+/// What one caller holds.
+pub(crate) trait Caller: Send + 'static {
+    /// One call whose answer is `body` again. Compares it.
+    fn call(&mut self, body: &Bytes) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Up to here every byte is compared; of what is longer, the ends and some bytes of each page.
+const COMPARED_WHOLE: usize = 64 * 1024;
+const PAGE: usize = 4096;
+const OF_EACH_PAGE: usize = 64;
+
+/// Whether the reply is the right one.
+pub(crate) fn compare(reply: &[u8], body: &[u8]) -> Result<(), BoxError> {
+    let same = reply.len() == body.len()
+        && if body.len() <= COMPARED_WHOLE {
+            reply == body
+        } else {
+            let some = |bytes| {
+                <[u8]>::chunks(bytes, PAGE).map(|page| &page[..OF_EACH_PAGE.min(page.len())])
+            };
+            some(reply).eq(some(body)) && reply.last() == body.last()
+        };
+    if same { Ok(()) } else { Err("the reply is another call's".into()) }
+}

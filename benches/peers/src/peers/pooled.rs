@@ -1,0 +1,113 @@
+//! `Framed` with a length-delimited codec, in a pool of 8: a caller has a connection for itself while it calls.
+
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use crate::peers::{BoxError, Caller, Peer, compare};
+
+pub(crate) const CONNECTIONS: usize = 8;
+
+pub(crate) type Connection = Framed<TcpStream, LengthDelimitedCodec>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Connector(pub(crate) SocketAddr);
+
+impl Connector {
+    async fn connect(&self) -> io::Result<Connection> {
+        let stream = TcpStream::connect(self.0).await?;
+        stream.set_nodelay(true)?;
+        Ok(LengthDelimitedCodec::builder().max_frame_length(MOST).new_framed(stream))
+    }
+}
+
+/// Frames of 1 MiB with a little more around them.
+const MOST: usize = 16 << 20;
+
+pub(crate) type Bb8 = bb8::Pool<Connector>;
+
+impl bb8::ManageConnection for Connector {
+    type Connection = Connection;
+    type Error = io::Error;
+
+    async fn connect(&self) -> Result<Connection, Self::Error> {
+        self.connect().await
+    }
+
+    /// As its documents' examples have it where there is no ping.
+    async fn is_valid(&self, _: &mut Connection) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut Connection) -> bool {
+        false
+    }
+}
+
+impl Peer for Bb8 {
+    type Caller = Self;
+
+    async fn connect(address: &str) -> Result<Self, BoxError> {
+        let size = CONNECTIONS as u32;
+        let builder = Self::builder().max_size(size).min_idle(size);
+        Ok(builder.build(Connector(address.parse()?)).await?)
+    }
+
+    async fn caller(&self) -> Result<Self, BoxError> {
+        Ok(self.clone())
+    }
+}
+
+impl Caller for Bb8 {
+    async fn call(&mut self, body: &Bytes) -> Result<(), BoxError> {
+        let mut connection = self.get().await?;
+        compare(&exchange(&mut connection, body).await?, body)
+    }
+}
+
+pub(crate) type Deadpool = deadpool::managed::Pool<Connector>;
+
+impl deadpool::managed::Manager for Connector {
+    type Type = Connection;
+    type Error = io::Error;
+
+    async fn create(&self) -> Result<Connection, Self::Error> {
+        self.connect().await
+    }
+
+    async fn recycle(
+        &self,
+        _: &mut Connection,
+        _: &deadpool::managed::Metrics,
+    ) -> deadpool::managed::RecycleResult<Self::Error> {
+        Ok(())
+    }
+}
+
+impl Peer for Deadpool {
+    type Caller = Self;
+
+    async fn connect(address: &str) -> Result<Self, BoxError> {
+        Ok(Self::builder(Connector(address.parse()?)).max_size(CONNECTIONS).build()?)
+    }
+
+    async fn caller(&self) -> Result<Self, BoxError> {
+        Ok(self.clone())
+    }
+}
+
+impl Caller for Deadpool {
+    async fn call(&mut self, body: &Bytes) -> Result<(), BoxError> {
+        let mut connection = self.get().await?;
+        compare(&exchange(&mut connection, body).await?, body)
+    }
+}
+
+async fn exchange(connection: &mut Connection, body: &Bytes) -> io::Result<BytesMut> {
+    connection.send(body.clone()).await?;
+    connection.next().await.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
+}

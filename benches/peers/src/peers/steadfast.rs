@@ -1,0 +1,38 @@
+//! This library, as it is by default: deadlines, heartbeats, cancellation, limits, outcomes, the reply cache.
+
+use bytes::Bytes;
+use steadfast::{Call, Pool, Server};
+
+use crate::peers::{BoxError, Caller, Peer, compare};
+
+impl Peer for Pool {
+    type Caller = Self;
+
+    async fn connect(address: &str) -> Result<Self, BoxError> {
+        let pool = Self::builder(address).build()?;
+        pool.ready(std::time::Duration::from_secs(5)).await?;
+        Ok(pool)
+    }
+
+    async fn caller(&self) -> Result<Self, BoxError> {
+        Ok(self.clone())
+    }
+}
+
+impl Caller for Pool {
+    async fn call(&mut self, body: &Bytes) -> Result<(), BoxError> {
+        compare(&Self::call(self, body.clone()).await?, body)
+    }
+}
+
+/// Echoes.
+pub(crate) async fn serve(
+    address: &str,
+) -> Result<(String, impl Future<Output = ()> + use<>), BoxError> {
+    let server = Server::bind(address).await?;
+    let address = server.local_addr()?.to_string();
+    let served = server.serve(|call: Call| async move { Ok(call.into_body()) });
+    Ok((address, async {
+        served.await.expect("it is not shut down");
+    }))
+}
