@@ -10,7 +10,9 @@ use crate::peers::pooled::{Bb8, Deadpool};
 use crate::peers::raw1::Raw1;
 use crate::peers::rawpipe::Rawpipe;
 use crate::peers::redis::Redis;
-use crate::peers::{BoxError, Name, Peer};
+use crate::peers::tarpc::Tarpc;
+use crate::peers::tonic::Tonic;
+use crate::peers::{BoxError, Name, Peer, Target};
 use crate::sample::Sample;
 use crate::server::runtime;
 
@@ -24,6 +26,8 @@ pub(crate) struct Arguments {
     pub(crate) body: usize,
     #[arg(long)]
     pub(crate) callers: usize,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: usize,
     #[arg(long, default_value_t = 200)]
     pub(crate) warm_up_ms: u64,
     #[arg(long, default_value_t = 1000)]
@@ -53,6 +57,8 @@ async fn measure(
         Name::Blocking => of::<Blocking>(arguments, allocations).await,
         Name::Bb8 => of::<Bb8>(arguments, allocations).await,
         Name::Deadpool => of::<Deadpool>(arguments, allocations).await,
+        Name::Tarpc => of::<Tarpc>(arguments, allocations).await,
+        Name::Tonic => of::<Tonic>(arguments, allocations).await,
         Name::Redis => of::<Redis>(arguments, allocations).await,
     }
 }
@@ -69,5 +75,7 @@ async fn of<P: Peer>(
         },
     };
     let load = Load { callers: arguments.callers, body: arguments.body, lasts };
-    load::put(&P::connect(&arguments.address).await?, load, allocations).await
+    let Arguments { address, connections, .. } = arguments;
+    let peer = P::connect(Target { address, connections: *connections }).await?;
+    load::put(&peer, load, allocations).await
 }

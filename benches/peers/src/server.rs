@@ -39,6 +39,8 @@ async fn serve(Arguments { peer, address }: &Arguments) -> Result<(), BoxError> 
             tokio::spawn(served);
             address
         }
+        Name::Tarpc => peers::tarpc::serve(address).await?,
+        Name::Tonic => peers::tonic::serve(address).await?,
         Name::Redis => return Err("redis-server is a program of its own".into()),
         _ => start(address).await?.to_string(),
     };

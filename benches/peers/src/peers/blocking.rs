@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use bytes::Bytes;
 
-use crate::peers::{BoxError, Caller, Peer, compare};
+use crate::peers::{BoxError, Caller, Peer, Target, compare};
 
 pub(crate) struct Blocking {
     address: String,
@@ -21,8 +21,8 @@ pub(crate) struct Socket {
 impl Peer for Blocking {
     type Caller = Socket;
 
-    async fn connect(address: &str) -> Result<Self, BoxError> {
-        Ok(Self { address: address.to_owned() })
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
+        Ok(Self { address: target.address.to_owned() })
     }
 
     async fn caller(&self) -> Result<Socket, BoxError> {

@@ -11,6 +11,8 @@ pub(crate) mod raw1;
 pub(crate) mod rawpipe;
 pub(crate) mod redis;
 pub(crate) mod steadfast;
+pub(crate) mod tarpc;
+pub(crate) mod tonic;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,18 +33,24 @@ pub(crate) enum Name {
     Bb8,
     /// `Framed` in a deadpool of 8.
     Deadpool,
+    /// tarpc over TCP, with bincode.
+    Tarpc,
+    /// tonic: gRPC.
+    Tonic,
     /// redis-rs's `ConnectionManager`.
     Redis,
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Steadfast,
         Self::Rawpipe,
         Self::Raw1,
         Self::Blocking,
         Self::Bb8,
         Self::Deadpool,
+        Self::Tarpc,
+        Self::Tonic,
         Self::Redis,
     ];
 
@@ -54,6 +62,8 @@ impl Name {
             Self::Blocking => "blocking",
             Self::Bb8 => "bb8",
             Self::Deadpool => "deadpool",
+            Self::Tarpc => "tarpc",
+            Self::Tonic => "tonic",
             Self::Redis => "redis",
         }
     }
@@ -70,11 +80,19 @@ impl fmt::Display for Name {
     }
 }
 
+/// What to connect to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) address: &'a str,
+    /// How many connections, of those that can have several.
+    pub(crate) connections: usize,
+}
+
 /// A client of one of those compared.
 pub(crate) trait Peer: Sized {
     type Caller: Caller;
 
-    fn connect(address: &str) -> impl Future<Output = Result<Self, BoxError>>;
+    fn connect(target: Target<'_>) -> impl Future<Output = Result<Self, BoxError>>;
 
     /// For one more caller.
     fn caller(&self) -> impl Future<Output = Result<Self::Caller, BoxError>>;

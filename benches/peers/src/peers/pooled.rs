@@ -8,7 +8,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use crate::peers::{BoxError, Caller, Peer, compare};
+use crate::peers::{BoxError, Caller, Peer, Target, compare};
 
 pub(crate) const CONNECTIONS: usize = 8;
 
@@ -51,10 +51,10 @@ impl bb8::ManageConnection for Connector {
 impl Peer for Bb8 {
     type Caller = Self;
 
-    async fn connect(address: &str) -> Result<Self, BoxError> {
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
         let size = CONNECTIONS as u32;
         let builder = Self::builder().max_size(size).min_idle(size);
-        Ok(builder.build(Connector(address.parse()?)).await?)
+        Ok(builder.build(Connector(target.address.parse()?)).await?)
     }
 
     async fn caller(&self) -> Result<Self, BoxError> {
@@ -91,8 +91,8 @@ impl deadpool::managed::Manager for Connector {
 impl Peer for Deadpool {
     type Caller = Self;
 
-    async fn connect(address: &str) -> Result<Self, BoxError> {
-        Ok(Self::builder(Connector(address.parse()?)).max_size(CONNECTIONS).build()?)
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
+        Ok(Self::builder(Connector(target.address.parse()?)).max_size(CONNECTIONS).build()?)
     }
 
     async fn caller(&self) -> Result<Self, BoxError> {

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::peers::{BoxError, Caller, Peer, compare};
+use crate::peers::{BoxError, Caller, Peer, Target, compare};
 
 /// Longer bodies are not copied behind their length.
 const COPIED: usize = 16 * 1024;
@@ -21,8 +21,8 @@ pub(crate) struct Socket {
 impl Peer for Raw1 {
     type Caller = Socket;
 
-    async fn connect(address: &str) -> Result<Self, BoxError> {
-        Ok(Self { address: address.to_owned() })
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
+        Ok(Self { address: target.address.to_owned() })
     }
 
     async fn caller(&self) -> Result<Socket, BoxError> {

@@ -6,6 +6,7 @@
 //!  caller ◄─ lock: swaps its buffer with the slot's ◄─ wake ◄─ owner: reads, fills slots under one lock
 //! ```
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use crate::peers::{BoxError, Caller, Peer, compare};
+use crate::peers::{BoxError, Caller, Peer, Target, compare};
 
 mod batch;
 mod owner;
@@ -25,7 +26,11 @@ use batch::Batch;
 const HEAD: usize = 8;
 const ID: usize = 4;
 
-pub(crate) struct Rawpipe(Arc<Shared>);
+pub(crate) struct Rawpipe {
+    pipes: Vec<Arc<Shared>>,
+    /// Callers so far: they take turns.
+    callers: Cell<usize>,
+}
 
 struct Shared(Mutex<State>);
 
@@ -106,21 +111,27 @@ pub(crate) struct Pipe {
 impl Peer for Rawpipe {
     type Caller = Pipe;
 
-    async fn connect(address: &str) -> Result<Self, BoxError> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let shared = Arc::new(Shared(Mutex::default()));
-        let mut owner = owner::Owner::new(shared.clone(), stream);
-        tokio::spawn(async move {
-            let error = poll_fn(|cx| owner.poll(cx)).await;
-            owner.end();
-            eprintln!("rawpipe: {error}");
-        });
-        Ok(Self(shared))
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
+        let mut pipes = Vec::new();
+        for _ in 0..target.connections {
+            let stream = TcpStream::connect(target.address).await?;
+            stream.set_nodelay(true)?;
+            let shared = Arc::new(Shared(Mutex::default()));
+            let mut owner = owner::Owner::new(shared.clone(), stream);
+            tokio::spawn(async move {
+                let error = poll_fn(|cx| owner.poll(cx)).await;
+                owner.end();
+                eprintln!("rawpipe: {error}");
+            });
+            pipes.push(shared);
+        }
+        Ok(Self { pipes, callers: Cell::new(0) })
     }
 
     async fn caller(&self) -> Result<Pipe, BoxError> {
-        Ok(Pipe { shared: self.0.clone(), buffer: Vec::new() })
+        let number = self.callers.replace(self.callers.get() + 1);
+        let shared = self.pipes[number % self.pipes.len()].clone();
+        Ok(Pipe { shared, buffer: Vec::new() })
     }
 }
 

@@ -3,18 +3,19 @@
 use bytes::Bytes;
 use redis::aio::ConnectionManager;
 
-use crate::peers::{BoxError, Caller, Peer, compare};
+use crate::peers::{BoxError, Caller, Peer, Target, compare};
 
 pub(crate) struct Redis(ConnectionManager);
 
 impl Peer for Redis {
     type Caller = Self;
 
-    async fn connect(address: &str) -> Result<Self, BoxError> {
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
         use redis::IntoConnectionInfo as _;
         let settings = redis::io::tcp::TcpSettings::default().set_nodelay(true);
-        let address =
-            format!("redis://{address}").into_connection_info()?.set_tcp_settings(settings);
+        let address = format!("redis://{}", target.address)
+            .into_connection_info()?
+            .set_tcp_settings(settings);
         Ok(Self(ConnectionManager::new(redis::Client::open(address)?).await?))
     }
 

@@ -1,16 +1,26 @@
 //! This library, as it is by default: deadlines, heartbeats, cancellation, limits, outcomes, the reply cache.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use steadfast::{Call, Pool, Server};
 
-use crate::peers::{BoxError, Caller, Peer, compare};
+use crate::peers::{BoxError, Caller, Peer, Target, compare};
 
 impl Peer for Pool {
     type Caller = Self;
 
-    async fn connect(address: &str) -> Result<Self, BoxError> {
-        let pool = Self::builder(address).build()?;
-        pool.ready(std::time::Duration::from_secs(5)).await?;
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
+        let pool = Self::builder(target.address);
+        let pool = match target.connections {
+            // As it is by default.
+            1 => pool,
+            connections => pool.connections(connections),
+        };
+        let pool = pool.build()?;
+        while pool.status().ready < target.connections {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         Ok(pool)
     }
 
