@@ -1,16 +1,8 @@
 //! Calls a second, latencies, and what a call costs the client.
-//!
-//! Each measurement is a process that does nothing else, against a server in another process that is there for the
-//! whole run. Allocations are counted in runs of their own, by a program with another allocator.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
-
-use crate::child::{self, Server};
+use crate::child;
+use crate::grid::{self, Case, Counts, Grid, Row};
 use crate::peers::Name;
-use crate::rounds::median;
-use crate::sample::Sample;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -23,118 +15,60 @@ pub(crate) struct Arguments {
     /// Numbers of callers.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1024])]
     callers: Vec<usize>,
+    /// Connections of steadfast and rawpipe.
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
     /// Only these.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Name>,
     /// How long each measurement lasts.
     #[arg(long, default_value_t = 700)]
     measured_ms: u64,
-    /// Do not count allocations.
+    /// Count neither allocations nor system calls.
     #[arg(long)]
     no_counts: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Case {
-    pub(crate) body: usize,
-    pub(crate) callers: usize,
-}
-
-/// What the rounds of one of those compared gave.
-#[derive(Debug, Default)]
-pub(crate) struct Measured {
-    pub(crate) samples: Vec<Sample>,
-    pub(crate) allocations: Option<f64>,
-}
-
-impl Measured {
-    pub(crate) fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
-        median(&self.samples.iter().map(of).collect::<Vec<_>>())
-    }
-}
-
 pub(crate) fn run(arguments: &Arguments) {
-    let names: Vec<_> = Name::ALL.into_iter().filter(|name| arguments.takes(*name)).collect();
-    let servers: Vec<_> = names.iter().map(|name| (*name, Server::start(*name))).collect();
-    let counted = if arguments.no_counts { None } else { child::counted() };
-    for body in &arguments.body {
-        for callers in &arguments.callers {
-            let case = Case { body: *body, callers: *callers };
-            let measured = measure(arguments, case, &servers, counted.as_deref());
-            print(case, &names, &measured);
-        }
-    }
+    let Arguments { connections, .. } = *arguments;
+    let cases = arguments.body.iter().flat_map(|body| {
+        let callers = arguments.callers.iter();
+        callers.map(|callers| Case { body: *body, callers: *callers, connections })
+    });
+    let grid = Grid {
+        names: available().filter(|name| arguments.asks_for(*name)).collect(),
+        cases: cases.collect(),
+        rounds: arguments.rounds,
+        measured_ms: arguments.measured_ms,
+        counts: if arguments.no_counts { Counts::NotTaken } else { Counts::Taken },
+    };
+    grid::print(&grid.measure());
 }
 
 impl Arguments {
-    fn takes(&self, name: Name) -> bool {
-        let asked = self.only.is_empty() || self.only.contains(&name);
-        asked && (name != Name::Redis || child::has_redis())
+    fn asks_for(&self, name: Name) -> bool {
+        self.only.is_empty() || self.only.contains(&name)
     }
 }
 
-fn measure(
-    arguments: &Arguments,
-    case: Case,
-    servers: &[(Name, Server)],
-    counted: Option<&Path>,
-) -> BTreeMap<&'static str, Measured> {
-    let mut all: BTreeMap<_, Measured> = BTreeMap::new();
-    for round in 0..arguments.rounds {
-        for turn in 0..servers.len() {
-            let (name, server) = &servers[(turn + round) % servers.len()];
-            if !name.takes(case.callers) {
-                continue;
-            }
-            let measured = all.entry(name.as_str()).or_default();
-            let once = |program, millis| once(program, millis, *name, server, case);
-            measured.samples.push(once(child::this(), arguments.measured_ms));
-            if let (0, Some(counted)) = (round, counted) {
-                measured.allocations = once(Command::new(counted), 300).allocations_per_call();
-            }
-        }
-    }
-    all
+fn available() -> impl Iterator<Item = Name> {
+    Name::ALL.into_iter().filter(|name| *name != Name::Redis || child::has_redis())
 }
 
-fn once(mut program: Command, millis: u64, name: Name, server: &Server, case: Case) -> Sample {
-    let output = program
-        .args(["once", "--peer", name.as_str(), "--address", &server.address])
-        .args(["--body", &case.body.to_string(), "--callers", &case.callers.to_string()])
-        .args(["--measured-ms", &millis.to_string()])
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .expect("this program can be started again");
-    let line = String::from_utf8_lossy(&output.stdout);
-    let sample: Sample = serde_json::from_str(&line).unwrap_or_else(|error| {
-        panic!("{name} with {case:?} gave no sample: {error}: {line}");
-    });
-    if let Some(failure) = &sample.failure {
-        eprintln!("{name}: {} of {case:?} failed: {failure}", sample.failed);
-    }
-    sample
-}
-
-fn print(case: Case, names: &[Name], measured: &BTreeMap<&'static str, Measured>) {
-    println!("\n{} bytes, {} callers", case.body, case.callers);
-    println!(
-        "{:<10} {:>11} {:>6} {:>10} {:>10} {:>10} {:>8} {:>8} {:>7} {:>6}",
-        "", "calls/s", "ratio", "p50 us", "p99 us", "p999 us", "cpu us", "sleeps", "allocs", "fair"
-    );
-    let limit = measured.get("rawpipe").map(|limit| limit.median(Sample::rate));
-    for name in names {
-        let Some(all) = measured.get(name.as_str()) else { continue };
-        let rate = all.median(Sample::rate);
-        println!(
-            "{name:<10} {rate:>11.0} {:>6.2} {:>10.1} {:>10.1} {:>10.1} {:>8.2} {:>8.3} {:>7.2} {:>6.2}",
-            limit.map_or(f64::NAN, |limit| rate / limit),
-            all.median(|sample| sample.quantile(0.5)),
-            all.median(|sample| sample.quantile(0.99)),
-            all.median(|sample| sample.quantile(0.999)),
-            all.median(Sample::cpu_per_call),
-            all.median(|sample| sample.per_call(sample.sleeps as f64)),
-            all.allocations.unwrap_or(f64::NAN),
-            all.median(Sample::fairness),
-        );
-    }
+/// For the report: throughput over the number of callers, and all sizes with few, some and many of them.
+pub(crate) fn all() -> Vec<Row> {
+    let small = [1, 8, 64, 256, 1024].map(|callers| (64, callers));
+    let pages = [1, 64, 1024].map(|callers| (4096, callers));
+    let large = [1, 64].map(|callers| (1 << 20, callers));
+    let cases = small.into_iter().chain(pages).chain(large);
+    let grid = Grid {
+        names: available().collect(),
+        cases: cases.map(|(body, callers)| Case { body, callers, connections: 1 }).collect(),
+        rounds: 3,
+        measured_ms: 700,
+        counts: Counts::Taken,
+    };
+    let rows = grid.measure();
+    grid::print(&rows);
+    rows
 }

@@ -27,7 +27,7 @@ impl Server {
             return Self::redis(address);
         }
         let mut process = this()
-            .args(["serve", "--peer", peer.as_str(), "--address", address])
+            .args(["serve", "--peer", &peer.argument(), "--address", address])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -56,6 +56,13 @@ impl Server {
             std::thread::sleep(Duration::from_millis(1));
         }
         Self { process, address: address.to_string() }
+    }
+}
+
+impl Server {
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 }
 

@@ -10,6 +10,9 @@
 mod calls;
 mod checkout;
 mod child;
+mod grid;
+mod growth;
+mod idle;
 mod load;
 mod once;
 mod peers;
@@ -34,6 +37,12 @@ enum Measurement {
     Calls(calls::Arguments),
     /// What it costs to take a connection out of a pool and to give it back.
     Checkout(checkout::Arguments),
+    /// Whether a call stays as cheap when there are more of them, or more connections.
+    Growth(growth::Arguments),
+    /// What idle connections cost.
+    Idle(idle::Arguments),
+    #[command(hide = true)]
+    IdleClient(idle::ClientArguments),
     /// One measurement of one of them, in this process.
     #[command(hide = true)]
     Once(once::Arguments),
@@ -46,7 +55,10 @@ enum Measurement {
 pub fn run(allocations: fn() -> Option<u64>) -> ExitCode {
     match Arguments::parse().measurement {
         Measurement::Calls(arguments) => calls::run(&arguments),
-        Measurement::Checkout(arguments) => checkout::run(&arguments),
+        Measurement::Checkout(arguments) => drop(checkout::run(&arguments)),
+        Measurement::Growth(arguments) => drop(growth::run(&arguments)),
+        Measurement::Idle(arguments) => drop(idle::run(&arguments)),
+        Measurement::IdleClient(arguments) => idle::client(&arguments),
         Measurement::Once(arguments) => once::run(&arguments, allocations),
         Measurement::Serve(arguments) => server::run(&arguments),
     }

@@ -187,6 +187,11 @@ impl Reading {
     }
 }
 
+/// Of this process so far, in user and system mode.
+pub(crate) fn cpu_seconds() -> f64 {
+    Reading::now(|| None).cpu_seconds()
+}
+
 fn sample(done: &[Done], before: &Reading, after: &Reading) -> Sample {
     let mut latencies = histogram();
     for recorder in lock(&RECORDERS).drain(..) {

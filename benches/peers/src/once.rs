@@ -6,6 +6,7 @@ use steadfast::Pool;
 
 use crate::load::{self, Lasts, Load};
 use crate::peers::blocking::Blocking;
+use crate::peers::naive::Naive;
 use crate::peers::pooled::{Bb8, Deadpool};
 use crate::peers::raw1::Raw1;
 use crate::peers::rawpipe::Rawpipe;
@@ -60,6 +61,7 @@ async fn measure(
         Name::Tarpc => of::<Tarpc>(arguments, allocations).await,
         Name::Tonic => of::<Tonic>(arguments, allocations).await,
         Name::Redis => of::<Redis>(arguments, allocations).await,
+        Name::Naive => of::<Naive>(arguments, allocations).await,
     }
 }
 

@@ -1,32 +1,44 @@
 //! Interleaved rounds and their medians, as a table.
 
+use serde::{Deserialize, Serialize};
+
 /// One line of a table for each of those compared, one column for each load.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Table {
-    names: Vec<&'static str>,
-    columns: Vec<String>,
+    pub(crate) names: Vec<String>,
+    pub(crate) columns: Vec<String>,
     /// What each round gave, by line and column.
     cells: Vec<Vec<Vec<f64>>>,
 }
 
 impl Table {
-    pub(crate) fn new(names: &[&'static str], columns: impl IntoIterator<Item = String>) -> Self {
-        let columns: Vec<_> = columns.into_iter().collect();
+    pub(crate) fn new<'a>(
+        names: impl Iterator<Item = &'a str>,
+        columns: impl Iterator<Item = String>,
+    ) -> Self {
+        let (names, columns): (Vec<_>, Vec<_>) =
+            (names.map(str::to_owned).collect(), columns.collect());
         let cells = vec![vec![Vec::new(); columns.len()]; names.len()];
-        Self { names: names.to_vec(), columns, cells }
+        Self { names, columns, cells }
     }
 
     pub(crate) fn add(&mut self, line: usize, column: usize, value: f64) {
         self.cells[line][column].push(value);
     }
 
+    /// The medians of one line.
+    pub(crate) fn line(&self, name: &str) -> Option<Vec<f64>> {
+        let line = self.names.iter().position(|known| known == name)?;
+        Some(self.cells[line].iter().map(|values| median(values)).collect())
+    }
+
     pub(crate) fn print(&self) {
         print!("{:<12}", "");
         self.columns.iter().for_each(|column| print!("{column:>14}"));
         println!();
-        for (name, line) in self.names.iter().zip(&self.cells) {
+        for name in &self.names {
             print!("{name:<12}");
-            line.iter().for_each(|values| print!("{:>14.0}", median(values)));
+            self.line(name).into_iter().flatten().for_each(|median| print!("{median:>14.0}"));
             println!();
         }
     }

@@ -47,6 +47,10 @@ impl Sample {
         self.allocations.map(|count| self.per_call(count as f64))
     }
 
+    pub(crate) fn sleeps_per_call(&self) -> f64 {
+        self.per_call(self.sleeps as f64)
+    }
+
     /// Of the caller with the fewest calls to that with the most.
     pub(crate) fn fairness(&self) -> f64 {
         self.fewest as f64 / self.most as f64

@@ -25,6 +25,7 @@ pub(crate) fn runtime() -> Runtime {
 
 /// Prints its address, and serves until nobody holds the other end of its standard input.
 pub(crate) fn run(arguments: &Arguments) {
+    crate::idle::allow_descriptors();
     let runtime = runtime();
     runtime.block_on(serve(arguments)).expect("it can serve");
     let mut nothing = [0];

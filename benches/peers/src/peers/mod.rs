@@ -4,8 +4,10 @@ use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
+use clap::ValueEnum as _;
 
 pub(crate) mod blocking;
+pub(crate) mod naive;
 pub(crate) mod pooled;
 pub(crate) mod raw1;
 pub(crate) mod rawpipe;
@@ -39,9 +41,12 @@ pub(crate) enum Name {
     Tonic,
     /// redis-rs's `ConnectionManager`.
     Redis,
+    /// A socket for each caller that is resent into after errors; only seen where servers die.
+    Naive,
 }
 
 impl Name {
+    /// Those whose calls are measured.
     pub(crate) const ALL: [Self; 9] = [
         Self::Steadfast,
         Self::Rawpipe,
@@ -64,8 +69,15 @@ impl Name {
             Self::Deadpool => "deadpool",
             Self::Tarpc => "tarpc",
             Self::Tonic => "tonic",
-            Self::Redis => "redis",
+            Self::Redis => "redis-rs",
+            Self::Naive => "naive loop",
         }
+    }
+
+    /// As the command line has it.
+    pub(crate) fn argument(self) -> String {
+        let value = self.to_possible_value().expect("none is hidden");
+        value.get_name().to_owned()
     }
 
     /// Whether it is measured with so many callers.

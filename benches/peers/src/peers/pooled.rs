@@ -12,7 +12,11 @@ use crate::peers::{BoxError, Caller, Peer, Target, compare};
 
 pub(crate) const CONNECTIONS: usize = 8;
 
-pub(crate) type Connection = Framed<TcpStream, LengthDelimitedCodec>;
+pub(crate) struct Connection {
+    frames: Framed<TcpStream, LengthDelimitedCodec>,
+    /// Set while a call is under way, so that one that fails or is given up leaves it set.
+    spoiled: bool,
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Connector(pub(crate) SocketAddr);
@@ -21,7 +25,8 @@ impl Connector {
     async fn connect(&self) -> io::Result<Connection> {
         let stream = TcpStream::connect(self.0).await?;
         stream.set_nodelay(true)?;
-        Ok(LengthDelimitedCodec::builder().max_frame_length(MOST).new_framed(stream))
+        let frames = LengthDelimitedCodec::builder().max_frame_length(MOST).new_framed(stream);
+        Ok(Connection { frames, spoiled: false })
     }
 }
 
@@ -38,13 +43,13 @@ impl bb8::ManageConnection for Connector {
         self.connect().await
     }
 
-    /// As its documents' examples have it where there is no ping.
+    /// There is no ping in a protocol of plain frames.
     async fn is_valid(&self, _: &mut Connection) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    fn has_broken(&self, _: &mut Connection) -> bool {
-        false
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.spoiled
     }
 }
 
@@ -65,7 +70,7 @@ impl Peer for Bb8 {
 impl Caller for Bb8 {
     async fn call(&mut self, body: &Bytes) -> Result<(), BoxError> {
         let mut connection = self.get().await?;
-        compare(&exchange(&mut connection, body).await?, body)
+        compare(&connection.exchange(body).await?, body)
     }
 }
 
@@ -81,10 +86,13 @@ impl deadpool::managed::Manager for Connector {
 
     async fn recycle(
         &self,
-        _: &mut Connection,
+        connection: &mut Connection,
         _: &deadpool::managed::Metrics,
     ) -> deadpool::managed::RecycleResult<Self::Error> {
-        Ok(())
+        match connection.spoiled {
+            true => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -103,11 +111,17 @@ impl Peer for Deadpool {
 impl Caller for Deadpool {
     async fn call(&mut self, body: &Bytes) -> Result<(), BoxError> {
         let mut connection = self.get().await?;
-        compare(&exchange(&mut connection, body).await?, body)
+        compare(&connection.exchange(body).await?, body)
     }
 }
 
-async fn exchange(connection: &mut Connection, body: &Bytes) -> io::Result<BytesMut> {
-    connection.send(body.clone()).await?;
-    connection.next().await.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
+impl Connection {
+    async fn exchange(&mut self, body: &Bytes) -> io::Result<BytesMut> {
+        self.spoiled = true;
+        self.frames.send(body.clone()).await?;
+        let closed = || Err(io::ErrorKind::UnexpectedEof.into());
+        let reply = self.frames.next().await.unwrap_or_else(closed)?;
+        self.spoiled = false;
+        Ok(reply)
+    }
 }

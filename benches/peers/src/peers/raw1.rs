@@ -9,6 +9,7 @@ use crate::peers::{BoxError, Caller, Peer, Target, compare};
 /// Longer bodies are not copied behind their length.
 const COPIED: usize = 16 * 1024;
 
+#[derive(Clone)]
 pub(crate) struct Raw1 {
     address: String,
 }
