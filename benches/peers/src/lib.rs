@@ -10,12 +10,16 @@
 mod calls;
 mod checkout;
 mod child;
+mod everything;
 mod grid;
 mod growth;
 mod idle;
 mod load;
+mod machine;
 mod once;
 mod peers;
+mod recovery;
+mod report;
 mod rounds;
 mod sample;
 mod server;
@@ -27,8 +31,9 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(about = "steadfast beside what its users would pick instead")]
 struct Arguments {
+    /// All of them, for docs/performance.md, unless one is named.
     #[command(subcommand)]
-    measurement: Measurement,
+    measurement: Option<Measurement>,
 }
 
 #[derive(Subcommand)]
@@ -43,6 +48,10 @@ enum Measurement {
     Idle(idle::Arguments),
     #[command(hide = true)]
     IdleClient(idle::ClientArguments),
+    /// A server is killed under its callers, and comes back.
+    Recovery(recovery::Arguments),
+    /// Writes docs/performance.md again, from the last run of all.
+    Report,
     /// One measurement of one of them, in this process.
     #[command(hide = true)]
     Once(once::Arguments),
@@ -53,12 +62,18 @@ enum Measurement {
 
 /// Runs what the command line asks for. `allocations` tells how many there have been, in a program that counts them.
 pub fn run(allocations: fn() -> Option<u64>) -> ExitCode {
-    match Arguments::parse().measurement {
+    let Some(measurement) = Arguments::parse().measurement else {
+        everything::run();
+        return ExitCode::SUCCESS;
+    };
+    match measurement {
         Measurement::Calls(arguments) => calls::run(&arguments),
         Measurement::Checkout(arguments) => drop(checkout::run(&arguments)),
         Measurement::Growth(arguments) => drop(growth::run(&arguments)),
         Measurement::Idle(arguments) => drop(idle::run(&arguments)),
         Measurement::IdleClient(arguments) => idle::client(&arguments),
+        Measurement::Recovery(arguments) => drop(recovery::run(&arguments)),
+        Measurement::Report => everything::report(),
         Measurement::Once(arguments) => once::run(&arguments, allocations),
         Measurement::Serve(arguments) => server::run(&arguments),
     }

@@ -35,6 +35,28 @@ impl Caller for Pool {
     }
 }
 
+/// The same, for calls that are harmless to repeat, and say so: those that were out when their connection died are sent
+/// again.
+pub(crate) struct Repeatable(Pool);
+
+impl Peer for Repeatable {
+    type Caller = Self;
+
+    async fn connect(target: Target<'_>) -> Result<Self, BoxError> {
+        Ok(Self(<Pool as Peer>::connect(target).await?))
+    }
+
+    async fn caller(&self) -> Result<Self, BoxError> {
+        Ok(Self(self.0.clone()))
+    }
+}
+
+impl Caller for Repeatable {
+    async fn call(&mut self, body: &Bytes) -> Result<(), BoxError> {
+        compare(&self.0.request(body.clone()).idempotent().send().await?, body)
+    }
+}
+
 /// Echoes.
 pub(crate) async fn serve(
     address: &str,
