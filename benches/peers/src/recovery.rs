@@ -96,7 +96,6 @@ pub(crate) fn run(arguments: &Arguments) -> Vec<Recovery> {
     let mut all: Vec<_> = names.map(|name| Recovery { name, restarts: Vec::new() }).collect();
     for _ in 0..arguments.restarts {
         for Recovery { name, restarts } in &mut all {
-            eprint!("\r{name} ");
             restarts.push(restart(*name, arguments));
         }
     }

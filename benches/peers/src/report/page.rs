@@ -33,7 +33,7 @@ fn calls(results: &Results) -> String {
     let cell = |row: &Row| {
         let Row { case, .. } = row;
         let limit = results.row(Name::Rawpipe, case.body, case.callers);
-        let ratio = limit.map_or(f64::NAN, |limit| row.rate() / limit.rate());
+        let ratio = limit.map_or(f64::NAN, |limit| row.ratio(limit, Sample::rate));
         format!("{} ({ratio:.2})", short(row.rate()))
     };
     format!(

@@ -152,7 +152,7 @@ fn latency(results: &Results, path: &Path) -> Drawn {
         title: "Latency of a call, 64 callers, 64 B",
         x: ("of all calls, %", 0.0..3.0),
         y: ("µs", 10.0..1e6),
-        x_ticks: &[0.0, 0.301_03, 1.0, 2.0, 3.0],
+        x_ticks: &[0.0, std::f64::consts::LOG10_2, 1.0, 2.0, 3.0],
         x_text: |nines| {
             let percent = 100.0 - 100.0 * 0.1_f64.powf(*nines);
             format!("{}", (percent * 10.0).round() / 10.0)
