@@ -205,15 +205,18 @@ impl Client<'_> {
         total.split_whitespace().nth(3)?.parse().ok()
     }
 
-    fn arguments(&self) -> [String; 11] {
+    fn arguments(&self) -> Vec<String> {
         let Case { body, callers, connections } = self.row.case;
-        let [body, callers, connections] =
-            [body, callers, connections].map(|number| number.to_string());
-        let (peer, address) = (self.row.name.argument(), self.server.address.clone());
-        let flags =
-            ["--peer", "--address", "--body", "--callers", "--connections"].map(str::to_owned);
-        let [a, b, c, d, e] = flags;
-        ["once".to_owned(), a, peer, b, address, c, body, d, callers, e, connections]
+        let options = [
+            ("--peer", self.row.name.argument()),
+            ("--address", self.server.address.clone()),
+            ("--server", self.server.id().to_string()),
+            ("--body", body.to_string()),
+            ("--callers", callers.to_string()),
+            ("--connections", connections.to_string()),
+        ];
+        let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        std::iter::once("once".to_owned()).chain(options).collect()
     }
 
     fn run(&self, program: &mut Command) -> Sample {
@@ -234,7 +237,7 @@ pub(crate) fn print(rows: &[Row]) {
             let Case { body, callers, connections } = row.case;
             println!("\n{body} bytes, {callers} callers, {connections} connections");
             println!(
-                "{:<10} {:>11} {:>6} {:>10} {:>10} {:>10} {:>8} {:>8} {:>7} {:>7} {:>6}",
+                "{:<10} {:>11} {:>6} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>7} {:>7} {:>6}",
                 "",
                 "calls/s",
                 "ratio",
@@ -242,6 +245,7 @@ pub(crate) fn print(rows: &[Row]) {
                 "p99 us",
                 "p999 us",
                 "cpu us",
+                "srv us",
                 "sleeps",
                 "allocs",
                 "sysc",
@@ -250,7 +254,7 @@ pub(crate) fn print(rows: &[Row]) {
         }
         let limit = rows.iter().find(|limit| limit.name == Name::Rawpipe && limit.case == row.case);
         println!(
-            "{:<10} {:>11.0} {:>6.2} {:>10.1} {:>10.1} {:>10.1} {:>8.2} {:>8.3} {:>7.2} {:>7.3} {:>6.2}",
+            "{:<10} {:>11.0} {:>6.2} {:>10.1} {:>10.1} {:>10.1} {:>8.2} {:>8.2} {:>8.3} {:>7.2} {:>7.3} {:>6.2}",
             row.name,
             row.rate(),
             limit.map_or(f64::NAN, |limit| row.ratio(limit, Sample::rate)),
@@ -258,6 +262,7 @@ pub(crate) fn print(rows: &[Row]) {
             row.median(|sample| sample.quantile(0.99)),
             row.median(|sample| sample.quantile(0.999)),
             row.median(Sample::cpu_per_call),
+            row.median(Sample::server_cpu_per_call),
             row.median(Sample::sleeps_per_call),
             row.allocations.unwrap_or(f64::NAN),
             row.system_calls.unwrap_or(f64::NAN),

@@ -3,7 +3,6 @@
 //! Client and server are processes of their own, with default settings. The memory is all that the process got from the
 //! operating system, so what tokio keeps for each socket and task is in it; what the kernel keeps is not.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -11,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use steadfast::Pool;
 
 use crate::child::{Server, this};
-use crate::load::cpu_seconds;
 use crate::peers::Name;
+use crate::process::{cpu_seconds, memory};
 use crate::server::runtime;
 
 #[derive(clap::Args)]
@@ -132,30 +131,7 @@ struct Process {
 
 impl Both {
     fn now(server: u32) -> Self {
-        Self {
-            client: Process { memory: memory("self"), cpu: cpu_seconds() },
-            server: Process { memory: memory(&server.to_string()), cpu: cpu_of(server) },
-        }
+        let of = |process| Process { memory: memory(process), cpu: cpu_seconds(process) };
+        Self { client: of(std::process::id()), server: of(server) }
     }
-}
-
-fn memory(process: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib * 1024.0)
-}
-
-/// Of another process: in ticks of 10 ms, see proc(5).
-fn cpu_of(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The name may have blanks in it, but nothing behind it has a parenthesis.
-    let numbers = stat.rsplit_once(')').map_or("", |(_, numbers)| numbers);
-    let ticks: f64 = numbers
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum();
-    ticks / 100.0
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use nix::sys::resource::{Usage, UsageWho, getrusage};
-use nix::sys::time::TimeVal;
 
+use crate::meters::{Meters, Reading};
 use crate::peers::{BoxError, Caller, Peer};
 use crate::sample::Sample;
 
@@ -46,12 +45,8 @@ struct Done {
     failure: Option<String>,
 }
 
-/// Puts the load on, once in the life of a process. `allocations` tells how many there have been.
-pub(crate) async fn put<P: Peer>(
-    peer: &P,
-    load: Load,
-    allocations: fn() -> Option<u64>,
-) -> Result<Sample, BoxError> {
+/// Puts the load on, once in the life of a process.
+pub(crate) async fn put<P: Peer>(peer: &P, load: Load, meters: Meters) -> Result<Sample, BoxError> {
     let mut tasks = Vec::new();
     for (number, bodies) in bodies(load).into_iter().enumerate() {
         let caller = peer.caller().await?;
@@ -64,21 +59,21 @@ pub(crate) async fn put<P: Peer>(
         .into_iter()
         .map(|(number, caller, bodies)| tokio::spawn(call(caller, number, bodies, load)))
         .collect();
-    let mut before = Reading::now(allocations);
+    let mut before = meters.read();
     let mut after = None;
     if let Lasts::For { warm_up, measured } = load.lasts {
         tokio::time::sleep(warm_up).await;
-        before = Reading::now(allocations);
+        before = meters.read();
         PHASE.store(MEASURED, Ordering::SeqCst);
         tokio::time::sleep(measured).await;
         PHASE.store(OVER, Ordering::SeqCst);
-        after = Some(Reading::now(allocations));
+        after = Some(meters.read());
     }
     let mut done = Vec::new();
     for task in tasks {
         done.push(task.await?);
     }
-    let after = after.unwrap_or_else(|| Reading::now(allocations));
+    let after = after.unwrap_or_else(|| meters.read());
     Ok(sample(&done, &before, &after))
 }
 
@@ -165,33 +160,6 @@ fn quantiles() -> impl Iterator<Item = f64> {
     (0..90).map(|percent| f64::from(percent) / 100.0).chain(tails)
 }
 
-struct Reading {
-    at: Instant,
-    usage: Usage,
-    allocations: Option<u64>,
-}
-
-impl Reading {
-    fn now(allocations: fn() -> Option<u64>) -> Self {
-        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
-        Self { at: Instant::now(), usage, allocations: allocations() }
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-        seconds(self.usage.user_time()) + seconds(self.usage.system_time())
-    }
-
-    fn sleeps(&self) -> u64 {
-        self.usage.voluntary_context_switches() as u64
-    }
-}
-
-/// Of this process so far, in user and system mode.
-pub(crate) fn cpu_seconds() -> f64 {
-    Reading::now(|| None).cpu_seconds()
-}
-
 fn sample(done: &[Done], before: &Reading, after: &Reading) -> Sample {
     let mut latencies = histogram();
     for recorder in lock(&RECORDERS).drain(..) {
@@ -203,6 +171,7 @@ fn sample(done: &[Done], before: &Reading, after: &Reading) -> Sample {
         failure: done.iter().find_map(|done| done.failure.clone()),
         seconds: (after.at - before.at).as_secs_f64(),
         cpu_seconds: after.cpu_seconds() - before.cpu_seconds(),
+        server_cpu_seconds: after.server_cpu_seconds - before.server_cpu_seconds,
         sleeps: after.sleeps() - before.sleeps(),
         allocations: after
             .allocations

@@ -5,6 +5,7 @@ use std::time::Duration;
 use steadfast::Pool;
 
 use crate::load::{self, Lasts, Load};
+use crate::meters::Meters;
 use crate::peers::blocking::Blocking;
 use crate::peers::naive::Naive;
 use crate::peers::pooled::{Bb8, Deadpool};
@@ -23,6 +24,9 @@ pub(crate) struct Arguments {
     pub(crate) peer: Name,
     #[arg(long)]
     pub(crate) address: String,
+    /// The server's process.
+    #[arg(long)]
+    pub(crate) server: u32,
     #[arg(long)]
     pub(crate) body: usize,
     #[arg(long)]
@@ -79,5 +83,5 @@ async fn of<P: Peer>(
     let load = Load { callers: arguments.callers, body: arguments.body, lasts };
     let Arguments { address, connections, .. } = arguments;
     let peer = P::connect(Target { address, connections: *connections }).await?;
-    load::put(&peer, load, allocations).await
+    load::put(&peer, load, Meters { allocations, server: arguments.server }).await
 }

@@ -13,6 +13,8 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// Of the client's process, in user and system mode.
     pub(crate) cpu_seconds: f64,
+    /// Of the server's process.
+    pub(crate) server_cpu_seconds: f64,
     /// Times that a thread of the client went to sleep.
     pub(crate) sleeps: u64,
     pub(crate) allocations: Option<u64>,
@@ -41,6 +43,11 @@ impl Sample {
     /// Microseconds.
     pub(crate) fn cpu_per_call(&self) -> f64 {
         self.per_call(self.cpu_seconds) * 1e6
+    }
+
+    /// Microseconds.
+    pub(crate) fn server_cpu_per_call(&self) -> f64 {
+        self.per_call(self.server_cpu_seconds) * 1e6
     }
 
     pub(crate) fn allocations_per_call(&self) -> Option<f64> {

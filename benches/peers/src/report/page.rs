@@ -57,6 +57,7 @@ fn latency(results: &Results) -> String {
 
 fn costs(results: &Results) -> String {
     let cpu = |row: &Row| digits(row.median(Sample::cpu_per_call));
+    let server = |row: &Row| digits(row.median(Sample::server_cpu_per_call));
     let allocations = |row: &Row| optional(row.allocations);
     let counts = |row: &Row| {
         let sleeps = row.median(Sample::sleeps_per_call);
@@ -68,10 +69,12 @@ fn costs(results: &Results) -> String {
     let few = [(64, 1), (64, 64)];
     format!(
         "µs of the client's CPU time, user and system:\n\n{}\n\
-         Allocations:\n\n{}\n\
+         The server's, for comparison:\n\n{}\n\
+         Allocations of the client:\n\n{}\n\
          System calls (in brackets: how often a thread goes to sleep):\n\n{}\n\
          Calls of the slowest caller and of the fastest one:\n\n{}",
         by_load(results, &[&SMALL[..], &LARGER[..]].concat(), cpu),
+        by_load(results, &[&SMALL[..], &LARGER[..]].concat(), server),
         by_load(results, &[&few[..], &LARGER[..]].concat(), allocations),
         by_load(results, &few, counts),
         by_load(results, &[(64, 1024), (4096, 1024)], fairness),

@@ -151,7 +151,7 @@ fn latency(results: &Results, path: &Path) -> Drawn {
     let axes = Axes {
         title: "Latency of a call, 64 callers, 64 B",
         x: ("of all calls, %", 0.0..3.0),
-        y: ("µs", 10.0..1e6),
+        y: ("µs", 10.0..1e5),
         x_ticks: &[0.0, std::f64::consts::LOG10_2, 1.0, 2.0, 3.0],
         x_text: |nines| {
             let percent = 100.0 - 100.0 * 0.1_f64.powf(*nines);
@@ -193,15 +193,16 @@ enum Axis {
 fn timeline(area: &Area<'_>, name: Name, restart: &crate::recovery::Restart, axis: Axis) -> Drawn {
     const FROM: f64 = -200.0;
     const TO: f64 = 1400.0;
+    /// There is room for a line of text above what is usual.
+    const HIGHEST: f64 = 190.0;
     let before = BEFORE.as_secs_f64() * 1e3;
     let bin = BIN.as_secs_f64() * 1e3;
     let kill = (before / bin) as usize;
     let usual = crate::rounds::median(&restart.rates[..kill.min(restart.rates.len())]);
-    let points = restart
-        .rates
-        .iter()
-        .enumerate()
-        .map(|(number, rate)| (number as f64 * bin - before, 100.0 * rate / usual));
+    let points =
+        restart.rates.iter().enumerate().map(|(number, rate)| {
+            (number as f64 * bin - before, (100.0 * rate / usual).min(150.0))
+        });
     let mut points: Vec<_> = points.filter(|(at, _)| (FROM..TO).contains(at)).collect();
     let end = points.last().map_or(FROM, |(at, _)| *at);
     points.extend((end < TO - bin).then_some([(end + bin, 0.0), (TO, 0.0)]).into_iter().flatten());
@@ -211,9 +212,9 @@ fn timeline(area: &Area<'_>, name: Name, restart: &crate::recovery::Restart, axi
         .margin_top(6)
         .x_label_area_size(if axis == Axis::Labelled { 44 } else { 6 })
         .y_label_area_size(60)
-        .build_cartesian_2d(FROM..TO, 0.0..140.0)?;
+        .build_cartesian_2d(FROM..TO, 0.0..HIGHEST)?;
     chart.draw_series([Rectangle::new(
-        [(0.0, 0.0), (restart.down, 140.0)],
+        [(0.0, 0.0), (restart.down, HIGHEST)],
         RGBColor(238, 238, 238).filled(),
     )])?;
     let labels = if axis == Axis::Labelled { 9 } else { 0 };
@@ -222,8 +223,9 @@ fn timeline(area: &Area<'_>, name: Name, restart: &crate::recovery::Restart, axi
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .x_labels(labels)
-        .y_labels(3)
+        .y_labels(4)
         .x_desc(if axis == Axis::Labelled { "ms since the kill; grey: nobody listens" } else { "" })
+        .x_label_formatter(&|millis| format!("{millis:.0}"))
         .y_label_formatter(&|percent| format!("{percent:.0} %"))
         .label_style(FONT)
         .draw()?;
@@ -233,6 +235,6 @@ fn timeline(area: &Area<'_>, name: Name, restart: &crate::recovery::Restart, axi
     let text =
         format!("{name}: {} errors, first answer after {:.0} ms", restart.errors, restart.first);
     let font = FONT.into_font().color(&color(name));
-    chart.draw_series([Text::new(text, (350.0, 132.0), font)])?;
+    chart.draw_series([Text::new(text, (350.0, 182.0), font)])?;
     Ok(())
 }
