@@ -55,10 +55,11 @@ pub(crate) async fn ready(events: &mut Subscription<Event>) -> u64 {
     .await
 }
 
-/// How many connections there were, of a pool that is closed.
+/// How many connections there were, of a pool that is closed. What else happened is shown if the test fails.
 pub(crate) async fn all_ready(mut events: Subscription<Event>) -> usize {
     let mut ready = 0;
     while let Some(event) = events.next().await {
+        println!("{event}");
         ready += usize::from(matches!(event, Event::Ready { .. }));
     }
     ready
