@@ -18,8 +18,9 @@ use crate::support::lab::{Lab, SERVER};
 use crate::support::news::{self, ms, within};
 use crate::support::peer::{Peer, accept, listen};
 use crate::support::pipes::pipes;
+use crate::support::proc_net::row;
 use crate::support::process::Process;
-use crate::support::scripted::{frame, message, reply};
+use crate::support::scripted::{frame, message, reply, until};
 
 /// What a request and its reply have beside their bodies, in bytes.
 const REQUEST_HEAD: u64 = 26;
@@ -223,7 +224,9 @@ async fn a_reset_that_writing_meets_first_leaves_an_end_of_file_to_reading_which
     let peer = Peer::greet(accept(&listener).await).await;
     news::ready(&mut events).await;
     deaf.store(true, Ordering::SeqCst);
+    let [client, server] = [peer.stream.peer_addr(), peer.stream.local_addr()].map(Result::unwrap);
     reset(peer.stream);
+    until("the reset has come", || row(client, server).is_none()).await;
     let call = tokio::spawn(async move { pool.request("ask").timeout(ms(2000)).send().await });
     let loss = news::lost(&mut events).await;
     let LossCause::Os(error) = &loss.cause else { panic!("{loss}") };

@@ -1,7 +1,5 @@
 //! A layer above the pool's own TCP, as TLS and proxies are.
 
-use std::net::SocketAddr;
-
 use steadfast::{
     Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase, Pool,
     SocketOptions, Tcp,
@@ -11,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::support::news;
 use crate::support::peer::{Peer, accept, listen};
+use crate::support::proc_net::row;
 use crate::support::scripted::{soon, until};
 
 /// What a client says before anything else, and the server's answer.
@@ -83,12 +82,6 @@ async fn the_tcp_below_a_layer_has_the_pools_socket_options() {
 /// Which timer runs at the other end of this connection, see `proc_net_tcp` in the kernel's documentation: 02 is that of
 /// the keepalive, 00 none. (01, retransmission, while something has not been acknowledged.)
 fn timer_at_the_far_end_of(stream: &TcpStream) -> Option<String> {
-    let [local, remote] = [stream.peer_addr(), stream.local_addr()].map(|end| {
-        let SocketAddr::V4(end) = end.unwrap() else { panic!("an address of IPv4") };
-        format!("{:08X}:{:04X}", u32::from_ne_bytes(end.ip().octets()), end.port())
-    });
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let mut rows = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let row = rows.find(|row| row[1] == local && row[2] == remote)?;
+    let row = row(stream.peer_addr().unwrap(), stream.local_addr().unwrap())?;
     row[5].split(':').next().map(str::to_owned)
 }

@@ -10,6 +10,7 @@ pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;
 pub(crate) mod plain;
+pub(crate) mod proc_net;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod proxy;
