@@ -43,3 +43,4 @@ pub(crate) mod sizing;
 pub(crate) mod speech;
 pub(crate) mod tenure;
 pub(crate) mod wakes;
+pub(crate) mod window;

@@ -20,6 +20,7 @@ use crate::error::call::{ErrorReply, Refusal};
 use crate::policy;
 use crate::proto::eviction::Queue;
 use crate::proto::ranges::Ranges;
+use crate::proto::window::Window;
 
 /// What an answer costs beside its body, in bytes.
 const OVERHEAD: usize = 64;
@@ -88,7 +89,7 @@ pub(crate) struct Replies {
     floor: u64,
     /// Nor is any of these: they have been answered, and nothing else of them is remembered.
     forgotten: Ranges,
-    calls: BTreeMap<u64, State>,
+    calls: Window<State>,
     running: usize,
     /// Calls that run although the client has settled them, and the connections beside the first that are owed an answer.
     abandoned: BTreeMap<u64, Vec<u64>>,
@@ -114,7 +115,7 @@ impl Replies {
             policy,
             floor: next_id,
             forgotten: Ranges::default(),
-            calls: BTreeMap::new(),
+            calls: Window::default(),
             running: 0,
             abandoned: BTreeMap::new(),
             order: Queue::default(),
@@ -135,10 +136,9 @@ impl Replies {
     ) -> Seen {
         self.order.heard(connection);
         let is_new = id >= self.floor.max(oldest)
-            && !self.calls.contains_key(&id)
+            && !self.calls.contains(id)
             && !self.forgotten.contains(id);
         if is_new {
-            // Before the others are forgotten, so that the map is never emptied and filled again.
             self.calls.insert(id, State::Running(Vec::new()));
             self.running += 1;
         }
@@ -146,7 +146,7 @@ impl Replies {
         if is_new {
             return Seen::New;
         }
-        match self.calls.get_mut(&id) {
+        match self.calls.get_mut(id) {
             Some(State::Running(joined)) => {
                 joined.push(connection);
                 Seen::Joined
@@ -167,7 +167,7 @@ impl Replies {
         room: &Room,
         swept: &mut Swept,
     ) -> Vec<u64> {
-        let Some(state) = self.calls.get_mut(&id) else {
+        let Some(state) = self.calls.get_mut(id) else {
             return self.abandoned.remove(&id).unwrap_or_default();
         };
         let State::Running(joined) = state else {
@@ -201,10 +201,9 @@ impl Replies {
 
     /// Takes back a call that was new and has not been run, unless a twin of it waits. True if it is as if it had not come.
     pub(crate) fn withdraw(&mut self, id: u64) -> bool {
-        let alone =
-            matches!(self.calls.get(&id), Some(State::Running(joined)) if joined.is_empty());
+        let alone = matches!(self.calls.get(id), Some(State::Running(joined)) if joined.is_empty());
         if alone {
-            self.calls.remove(&id);
+            self.calls.remove(id);
             self.running -= 1;
         }
         alone
@@ -251,14 +250,13 @@ impl Replies {
         // Answers that went away leave their entries here: not more than there are answers.
         if self.order.len() > 2 * self.kept + 16 {
             let calls = &self.calls;
-            self.order.retain(|id| matches!(calls.get(&id), Some(State::Kept(_))));
+            self.order.retain(|id| matches!(calls.get(id), Some(State::Kept(_))));
         }
     }
 
     /// The client has settled all calls below `oldest`.
     fn forget_below(&mut self, oldest: u64, room: &Room, swept: &mut Swept) {
-        while let Some(first) = self.calls.first_entry().filter(|first| *first.key() < oldest) {
-            let (id, state) = first.remove_entry();
+        while let Some((id, state)) = self.calls.pop_below(oldest) {
             match state {
                 State::Running(joined) => {
                     self.running -= 1;
@@ -286,7 +284,7 @@ impl Replies {
     }
 
     fn evict_id(&mut self, id: u64, room: &Room, swept: &mut Swept) {
-        let Some(state @ State::Kept(_)) = self.calls.get_mut(&id) else {
+        let Some(state @ State::Kept(_)) = self.calls.get_mut(id) else {
             return;
         };
         if let State::Kept(response) = std::mem::replace(state, State::Evicted) {
@@ -311,16 +309,16 @@ impl Replies {
             return;
         }
         let is_answered = |state: &State| !matches!(state, State::Running(_));
-        let mut answered = self.calls.iter().filter(|(_, state)| is_answered(state));
-        let Some(cut) = answered.nth(limit / 2).map(|(id, _)| *id) else {
+        let answered = self.calls.iter().filter(|(_, state)| is_answered(state));
+        let Some(cut) = answered.map(|(id, _)| id).nth(limit / 2) else {
             return;
         };
         let (mut kept, forgotten) = (Vec::new(), &mut self.forgotten);
         let doubtful: BTreeSet<_> = self.order.doubtful().collect();
         self.calls.retain(|id, state| {
-            let stays = *id >= cut || !is_answered(state) || doubtful.contains(id);
+            let stays = id >= cut || !is_answered(state) || doubtful.contains(&id);
             if !stays {
-                forgotten.insert(*id);
+                forgotten.insert(id);
             }
             if let (false, State::Kept(answer)) = (stays, state) {
                 kept.push(answer.clone());
@@ -340,6 +338,13 @@ pub(crate) struct Swept {
     pub(crate) responses: Vec<Response>,
     /// Calls that run and whose answers nobody waits for any more.
     pub(crate) abandoned: Vec<u64>,
+}
+
+impl Swept {
+    /// With room for so many responses.
+    pub(crate) fn of(responses: usize) -> Self {
+        Self { responses: Vec::with_capacity(responses), abandoned: Vec::new() }
+    }
 }
 
 fn cost(answer: &Response) -> usize {

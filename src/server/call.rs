@@ -132,7 +132,11 @@ impl Call {
 
     /// Whether the caller has gone: it cancelled the call, its time was up, or its connection died.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled() || self.remaining() == Some(Duration::ZERO)
+        self.is_cancelled_by(now())
+    }
+
+    pub(crate) fn is_cancelled_by(&self, now: Instant) -> bool {
+        self.cancelled.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Returns when the caller has gone.

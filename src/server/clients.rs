@@ -333,7 +333,7 @@ impl Memory {
         if self.swept.responses.len() < DROP_AT_ONCE && self.swept.abandoned.is_empty() {
             return None;
         }
-        let swept = std::mem::take(&mut self.swept);
+        let swept = std::mem::replace(&mut self.swept, Swept::of(DROP_AT_ONCE));
         let abandoned = swept.abandoned.iter().filter_map(|id| self.running.remove(id)).collect();
         Some(Rubbish { swept, abandoned })
     }

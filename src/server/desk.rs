@@ -26,7 +26,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
 
-use crate::clock::now;
+use crate::clock::{self, now};
 use crate::connection::{Connection, Tell};
 use crate::error::call::{ErrorReply, Refusal};
 use crate::proto::id_map::IdMap;
@@ -233,7 +233,7 @@ impl<H: Handler> Desk<H> {
     fn start_alone(self: &Arc<Self>, admitted: Admitted) {
         let (desk, job) = (self.clone(), admitted.job);
         self.start(1, async move {
-            let response = desk.clone().run(admitted).await;
+            let response = desk.clone().run(now(), admitted).await;
             desk.settle(job, &response);
         });
     }
@@ -250,10 +250,11 @@ impl<H: Handler> Desk<H> {
             return;
         }
         let (mut limit, each) = TOGETHER;
-        let (began, mut left) = (now(), batch.calls.drain(..));
+        let began = now();
+        let (mut now, mut left) = (began, batch.calls.drain(..));
         while let Some(admitted) = left.next() {
             let job = admitted.job;
-            let mut run = Box::pin(self.clone().run(admitted));
+            let mut run = Box::pin(self.clone().run(now, admitted));
             match poll!(&mut run) {
                 Poll::Ready(response) => batch.done.push((job, response)),
                 Poll::Pending => {
@@ -262,7 +263,8 @@ impl<H: Handler> Desk<H> {
                 }
             }
             limit += each;
-            if now() - began > limit {
+            now = clock::now();
+            if now - began > limit {
                 left.by_ref().for_each(|admitted| self.start_alone(admitted));
             }
         }
@@ -310,7 +312,7 @@ impl<H: Handler> Desk<H> {
 
     async fn answer_later(self: Arc<Self>, job: Job, call: Call, place: OwnedSemaphorePermit) {
         let response = match self.turn(job, &call, place).await {
-            Turn::Run(turn) => self.clone().run(Admitted { job, call, turn }).await,
+            Turn::Run(turn) => self.clone().run(now(), Admitted { job, call, turn }).await,
             Turn::Late => expired(),
             Turn::Withdrawn => return,
         };
@@ -318,8 +320,12 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Runs the handler, unless nobody waits for its answer any more.
-    async fn run(self: Arc<Self>, Admitted { job, call, turn: _turn }: Admitted) -> Response {
-        if call.is_cancelled() {
+    async fn run(
+        self: Arc<Self>,
+        now: Instant,
+        Admitted { job, call, turn: _turn }: Admitted,
+    ) -> Response {
+        if call.is_cancelled_by(now) {
             return expired();
         }
         let handler = async { self.shared.handler.call(call).await };

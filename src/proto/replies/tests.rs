@@ -273,7 +273,7 @@ proptest! {
                     server.replies.expire(now, &server.room, &mut server.swept);
                 }
             }
-            let kept: Vec<_> = server.replies.calls.values().filter_map(|state| match state {
+            let kept: Vec<_> = server.replies.calls.iter().filter_map(|(_, state)| match state {
                 State::Kept(response) => Some(cost(response)),
                 _ => None,
             }).collect();
@@ -281,7 +281,7 @@ proptest! {
             prop_assert_eq!((kept.len(), kept.iter().sum::<usize>()), (count, kept_bytes));
             prop_assert_eq!(server.room.used(), kept_bytes);
             prop_assert!(count <= 3 && kept_bytes <= 1000);
-            let at_work = server.replies.calls.values().filter(|state| matches!(state, State::Running(_)));
+            let at_work = server.replies.calls.iter().filter(|(_, state)| matches!(state, State::Running(_)));
             prop_assert_eq!(at_work.count(), running);
         }
         server.replies.clear(&server.room, &mut server.swept);
