@@ -17,6 +17,7 @@ use crate::policy;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
 use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
 use crate::proto::head::{Head, RequestHead};
+use crate::proto::heartbeat::speaking_first;
 use crate::proto::input::Input;
 use crate::proto::line::{Inbound, Line};
 use crate::proto::native::{Frame, PUSH_BIT, after, millis};
@@ -52,8 +53,9 @@ impl Client {
         peer_every: Option<Duration>,
         bounds: Bounds,
     ) -> Self {
+        let speak_every = speaking_first(heartbeat.every, peer_every);
         Self {
-            line: Line::new(now, heartbeat, peer_every),
+            line: Line::new(now, heartbeat, Some(speak_every)),
             state: State::Open,
             calls: Calls::default(),
             notifications: Vec::new(),

@@ -18,6 +18,8 @@ use crate::policy;
 /// Between the last look and the verdict. A process that was suspended wakes to its timers first (`epoll_wait` ends
 /// with `EINTR`, see `signal(7)`) and hears of what lies in its sockets only when it has slept again.
 const LOOK: Duration = Duration::from_millis(2);
+/// By this part of its time the end that speaks first is early.
+const LEAD: u32 = 16;
 /// So often in one silence a late verdict becomes another ping. Once for a process that was suspended; once more, because
 /// the peer may have been on the same host.
 pub(crate) const GRACES: u8 = 2;
@@ -60,6 +62,14 @@ pub(crate) enum Beat {
 /// The verdict: the peer is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dead;
+
+/// How often the calling end says something when it has nothing to say: a little more often than both want to hear it.
+/// Its ping and the answer are life of both, so the other end, whose time is not up yet, need not ask as well. If both
+/// waited equally long, both would ask, and both answer.
+pub(crate) fn speaking_first(every: Duration, peer_every: Option<Duration>) -> Duration {
+    let every = peer_every.map_or(every, |peer_every| peer_every.min(every));
+    every - every / LEAD
+}
 
 impl Heartbeat {
     /// `peer_every` is how often the peer wants to hear something, if it said so.

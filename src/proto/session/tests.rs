@@ -23,6 +23,7 @@ use crate::proto::replies::Response;
 use crate::proto::serving::{self, Serving};
 
 mod hostile;
+mod idle;
 
 const LONGEST: usize = 300_000;
 
