@@ -9,7 +9,8 @@ use tokio::time::Sleep;
 
 use crate::clock::now;
 
-/// One timer for everything. It is moved only to an earlier time: too early a wake-up does nothing.
+/// One timer for everything. While it runs it is moved only to an earlier time: what is put off over and over, as a
+/// heartbeat is by every byte, costs nothing until the time at which it was due first.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -17,7 +18,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// True if the deadline, or an earlier one that was forgotten, has come.
+    /// True if the deadline has come. The timer that was set for an earlier one, since put off, is set anew without a word.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         let sleep =
             self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
@@ -25,11 +26,14 @@ impl Timer {
             sleep.as_mut().reset(deadline.into());
             self.armed = Some(deadline);
         }
-        let elapsed = sleep.as_mut().poll(cx).is_ready();
-        if elapsed {
-            self.armed = None;
+        while sleep.as_mut().poll(cx).is_ready() {
+            if self.armed.take() == Some(deadline) {
+                return true;
+            }
+            sleep.as_mut().reset(deadline.into());
+            self.armed = Some(deadline);
         }
-        elapsed
+        false
     }
 }
 
@@ -57,5 +61,26 @@ impl Stopwatch {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_was_put_off_is_not_said_to_have_come_before_it_has() {
+        let (mut timer, start) = (Timer::default(), now());
+        let mut said = async |deadline| poll_fn(|cx| Poll::Ready(timer.poll(cx, deadline))).await;
+        assert!(!said(start + SECOND).await);
+        tokio::time::advance(2 * SECOND).await;
+        assert!(!said(start + 3 * SECOND).await, "it was due at the first second, and put off");
+        tokio::time::advance(SECOND).await;
+        assert!(said(start + 3 * SECOND).await);
     }
 }
