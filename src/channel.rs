@@ -96,8 +96,8 @@ impl Channel {
         }
     }
 
-    /// Runs until the pool is closed, or has no such slot any more. Dropping the future ends the connection at once.
-    pub(crate) async fn run(mut self) {
+    /// Runs until the pool is closed, or has no such slot any more. Dropping the channel ends the connection at once.
+    pub(crate) async fn run(&mut self) {
         loop {
             match self.turn().await {
                 Continue(Happened::Attempted(Ok(ready))) => self.ready(ready),

@@ -203,7 +203,7 @@ impl Dialer {
 
 /// The driver, with its events reported and its life in one span.
 fn run(
-    driver: Driver<dyn Calling>,
+    mut driver: Driver<dyn Calling>,
     board: Arc<Switchboard>,
     bye: oneshot::Sender<GoAway>,
     span: Span,
@@ -224,6 +224,7 @@ fn run(
                     });
                 })
                 .await;
+            drop(driver);
             if loss.is_intended() {
                 info!(age = ?loss.age, "connection closed");
             } else {

@@ -8,7 +8,7 @@
 //!
 //! It moves bytes and time and decides nothing. Reading and writing are always polled together.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -141,12 +141,13 @@ impl<S: Session + ?Sized> Driver<S> {
     /// Runs until the connection's death. `event` hears what happens meanwhile, never under a lock.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the socket and settles everything as closed on this side.
-    pub(crate) async fn run(
-        mut self,
+    /// Dropping the driver closes the socket and settles everything as closed on this side.
+    /// It borrows, so that a future that has a driver is not twice as large: what an `async fn` takes by value it keeps twice.
+    pub(crate) fn run(
+        &mut self,
         mut event: impl FnMut(Happened<'_, S::Event>) + Send,
-    ) -> Arc<Loss> {
-        poll_fn(|cx| self.poll(cx, &mut event)).await
+    ) -> impl Future<Output = Arc<Loss>> + Send {
+        poll_fn(move |cx| self.poll(cx, &mut event))
     }
 
     fn poll(

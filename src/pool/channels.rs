@@ -1,5 +1,6 @@
 //! The tasks of a pool's channels, one for each slot, and what they need to begin.
 
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
@@ -42,10 +43,12 @@ impl Channels {
         let Some(alive) = self.alive.upgrade() else {
             return;
         };
-        let channel = Channel::new(slot, self.settings.clone(), self.board.clone(), seed);
+        let mut channel = Channel::new(slot, self.settings.clone(), self.board.clone(), seed);
         let killed = self.killed.clone();
         let life = async move {
-            killed.run_until_cancelled(channel.run()).await;
+            // Pinned here, and the channel lent: what is handed over by value takes its room twice in the task.
+            killed.run_until_cancelled(pin!(channel.run())).await;
+            drop(channel);
             drop(alive);
         };
         self.tasks.spawn_on(life, &self.runtime);

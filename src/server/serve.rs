@@ -50,10 +50,10 @@ pub(crate) async fn serve<H: Handler>(
     };
     let about = About { endpoint: peer.to_string().into(), address: Some(peer), number };
     let transport: Box<dyn Transport> = Box::new(stream);
-    let driver = Driver::new(desk.connection.clone(), transport, input, about);
+    let mut driver = Driver::new(desk.connection.clone(), transport, input, about);
     let span = info_span!("client", %peer, connection = number, client_number);
-    work(desk, driver).instrument(span).await;
-    drop(place);
+    work(&desk, &mut driver).instrument(span).await;
+    drop((driver, desk, place));
 }
 
 /// A connection that has been welcomed.
@@ -143,10 +143,10 @@ async fn hear<H: Handler>(
     }
 }
 
-async fn work<H: Handler>(desk: OpenDesk<H>, driver: Driver<Serving>) {
+async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
     info!("client connected");
-    let Desk { shared, connection, .. } = &**desk;
-    let events = desk.clone();
+    let Desk { shared, connection, .. } = &***desk;
+    let events = Arc::clone(desk);
     let running = driver.run(move |happened| events.happened(happened));
     let drained = async {
         shared.draining.cancelled().await;
