@@ -205,7 +205,7 @@ impl<S: Session + ?Sized> Driver<S> {
             return Read::Nothing;
         }
         if matches!(self.phase, Phase::Parting { .. }) {
-            self.input.arrived.bytes.clear();
+            self.input.arrived.discard();
         }
         match self.input.poll_read(&mut *self.transport, cx) {
             Poll::Pending => Read::Nothing,

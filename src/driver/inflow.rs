@@ -39,7 +39,11 @@ impl Inflow {
         transport: &mut dyn Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<&[u8]>> {
-        let Self { arrived: Input { bytes: input, .. }, read_size, .. } = self;
+        let Self { arrived: Input { bytes: input, landing, .. }, read_size, .. } = self;
+        if let Some(landing) = landing {
+            let count = ready!(poll_read_buf(Pin::new(transport), cx, &mut landing.room()))?;
+            return Poll::Ready(Ok(&landing.bytes[landing.bytes.len() - count..]));
+        }
         // Not for every read: as long as somebody keeps a piece of the buffer, reserving means another buffer.
         if input.capacity() - input.len() < *read_size / 4 {
             input.reserve(*read_size);

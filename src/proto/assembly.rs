@@ -1,12 +1,13 @@
 //! Puts long messages together from their parts.
 //!
-//! Memory grows with the bytes that have come, never with what a peer announced, and at most
-//! [`MAX_UNFINISHED`] messages grow at a time.
+//! Memory grows with the bytes that have come (see [`landing`](crate::proto::landing)), never with what a peer announced,
+//! and at most [`MAX_UNFINISHED`] messages grow at a time.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::error::violation::Violation;
-use crate::proto::head::{Head, MAX_UNFINISHED, Position};
+use crate::proto::head::{ChunkHead, Head, MAX_UNFINISHED, Position};
+use crate::proto::landing::{self, Landing};
 
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
@@ -18,6 +19,7 @@ pub(crate) struct Assembly {
 struct Unfinished {
     head: Head,
     total: usize,
+    /// Empty while a part of it is landing.
     bytes: BytesMut,
 }
 
@@ -42,7 +44,7 @@ impl Assembly {
         if self.unfinished.len() == MAX_UNFINISHED {
             return Err(Violation::TooManyUnfinished { limit: MAX_UNFINISHED });
         }
-        self.unfinished.push(Unfinished { head, total, bytes: BytesMut::from(&part[..]) });
+        self.unfinished.push(Unfinished { head, total, bytes: landing::begin(part, total) });
         Ok(())
     }
 
@@ -57,17 +59,41 @@ impl Assembly {
             return Ok(Chunk::Stray);
         };
         let message = &mut self.unfinished[at];
-        let came = message.bytes.len() + part.len();
-        let expected = if came == message.total { Position::Last } else { Position::Inner };
-        if part.is_empty() || came > message.total || position != expected {
-            return Err(wrong_total(message.total, came));
-        }
+        message.end_with(position, part.len())?;
+        landing::grow(&mut message.bytes, part.len(), message.total);
         message.bytes.extend_from_slice(part);
+        Ok(self.came(at, position))
+    }
+
+    /// Where the next part of a message is to land, of which nothing but the head need have come. `None` if its message is
+    /// not unfinished.
+    pub(crate) fn land(&mut self, chunk: ChunkHead) -> Result<Option<Landing>, Violation> {
+        let ChunkHead { id, position, length } = chunk;
+        let Some(at) = self.position(id) else {
+            return Ok(None);
+        };
+        let message = &mut self.unfinished[at];
+        let end = message.end_with(position, length)?;
+        let (total, bytes) = (message.total, std::mem::take(&mut message.bytes));
+        Ok(Some(Landing { id, position, total, end, bytes }))
+    }
+
+    /// Takes the part that has landed, to its last byte and no more.
+    pub(crate) fn landed(&mut self, Landing { id, position, bytes, .. }: Landing) -> Chunk {
+        let Some(at) = self.position(id) else {
+            return Chunk::Stray;
+        };
+        self.unfinished[at].bytes = bytes;
+        self.came(at, position)
+    }
+
+    /// The next part of a message has come.
+    fn came(&mut self, at: usize, position: Position) -> Chunk {
         if position == Position::Inner {
-            return Ok(Chunk::Taken);
+            return Chunk::Taken;
         }
         let Unfinished { head, bytes, .. } = self.unfinished.swap_remove(at);
-        Ok(Chunk::Completed(head, bytes.freeze()))
+        Chunk::Completed(head, bytes.freeze())
     }
 
     /// Forgets the message `id`, if it is unfinished.
@@ -88,6 +114,18 @@ impl Assembly {
 
     fn position(&self, id: u64) -> Option<usize> {
         self.unfinished.iter().position(|message| message.head.id() == id)
+    }
+}
+
+impl Unfinished {
+    /// Its length with the next part, if that fits there.
+    fn end_with(&self, position: Position, part: usize) -> Result<usize, Violation> {
+        let end = self.bytes.len() + part;
+        let expected = if end == self.total { Position::Last } else { Position::Inner };
+        if part == 0 || end > self.total || position != expected {
+            return Err(wrong_total(self.total, end));
+        }
+        Ok(end)
     }
 }
 
@@ -149,6 +187,6 @@ mod tests {
     fn memory_follows_what_came_not_what_was_announced() {
         let mut assembly = Assembly::default();
         assembly.begin(HEAD, u32::MAX, &part(100)).unwrap();
-        assert!(assembly.unfinished[0].bytes.capacity() < 1000);
+        assert!(assembly.unfinished[0].bytes.capacity() < 2000);
     }
 }

@@ -320,7 +320,7 @@ impl Session for Client {
     ) -> Result<(), LossCause> {
         self.line.heard(now);
         let mut frames = || -> Result<(), LossCause> {
-            while let Some(inbound) = self.line.next(&mut input.bytes)? {
+            while let Some(inbound) = self.line.next(input)? {
                 self.dispatch(inbound, effects)?;
             }
             Ok(())

@@ -1,6 +1,6 @@
 //! What stands before the bytes of a message, and of each further part of a long one.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf as _, BufMut, BytesMut};
 
 use crate::proto::frame::PREFIX;
 use crate::proto::kind::{self, put_kind};
@@ -103,6 +103,28 @@ pub(crate) enum Position {
     /// Others come behind it.
     Inner,
     Last,
+}
+
+/// What stands before the bytes of a `CHUNK`, and how many of those there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkHead {
+    pub(crate) id: u64,
+    pub(crate) position: Position,
+    pub(crate) length: usize,
+}
+
+impl ChunkHead {
+    /// In bytes, the length prefix included.
+    pub(crate) const LENGTH: usize = PREFIX + OTHER;
+
+    /// Of the frame that `input` begins with, if that is a `CHUNK` and its head has come.
+    pub(crate) fn peek(input: &[u8]) -> Option<Self> {
+        let mut head = &input.first_chunk::<{ Self::LENGTH }>()?[..];
+        let length = (head.get_u32() as usize).checked_sub(OTHER)?;
+        let is_chunk = head.get_u8() == kind::CHUNK;
+        let position = if head.get_u8() & LAST == 0 { Position::Inner } else { Position::Last };
+        is_chunk.then(|| Self { id: head.get_u64(), position, length })
+    }
 }
 
 /// Writes what comes before the bytes of a `CHUNK`.

@@ -11,11 +11,14 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::loss::LossCause;
 use crate::proto::dialect::Meaning;
+use crate::proto::landing::Landing;
 
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     /// What no frame was made of yet.
     pub(crate) bytes: BytesMut,
+    /// What comes next, if that is the rest of a long part.
+    pub(crate) landing: Option<Landing>,
     /// What came before those, if a dialect has seen it.
     pub(crate) frames: VecDeque<Arrived>,
     /// The lease for which all of it is, if it is a lease's: that which had the connection when it was read.
@@ -30,6 +33,14 @@ pub(crate) struct Arrived {
     pub(crate) frame: Bytes,
     /// `None` if it is a lease's, and cannot be the answer to a ping.
     pub(crate) meaning: Option<Meaning>,
+}
+
+impl Input {
+    /// Nobody makes anything of it any more.
+    pub(crate) fn discard(&mut self) {
+        self.bytes.clear();
+        self.landing = None;
+    }
 }
 
 impl From<BytesMut> for Input {

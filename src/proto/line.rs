@@ -4,21 +4,25 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 
 use crate::error::loss::{GoAway, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::assembly::{Assembly, Chunk};
 use crate::proto::frame::next_payload;
-use crate::proto::head::Head;
+use crate::proto::head::{ChunkHead, Head};
 use crate::proto::heartbeat::Beat;
+use crate::proto::input::Input;
 use crate::proto::native::Frame;
 use crate::proto::outgoing::Outgoing;
 use crate::proto::pulse::Pulse;
 
 /// With so many bytes of control frames waiting, pings are not answered: their sender does not read.
 const MAX_CONTROL: usize = 64 * 1024;
+
+/// A part at least so long is read to where it belongs. For shorter ones more reads would cost more than the copying.
+const LANDS: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -41,6 +45,17 @@ pub(crate) enum Inbound {
     Frame(Frame),
 }
 
+impl Inbound {
+    /// What a chunk of the message `id` amounts to.
+    fn of(chunk: Chunk, id: u64) -> Option<Self> {
+        match chunk {
+            Chunk::Taken => None,
+            Chunk::Stray => Some(Self::StrayChunk { id }),
+            Chunk::Completed(head, body) => Some(Self::Message(head, body)),
+        }
+    }
+}
+
 impl Line {
     pub(crate) fn new(
         now: Instant,
@@ -61,8 +76,14 @@ impl Line {
     }
 
     /// The next thing that the end has to deal with; `None` when the input holds no whole frame.
-    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Inbound>, Violation> {
-        while let Some(payload) = next_payload(input)? {
+    pub(crate) fn next(&mut self, input: &mut Input) -> Result<Option<Inbound>, Violation> {
+        if let Some(landed) = self.land(input) {
+            return Ok(Some(landed));
+        }
+        if input.landing.is_some() {
+            return Ok(None);
+        }
+        while let Some(payload) = next_payload(&mut input.bytes)? {
             match Frame::decode(payload)? {
                 Frame::Message { head, total: None, part } => {
                     return Ok(Some(Inbound::Message(head, part)));
@@ -71,12 +92,9 @@ impl Line {
                     return Ok(Some(Inbound::Begun { head, total, part }));
                 }
                 Frame::Chunk { id, position, part } => {
-                    match self.assembly.add(id, position, &part)? {
-                        Chunk::Taken => {}
-                        Chunk::Stray => return Ok(Some(Inbound::StrayChunk { id })),
-                        Chunk::Completed(head, body) => {
-                            return Ok(Some(Inbound::Message(head, body)));
-                        }
+                    let chunk = self.assembly.add(id, position, &part)?;
+                    if let Some(inbound) = Inbound::of(chunk, id) {
+                        return Ok(Some(inbound));
                     }
                 }
                 Frame::Ping { nonce } => self.pong(nonce),
@@ -84,7 +102,36 @@ impl Line {
                 frame => return Ok(Some(Inbound::Frame(frame))),
             }
         }
+        self.begin_landing(input)?;
         Ok(None)
+    }
+
+    /// Takes the part that is landing, when it is whole.
+    fn land(&mut self, input: &mut Input) -> Option<Inbound> {
+        let mut landing = input.landing.take()?;
+        landing.take_from(&mut input.bytes);
+        if !landing.is_whole() {
+            input.landing = Some(landing);
+            return None;
+        }
+        landing.give_back(&mut input.bytes);
+        let id = landing.id;
+        Inbound::of(self.assembly.landed(landing), id)
+    }
+
+    /// Where the long part is to land with which the input ends, if its head has come.
+    fn begin_landing(&mut self, input: &mut Input) -> Result<(), Violation> {
+        let chunk = ChunkHead::peek(&input.bytes).filter(|chunk| chunk.length >= LANDS);
+        let Some(chunk) = chunk else {
+            return Ok(());
+        };
+        let Some(mut landing) = self.assembly.land(chunk)? else {
+            return Ok(());
+        };
+        input.bytes.advance(ChunkHead::LENGTH);
+        landing.take_from(&mut input.bytes);
+        input.landing = Some(landing);
+        Ok(())
     }
 
     pub(crate) fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {

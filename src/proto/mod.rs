@@ -21,6 +21,7 @@ pub(crate) mod id_map;
 pub(crate) mod ids;
 pub(crate) mod input;
 pub(crate) mod kind;
+pub(crate) mod landing;
 pub(crate) mod ledger;
 pub(crate) mod lent;
 pub(crate) mod line;

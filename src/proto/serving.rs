@@ -363,7 +363,7 @@ impl Session for Serving {
     ) -> Result<(), LossCause> {
         self.line.heard(now);
         let mut frames = || -> Result<(), LossCause> {
-            while let Some(inbound) = self.line.next(&mut input.bytes)? {
+            while let Some(inbound) = self.line.next(input)? {
                 self.dispatch(now, inbound, effects)?;
             }
             Ok(())

@@ -2,6 +2,9 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use bytes::{BufMut as _, BytesMut};
+use proptest::prelude::*;
+
 use super::*;
 use crate::proto::head::{MAX_PART, Position};
 
@@ -27,8 +30,8 @@ impl Desk {
     }
 
     fn hear(&mut self, ms: u64, frames: &[Frame]) -> Result<Vec<Inbound>, Violation> {
-        let mut input = BytesMut::new();
-        frames.iter().for_each(|frame| frame.encode(&mut input));
+        let mut input = Input::default();
+        frames.iter().for_each(|frame| frame.encode(&mut input.bytes));
         self.line.heard(self.at(ms));
         let mut seen = Vec::new();
         while let Some(inbound) = self.line.next(&mut input)? {
@@ -184,4 +187,87 @@ fn a_probe_pings_at_once() {
     desk.line.timeout(desk.at(10 + GIVE_UP - 2)).unwrap();
     desk.sent(10 + GIVE_UP - 2);
     assert!(desk.line.timeout(desk.at(10 + GIVE_UP)).is_err());
+}
+
+/// Reads as the owner does, `most` at a time and what belongs to a part to where it belongs. Returns the lengths of the
+/// messages, all of whose bytes are the same, and how many bytes were read to where they belong.
+fn read(stream: &[u8], mut most: impl FnMut() -> usize) -> (Vec<Bytes>, usize) {
+    let (mut desk, mut input) = (desk(), Input::default());
+    let (mut messages, mut landed, mut rest) = (Vec::new(), 0, stream);
+    while !rest.is_empty() {
+        let mut count = rest.len().min(most());
+        match &mut input.landing {
+            Some(landing) => {
+                let mut room = landing.room();
+                count = count.min(room.remaining_mut());
+                room.put_slice(&rest[..count]);
+                landed += count;
+            }
+            None => {
+                count = count.min(MAX_PART);
+                input.bytes.extend_from_slice(&rest[..count]);
+            }
+        }
+        rest = &rest[count..];
+        while let Some(inbound) = desk.line.next(&mut input).unwrap() {
+            match inbound {
+                Inbound::Begun { head, total, part } => {
+                    desk.line.assembly.begin(head, total, &part).unwrap();
+                }
+                Inbound::Message(_, body) => messages.push(body),
+                inbound => panic!("{inbound:?}"),
+            }
+        }
+    }
+    assert!(input.bytes.is_empty() && input.landing.is_none() && desk.line.assembly.is_empty());
+    (messages, landed)
+}
+
+/// What goes out for messages of these lengths.
+fn stream_of(lengths: &[usize]) -> Vec<u8> {
+    let (mut desk, mut stream) = (desk(), Vec::new());
+    for (id, length) in lengths.iter().enumerate() {
+        let body: Bytes = (0..*length).map(|at| (at % 251 + id) as u8).collect();
+        desk.line.outgoing.message(reply(id as u64), &body);
+    }
+    loop {
+        let mut out = VecDeque::new();
+        desk.line.transmit(desk.start, &mut out);
+        let length = out.iter().map(Bytes::len).sum();
+        if length == 0 {
+            return stream;
+        }
+        out.iter().for_each(|piece| stream.extend_from_slice(piece));
+        desk.line.written(desk.start, length);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_split_of_the_bytes_gives_the_same_messages_wherever_they_are_read_to(
+        lengths in prop::collection::vec(prop_oneof![0usize..300, 60_000usize..300_000], 1..6),
+        cuts in prop::collection::vec(prop_oneof![1usize..100, 1usize..200_000], 1..50),
+    ) {
+        let stream = stream_of(&lengths);
+        let (whole, _) = read(&stream, || stream.len());
+        let mut cuts = cuts.iter().cycle();
+        let (mut messages, _) = read(&stream, || *cuts.next().unwrap());
+        prop_assert_eq!(&messages, &whole);
+        messages.sort_by_key(Bytes::len);
+        let mut sorted = lengths.clone();
+        sorted.sort_unstable();
+        prop_assert_eq!(messages.iter().map(Bytes::len).collect::<Vec<_>>(), sorted);
+        for body in messages {
+            let first = body.first().copied().unwrap_or_default() as usize;
+            prop_assert!(body.iter().enumerate().all(|(at, byte)| *byte == (at % 251 + first) as u8));
+        }
+    }
+}
+
+#[test]
+fn most_of_a_long_message_is_read_to_where_it_belongs() {
+    let (messages, landed) = read(&stream_of(&[1 << 20]), || usize::MAX);
+    assert_eq!(messages[0].len(), 1 << 20);
+    assert!(landed > 14 * MAX_PART, "{landed}");
 }
