@@ -143,10 +143,13 @@ impl<S: Session + ?Sized> Driver<S> {
     /// # Cancel safety
     /// Dropping the driver closes the socket and settles everything as closed on this side.
     /// It borrows, so that a future that has a driver is not twice as large: what an `async fn` takes by value it keeps twice.
-    pub(crate) fn run(
-        &mut self,
-        mut event: impl FnMut(Happened<'_, S::Event>) + Send,
-    ) -> impl Future<Output = Arc<Loss>> + Send {
+    pub(crate) fn run<'a, F>(
+        &'a mut self,
+        mut event: F,
+    ) -> impl Future<Output = Arc<Loss>> + Send + use<'a, S, F>
+    where
+        F: FnMut(Happened<'_, S::Event>) + Send + 'a,
+    {
         poll_fn(move |cx| self.poll(cx, &mut event))
     }
 

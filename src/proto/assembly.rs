@@ -1,6 +1,6 @@
 //! Puts long messages together from their parts.
 //!
-//! Memory grows with the bytes that have come (see [`landing`](crate::proto::landing)), never with what a peer announced,
+//! Memory grows with the bytes that have come (see [`landing`]), never with what a peer announced,
 //! and at most [`MAX_UNFINISHED`] messages grow at a time.
 
 use bytes::{Bytes, BytesMut};
