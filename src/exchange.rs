@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
-use crate::error::call::{CallCause, ErrorReply, Outcome, Overload};
+use crate::error::answer::ErrorReply;
+use crate::error::call::{CallCause, Outcome, Overload};
 use crate::error::unsendable::{Unframeable, Unsendable};
 use crate::issued::Held;
 use crate::proto::calling::{Calling, Kind, NotTaken, Start};

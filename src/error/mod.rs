@@ -31,6 +31,7 @@
 //!   It is not in the chain, which goes on below it; `cause()` has it.
 //! - A code that no table here knows has the system's words in the line, so in the chain it is the bare number.
 
+pub(crate) mod answer;
 pub(crate) mod call;
 pub(crate) mod close;
 pub(crate) mod config;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::answer::*;
 use crate::error::call::*;
 use crate::error::close::*;
 use crate::error::config::*;

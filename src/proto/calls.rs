@@ -17,7 +17,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::error::call::{ErrorReply, Refusal, Stage};
+use crate::error::answer::{ErrorReply, Refusal};
+use crate::error::call::Stage;
 use crate::error::loss::{GoAway, Loss};
 use crate::proto::id_map::IdMap;
 use crate::proto::outgoing::Mark;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::error::call::{ErrorReply, Refusal, Stage};
+use crate::error::answer::{ErrorReply, Refusal};
+use crate::error::call::Stage;
 use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;

@@ -131,7 +131,7 @@ impl Course {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::call::Refusal;
+    use crate::error::answer::Refusal;
     use crate::error::loss::LossCause;
 
     fn attempt() -> Attempt {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::error::call::{ErrorReply, Refusal};
+use crate::error::answer::{ErrorReply, Refusal};
 use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
 use crate::proto::framing::Framing;

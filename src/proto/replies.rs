@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::error::call::{ErrorReply, Refusal};
+use crate::error::answer::{ErrorReply, Refusal};
 use crate::policy;
 use crate::proto::eviction::Queue;
 use crate::proto::ranges::Ranges;

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::error::call::{CallCause, Outcome, Refusal, Stopped};
+use crate::error::answer::Refusal;
+use crate::error::call::{CallCause, Outcome, Stopped};
 use crate::policy;
 use crate::proto::reconnect::Exponential;
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
-use crate::error::call::ErrorReply;
+use crate::error::answer::ErrorReply;
 use crate::proto::serving::{NotPushed, Serving};
 
 /// Answers calls. Any `Fn(Call) -> impl Future<Output = Result<Bytes, ErrorReply>>` is one.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
-use crate::error::call::ErrorReply;
+use crate::error::answer::ErrorReply;
 use crate::policy::ReplyCache;
 use crate::proto::greeting::{ClientId, Hello};
 use crate::proto::id_map::IdMap;

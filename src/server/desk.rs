@@ -28,7 +28,7 @@ use tracing::{Instrument as _, debug, warn};
 
 use crate::clock::{self, now};
 use crate::connection::{Connection, Tell};
-use crate::error::call::{ErrorReply, Refusal};
+use crate::error::answer::{ErrorReply, Refusal};
 use crate::proto::id_map::IdMap;
 use crate::proto::replies::Response;
 use crate::proto::requests::Remember;

@@ -39,6 +39,7 @@ fn every_cause_is_found_in_the_table_by_its_words() {
 #[test]
 fn every_text_of_the_table_is_one_that_is_told() {
     let sources = [
+        include_str!("../answer.rs"),
         include_str!("../call.rs"),
         include_str!("../config.rs"),
         include_str!("../connect.rs"),

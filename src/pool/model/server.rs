@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use fastrand::Rng;
 
-use crate::error::call::{ErrorReply, Refusal};
+use crate::error::answer::{ErrorReply, Refusal};
 use crate::error::instance::InstanceId;
 use crate::error::loss::GoAway;
 use crate::policy::ReplyCache;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 
 use super::*;
-use crate::error::call::{ErrorReply, Refusal, Stage};
+use crate::error::answer::{ErrorReply, Refusal};
+use crate::error::call::Stage;
 use crate::error::loss::GoAway;
 use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::call::{ErrorReply, Refusal};
+use crate::error::answer::{ErrorReply, Refusal};
 use crate::policy;
 use crate::proto::calling::{self, Calling as _, Kind, Start};
 use crate::proto::calls::Answer;
