@@ -42,9 +42,6 @@ use crate::server::shared::Shared;
 /// costs about one microsecond.
 const TOGETHER: (Duration, Duration) = (Duration::from_micros(100), Duration::from_micros(20));
 
-/// Lists of more calls than this are not kept.
-const SPARE: usize = 256;
-
 #[derive(Debug)]
 pub(crate) struct Desk<H> {
     pub(crate) shared: Arc<Shared<H>>,
@@ -54,8 +51,6 @@ pub(crate) struct Desk<H> {
     number: u64,
     /// Handlers of calls that are not remembered: they are told when the connection ends.
     running: Mutex<IdMap<CancellationToken>>,
-    /// The lists of a batch that is over, for the next.
-    spare: Mutex<Option<Batch>>,
     /// The connection has ended.
     ended: CancellationToken,
 }
@@ -105,13 +100,6 @@ struct Admitted {
     turn: OwnedSemaphorePermit,
 }
 
-/// Calls that came together, and the answers to those that are done.
-#[derive(Debug, Default)]
-struct Batch {
-    calls: Vec<Admitted>,
-    done: Vec<(Job, Response)>,
-}
-
 /// What the wait for a turn came to.
 #[derive(Debug)]
 enum Turn {
@@ -138,19 +126,14 @@ impl<H: Handler> Desk<H> {
         number: u64,
     ) -> Self {
         let (running, ended) = (Mutex::default(), CancellationToken::new());
-        let spare = Mutex::default();
-        Self { shared, connection, membership, peer, number, running, spare, ended }
+        Self { shared, connection, membership, peer, number, running, ended }
     }
 
     /// Takes what has happened in one turn of the connection's owner.
     pub(crate) fn happened(self: &Arc<Self>, events: Happened<'_, Event>) {
-        let mut batch = self.spare().take().unwrap_or_default();
-        for event in events {
-            batch.calls.extend(self.take(event));
-        }
-        match &*batch.calls {
-            [] => *self.spare() = Some(batch),
-            _ => self.start_together(batch),
+        let together: Vec<_> = events.filter_map(|event| self.take(event)).collect();
+        if !together.is_empty() {
+            self.start_together(together);
         }
     }
 
@@ -203,7 +186,7 @@ impl<H: Handler> Desk<H> {
                         return None;
                     }
                     Verdict::Respond(response) => {
-                        self.respond(id, &response);
+                        self.respond(now(), id, &response);
                         return None;
                     }
                 }
@@ -230,37 +213,26 @@ impl<H: Handler> Desk<H> {
         None
     }
 
-    fn start_alone(self: &Arc<Self>, admitted: Admitted) {
-        let (desk, job) = (self.clone(), admitted.job);
-        self.start(1, async move {
-            let response = desk.clone().run(now(), admitted).await;
-            desk.settle(job, &response);
-        });
-    }
-
-    fn start_together(self: &Arc<Self>, batch: Batch) {
+    fn start_together(self: &Arc<Self>, calls: Vec<Admitted>) {
         let (desk, span) = (self.clone(), tracing::Span::current());
-        self.shared.tasks.spawn(async move { desk.run_together(batch).await }.instrument(span));
+        self.shared.tasks.spawn(async move { desk.run_together(calls).await }.instrument(span));
     }
 
     /// Begins one after the other, and answers those that are done with that.
-    async fn run_together(self: Arc<Self>, mut batch: Batch) {
+    async fn run_together(self: Arc<Self>, calls: Vec<Admitted>) {
         if self.shared.killed.is_cancelled() {
-            self.shared.cut_off.fetch_add(batch.calls.len(), Ordering::Relaxed);
+            self.shared.cut_off.fetch_add(calls.len(), Ordering::Relaxed);
             return;
         }
         let (mut limit, each) = TOGETHER;
         let began = now();
-        let (mut now, mut left) = (began, batch.calls.drain(..));
+        let (mut now, mut left, mut done) = (began, calls.into_iter(), Vec::new());
         while let Some(admitted) = left.next() {
             let job = admitted.job;
             let mut run = Box::pin(self.clone().run(now, admitted));
             match poll!(&mut run) {
-                Poll::Ready(response) => batch.done.push((job, response)),
-                Poll::Pending => {
-                    let desk = self.clone();
-                    self.start(1, async move { desk.settle(job, &run.await) });
-                }
+                Poll::Ready(response) => done.push((job, response)),
+                Poll::Pending => self.answer_alone(job, run),
             }
             limit += each;
             now = clock::now();
@@ -268,12 +240,25 @@ impl<H: Handler> Desk<H> {
                 left.by_ref().for_each(|admitted| self.start_alone(admitted));
             }
         }
-        drop(left);
-        self.settle_all(&batch.done);
-        batch.done.clear();
-        if batch.calls.capacity() <= SPARE {
-            *self.spare() = Some(batch);
-        }
+        self.settle_all(now, &done);
+    }
+
+    fn start_alone(self: &Arc<Self>, admitted: Admitted) {
+        let (desk, job) = (self.clone(), admitted.job);
+        self.answer_alone(job, async move { desk.run(now(), admitted).await });
+    }
+
+    /// Starts a task that answers one call.
+    fn answer_alone(
+        self: &Arc<Self>,
+        job: Job,
+        response: impl Future<Output = Response> + Send + 'static,
+    ) {
+        let desk = self.clone();
+        self.start(1, async move {
+            let response = response.await;
+            desk.settle(now(), job, response);
+        });
     }
 
     /// `None` if too many wait already, over all connections.
@@ -288,8 +273,8 @@ impl<H: Handler> Desk<H> {
     fn turn_down(&self, Job { id, cached }: Job) {
         let refused = Response::Refused(Refusal { code: Refusal::OVERLOADED, retry_after: None });
         match cached {
-            Cached::Yes if self.membership.withdraw(id) => self.respond(id, &refused),
-            _ => self.settle(Job { id, cached }, &refused),
+            Cached::Yes if self.membership.withdraw(id) => self.respond(now(), id, &refused),
+            _ => self.settle(now(), Job { id, cached }, refused),
         }
     }
 
@@ -316,7 +301,7 @@ impl<H: Handler> Desk<H> {
             Turn::Late => expired(),
             Turn::Withdrawn => return,
         };
-        self.settle(job, &response);
+        self.settle(now(), job, response);
     }
 
     /// Runs the handler, unless nobody waits for its answer any more.
@@ -387,16 +372,14 @@ impl<H: Handler> Desk<H> {
         self.connection.with(|serving| (serving.notification_done(length), Tell::Owner));
     }
 
-    fn settle(&self, job: Job, response: &Response) {
-        self.keep(now(), job, response);
-        self.respond(job.id, response);
+    fn settle(&self, now: Instant, job: Job, response: Response) {
+        self.settle_all(now, &[(job, response)]);
     }
 
-    fn settle_all(&self, done: &[(Job, Response)]) {
+    fn settle_all(&self, now: Instant, done: &[(Job, Response)]) {
         if done.is_empty() {
             return;
         }
-        let now = now();
         for (job, response) in done {
             self.keep(now, *job, response);
         }
@@ -413,23 +396,19 @@ impl<H: Handler> Desk<H> {
         match cached {
             Cached::Yes => {
                 for connection in self.membership.settle(now, id, response) {
-                    respond(&connection, id, response);
+                    respond(&connection, now, id, response);
                 }
             }
             Cached::No => drop(self.take_running(id)),
         }
     }
 
-    fn respond(&self, id: u64, response: &Response) {
-        respond(&self.connection, id, response);
+    fn respond(&self, now: Instant, id: u64, response: &Response) {
+        respond(&self.connection, now, id, response);
     }
 
     fn take_running(&self, id: u64) -> Option<CancellationToken> {
         self.running().remove(&id)
-    }
-
-    fn spare(&self) -> MutexGuard<'_, Option<Batch>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, IdMap<CancellationToken>> {
@@ -442,7 +421,6 @@ fn expired() -> Response {
     Response::Refused(Refusal { code: Refusal::EXPIRED, retry_after: None })
 }
 
-fn respond(connection: &Connection<Serving>, id: u64, response: &Response) {
-    let now = now();
+fn respond(connection: &Connection<Serving>, now: Instant, id: u64, response: &Response) {
     connection.with(|serving| (serving.respond(now, id, response), Tell::Owner));
 }
