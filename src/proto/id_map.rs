@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-pub(crate) type IdMap<V> = HashMap<u64, V, Multiplier>;
+pub(crate) type IdMap<V, K = u64> = HashMap<K, V, Multiplier>;
 
 /// An odd number.
 #[derive(Debug, Clone)]

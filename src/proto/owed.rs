@@ -15,7 +15,7 @@
 //! Nothing tells such a server that a caller has gone: it will answer. Until then the call's id is not given to another,
 //! and its place is taken.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -23,13 +23,14 @@ use bytes::BytesMut;
 use crate::error::violation::Violation;
 use crate::proto::dialect::{Matching, To};
 use crate::proto::heartbeat::GRACES;
+use crate::proto::id_map::IdMap;
 use crate::proto::ids::{Id, Name};
 use crate::proto::ledger::Place;
 
 #[derive(Debug)]
 pub(crate) struct Owed {
     /// By the ids that the server knows.
-    debts: HashMap<Id, Debt>,
+    debts: IdMap<Debt, Id>,
     /// The ids in the order in which their requests went out, where answers have their turns.
     turns: Option<VecDeque<Id>>,
     /// When calls were abandoned, the earliest first. The first one's answer is still awaited.
@@ -77,7 +78,7 @@ impl Owed {
             Matching::ById { .. } => None,
         };
         Self {
-            debts: HashMap::new(),
+            debts: IdMap::default(),
             turns,
             abandoned: VecDeque::new(),
             written_off: 0,
