@@ -139,10 +139,10 @@ impl<S: Session + ?Sized> Driver<S> {
     }
 
     /// Runs until the connection's death. `event` hears what happens meanwhile, never under a lock.
+    /// It borrows, so that a future that has a driver is not twice as large: what an `async fn` takes by value it keeps twice.
     ///
     /// # Cancel safety
     /// Dropping the driver closes the socket and settles everything as closed on this side.
-    /// It borrows, so that a future that has a driver is not twice as large: what an `async fn` takes by value it keeps twice.
     pub(crate) fn run<'a, F>(
         &'a mut self,
         mut event: F,

@@ -81,6 +81,13 @@ impl Switchboard {
         self.lock().try_place(&self.endpoint, wish)
     }
 
+    /// The same for a new call, which gets an id with its place.
+    pub(crate) fn try_begin(&self, wish: Wish<'_>) -> Result<Option<(Taken, NewId)>, NoPlace> {
+        let mut core = self.lock();
+        let taken = core.try_place(&self.endpoint, wish)?;
+        Ok(taken.map(|taken| (taken, core.issue())))
+    }
+
     /// A place, or a ticket for the line of those who wait for one.
     pub(crate) fn poll_place(
         &self,
@@ -107,13 +114,6 @@ impl Switchboard {
         let waker = self.lock().ledger.leave(ticket, &mut wake);
         drop(waker);
         wake.wake();
-    }
-
-    /// The same for a new call, which gets an id with its place.
-    pub(crate) fn try_begin(&self, wish: Wish<'_>) -> Result<Option<(Taken, NewId)>, NoPlace> {
-        let mut core = self.lock();
-        let taken = core.try_place(&self.endpoint, wish)?;
-        Ok(taken.map(|taken| (taken, core.issue())))
     }
 
     pub(crate) fn issue(&self) -> NewId {

@@ -14,7 +14,7 @@ const REQUEST: usize = 22;
 /// The same for other messages.
 const OTHER: usize = 10;
 pub(crate) const MORE: u8 = 0x01;
-pub(crate) const LAST: u8 = 0x01;
+const LAST: u8 = 0x01;
 pub(crate) const REPEATABLE: u8 = 0x02;
 pub(crate) const RESENT: u8 = 0x04;
 
@@ -105,6 +105,12 @@ pub(crate) enum Position {
     Last,
 }
 
+impl Position {
+    pub(crate) fn of(flags: u8) -> Self {
+        if flags & LAST == 0 { Self::Inner } else { Self::Last }
+    }
+}
+
 /// What stands before the bytes of a `CHUNK`, and how many of those there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkHead {
@@ -122,7 +128,7 @@ impl ChunkHead {
         let mut head = &input.first_chunk::<{ Self::LENGTH }>()?[..];
         let length = (head.get_u32() as usize).checked_sub(OTHER)?;
         let is_chunk = head.get_u8() == kind::CHUNK;
-        let position = if head.get_u8() & LAST == 0 { Position::Inner } else { Position::Last };
+        let position = Position::of(head.get_u8());
         is_chunk.then(|| Self { id: head.get_u64(), position, length })
     }
 }

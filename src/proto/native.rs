@@ -11,9 +11,7 @@ use crate::error::violation::Violation;
 use crate::proto::greeting::{
     Hello, Welcome, decode_hello, decode_welcome, encode_hello, encode_welcome,
 };
-use crate::proto::head::{
-    Head, LAST, MORE, Position, REPEATABLE, RESENT, RequestHead, put_chunk_head,
-};
+use crate::proto::head::{Head, MORE, Position, REPEATABLE, RESENT, RequestHead, put_chunk_head};
 use crate::proto::kind::{self, put_kind};
 
 pub(crate) const VERSION: u16 = 1;
@@ -215,7 +213,7 @@ fn total(flags: u8, rest: &mut Bytes) -> Result<Option<u32>, TryGetError> {
 
 fn chunk(mut rest: Bytes) -> Result<Frame, TryGetError> {
     let (flags, id) = (rest.try_get_u8()?, rest.try_get_u64()?);
-    let position = if flags & LAST == 0 { Position::Inner } else { Position::Last };
+    let position = Position::of(flags);
     Ok(Frame::Chunk { id, position, part: rest })
 }
 

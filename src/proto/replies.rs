@@ -340,13 +340,6 @@ pub(crate) struct Swept {
     pub(crate) abandoned: Vec<u64>,
 }
 
-impl Swept {
-    /// With room for so many responses.
-    pub(crate) fn of(responses: usize) -> Self {
-        Self { responses: Vec::with_capacity(responses), abandoned: Vec::new() }
-    }
-}
-
 fn cost(answer: &Response) -> usize {
     OVERHEAD
         + match answer {

@@ -333,7 +333,8 @@ impl Memory {
         if self.swept.responses.len() < DROP_AT_ONCE && self.swept.abandoned.is_empty() {
             return None;
         }
-        let swept = std::mem::replace(&mut self.swept, Swept::of(DROP_AT_ONCE));
+        let empty = Swept { responses: Vec::with_capacity(DROP_AT_ONCE), abandoned: Vec::new() };
+        let swept = std::mem::replace(&mut self.swept, empty);
         let abandoned = swept.abandoned.iter().filter_map(|id| self.running.remove(id)).collect();
         Some(Rubbish { swept, abandoned })
     }
