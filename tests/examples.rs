@@ -60,7 +60,7 @@ fn a_drained_server_that_is_started_again_costs_no_call_and_runs_none_twice() {
         let (status, report) = load.report();
         assert!(status.success(), "{status}");
         assert_eq!(count(&report, "ok"), count(&report, "calls"), "{report}");
-        assert_eq!(connections(&report), [2, 0, 1], "{report}");
+        assert_eq!(connections(&report), [2, 0, 1], "{report}\n{}", load.told());
         ok += count(&report, "ok");
     }
     assert_eq!(unique_lines(&executed).len() as u64, ok);
@@ -96,7 +96,7 @@ fn after_sigkill_the_journals_of_both_sides_agree() {
 fn the_story_of_the_restarted_server_ends_well() {
     let mut story = Program::start("restart", ["--kills", "2", "--json"]);
     let (status, table) = story.report();
-    let told = story.errors.iter().collect::<Vec<_>>().join("\n");
+    let told = story.told();
 
     assert_eq!(status.code(), Some(0), "{table}\n{told}");
     assert_eq!(count(&table, "kills"), 2);
@@ -117,7 +117,7 @@ fn the_story_of_the_restarted_server_ends_well() {
 fn an_upload_of_100_mb_arrives_whole_though_the_server_is_killed_twice_on_the_way() {
     let mut story = Program::start("upload", ["--json"]);
     let (status, report) = story.report();
-    let told = story.errors.iter().collect::<Vec<_>>().join("\n");
+    let told = story.told();
 
     assert_eq!(status.code(), Some(0), "{report}\n{told}");
     assert_eq!((count(&report, "bytes"), count(&report, "kills")), (100_000_000, 2), "{told}");

@@ -24,7 +24,9 @@ pub(crate) fn echo_server(listen: &str, journal: &Path, more: &[&str]) -> (Progr
 pub(crate) fn load(to: &str, more: &[&str], journal: &Path) -> Program {
     let journal = journal.to_str().unwrap();
     let arguments = [&["--to", to, "--json", "--journal", journal], more].concat();
-    Program::start("load", arguments)
+    Program::run(
+        Command::new(example_path("load")).args(arguments).env("RUST_LOG", "steadfast=info"),
+    )
 }
 
 /// A child process; killed and reaped when dropped.
@@ -40,9 +42,11 @@ impl Program {
         example: &str,
         arguments: impl IntoIterator<Item = S>,
     ) -> Self {
-        let mut child = Command::new(example_path(example))
-            .args(arguments)
-            .env_remove("RUST_LOG")
+        Self::run(Command::new(example_path(example)).args(arguments).env_remove("RUST_LOG"))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -72,6 +76,11 @@ impl Program {
         });
         let report = serde_json::from_str(&line).unwrap();
         (self.ended(), report)
+    }
+
+    /// What it has said on its error output, once it has ended.
+    pub(crate) fn told(&self) -> String {
+        self.errors.iter().collect::<Vec<_>>().join("\n")
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
