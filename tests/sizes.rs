@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,7 +14,7 @@ use support::scripted::{soon, until};
 
 const LONG: Duration = Duration::from_secs(60);
 
-async fn echo() -> std::net::SocketAddr {
+async fn echo() -> SocketAddr {
     let server = Server::bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr().unwrap();
     tokio::spawn(server.serve(|call: steadfast::Call| async move {
@@ -66,26 +67,32 @@ fn a_runtime_that_was_blocked_does_not_take_a_living_peer_for_dead() {
     let other =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let address = other.block_on(echo());
-    for flavor in 0..2 {
-        let mut builder = match flavor {
-            0 => tokio::runtime::Builder::new_current_thread(),
-            _ => tokio::runtime::Builder::new_multi_thread(),
-        };
-        let own = builder.enable_all().worker_threads(1).build().unwrap();
-        own.block_on(async {
-            let ms = Duration::from_millis;
-            let heartbeat = Heartbeat::every(ms(60)).give_up_after(ms(60));
-            let pool = Pool::builder(address.to_string()).heartbeat(heartbeat).build().unwrap();
-            pool.ready(LONG).await.unwrap();
-            let mut events = pool.events();
-            for block in (45..360).step_by(9) {
-                tokio::spawn(async move { std::thread::sleep(ms(block)) }).await.unwrap();
-                pool.call("still there?").await.unwrap();
-            }
-            while let Some(event) = events.try_next() {
-                assert!(!matches!(event, Event::Lost { .. }), "{event:?}");
-            }
-        });
+    let flavors = [
+        tokio::runtime::Builder::new_current_thread(),
+        tokio::runtime::Builder::new_multi_thread(),
+    ];
+    std::thread::scope(|scope| {
+        for mut flavor in flavors {
+            let own = flavor.enable_all().worker_threads(1).build().unwrap();
+            scope.spawn(move || own.block_on(blocked_again_and_again(address)));
+        }
+    });
+}
+
+/// Blocked for less than a ping's time, for much longer than the whole bound, and for what is between.
+async fn blocked_again_and_again(address: SocketAddr) {
+    let ms = Duration::from_millis;
+    // So long may a busy machine keep the peer's thread from running.
+    let heartbeat = Heartbeat::every(ms(60)).give_up_after(ms(200));
+    let pool = Pool::builder(address.to_string()).heartbeat(heartbeat).build().unwrap();
+    pool.ready(LONG).await.unwrap();
+    let mut events = pool.events();
+    for block in (45..700).step_by(27) {
+        tokio::spawn(async move { std::thread::sleep(ms(block)) }).await.unwrap();
+        pool.call("still there?").await.unwrap();
+    }
+    while let Some(event) = events.try_next() {
+        assert!(!matches!(event, Event::Lost { .. }), "{event:?}");
     }
 }
 
