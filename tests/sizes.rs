@@ -1,4 +1,4 @@
-//! Lengths at their bounds, as many long messages as may be under way, and runtimes that stop or go away.
+//! Lengths at their bounds, as many long messages as may be under way, and a runtime that goes away.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
-use steadfast::{CallCause, Event, Heartbeat, Outcome, Pool, Server};
+use steadfast::{CallCause, Outcome, Pool, Server};
 
 use support::scripted::{soon, until};
 
@@ -59,41 +59,6 @@ async fn sixteen_seventeen_and_forty_long_messages_at_once_pass_in_both_directio
     }
     let event = events.try_next();
     assert!(event.is_none(), "{event:?}");
-}
-
-/// The peer is well all the while, on a thread of its own.
-#[test]
-fn a_runtime_that_was_blocked_does_not_take_a_living_peer_for_dead() {
-    let other =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let address = other.block_on(echo());
-    let flavors = [
-        tokio::runtime::Builder::new_current_thread(),
-        tokio::runtime::Builder::new_multi_thread(),
-    ];
-    std::thread::scope(|scope| {
-        for mut flavor in flavors {
-            let own = flavor.enable_all().worker_threads(1).build().unwrap();
-            scope.spawn(move || own.block_on(blocked_again_and_again(address)));
-        }
-    });
-}
-
-/// Blocked for less than a ping's time, for much longer than the whole bound, and for what is between.
-async fn blocked_again_and_again(address: SocketAddr) {
-    let ms = Duration::from_millis;
-    // So long may a busy machine keep the peer's thread from running.
-    let heartbeat = Heartbeat::every(ms(60)).give_up_after(ms(200));
-    let pool = Pool::builder(address.to_string()).heartbeat(heartbeat).build().unwrap();
-    pool.ready(LONG).await.unwrap();
-    let mut events = pool.events();
-    for block in (45..700).step_by(27) {
-        tokio::spawn(async move { std::thread::sleep(ms(block)) }).await.unwrap();
-        pool.call("still there?").await.unwrap();
-    }
-    while let Some(event) = events.try_next() {
-        assert!(!matches!(event, Event::Lost { .. }), "{event:?}");
-    }
 }
 
 #[test]

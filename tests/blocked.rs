@@ -1,0 +1,127 @@
+//! A runtime that does nothing for a while, because somebody blocks its thread, behind a ping that has just left.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod support;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use steadfast::{
+    Call, Connect, Connected, Connecting, Endpoint, Event, Heartbeat, Pool, Server, Tcp, Transport,
+};
+use support::scripted::{PING, until};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Builder;
+
+const EVERY: Duration = Duration::from_millis(60);
+/// So long may a busy machine keep the peer's thread from running.
+const GIVE_UP: Duration = Duration::from_millis(200);
+const LONG: Duration = Duration::from_secs(60);
+
+/// Blocks the thread when a ping has been written.
+#[derive(Debug, Clone, Default)]
+struct Block {
+    milliseconds: Arc<AtomicU64>,
+    pings: Arc<AtomicU64>,
+}
+
+struct Blocked {
+    transport: Box<dyn Transport>,
+    block: Block,
+}
+
+impl AsyncRead for Blocked {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Blocked {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        // Behind the length of its frame, of which there is one.
+        if written.is_ready() && bytes.get(4) == Some(&PING) {
+            let block = Duration::from_millis(self.block.milliseconds.load(Ordering::SeqCst));
+            std::thread::sleep(block);
+            self.block.pings.fetch_add(1, Ordering::SeqCst);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+struct Blocking {
+    tcp: Tcp,
+    block: Block,
+}
+
+impl Connect for Blocking {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async move {
+            let Connected { transport, address } = self.tcp.connect(endpoint).await?;
+            let transport = Box::new(Blocked { transport, block: self.block.clone() });
+            Ok(Connected { transport, address })
+        })
+    }
+}
+
+async fn echo() -> SocketAddr {
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
+    address
+}
+
+/// The pong lies in the kernel when the runtime goes on: it must be heard before anybody is judged. The peer is well all the
+/// while, on a thread of its own.
+#[test]
+fn a_runtime_that_was_blocked_does_not_take_a_living_peer_for_dead() {
+    let other = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let address = other.block_on(echo());
+    std::thread::scope(|scope| {
+        for mut flavor in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+            let own = flavor.enable_all().worker_threads(1).build().unwrap();
+            scope.spawn(move || own.block_on(blocked_behind_pings(address)));
+        }
+    });
+}
+
+async fn blocked_behind_pings(address: SocketAddr) {
+    let (block, heartbeat) = (Block::default(), Heartbeat::every(EVERY).give_up_after(GIVE_UP));
+    let builder = Pool::builder(address.to_string()).heartbeat(heartbeat);
+    let connector = block.clone();
+    let pool = builder.wrap_tcp(|tcp| Blocking { tcp, block: connector }).build().unwrap();
+    pool.ready(LONG).await.unwrap();
+    let mut events = pool.events();
+    // Less than the bound, a little more, and so much more that it was a standstill of this side, not of the peer.
+    for milliseconds in [100, 190, 205, 215, 230, 245, 300, 600] {
+        block.milliseconds.store(milliseconds, Ordering::SeqCst);
+        let so_far = block.pings.load(Ordering::SeqCst);
+        until("two pings", || block.pings.load(Ordering::SeqCst) >= so_far + 2).await;
+        pool.call("still there?").await.unwrap();
+    }
+    while let Some(event) = events.try_next() {
+        assert!(!matches!(event, Event::Lost { .. }), "{event:?}");
+    }
+}
