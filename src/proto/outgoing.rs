@@ -313,6 +313,12 @@ impl Outgoing {
         self.in_hand.is_empty() && !self.has_queued()
     }
 
+    /// Whether there is more than control frames, here or in the shell's hands.
+    pub(crate) fn has_messages(&self) -> bool {
+        let is_message = |handed: &Handed| !matches!(handed.what, What::Control);
+        self.has_pages() || !self.long.is_empty() || self.in_hand.iter().any(is_message)
+    }
+
     /// Whether the shell holds bytes that `write` has not accepted.
     pub(crate) fn is_in_hand(&self) -> bool {
         !self.in_hand.is_empty()

@@ -126,9 +126,9 @@ impl Serving {
         }
     }
 
-    /// Calls that were taken and have not come to a handler, and whether answers have not left.
+    /// Calls that were taken and have not come to a handler, and whether messages have not left.
     pub(crate) fn unfinished(&self) -> usize {
-        self.requests.half_come() + usize::from(!self.line.outgoing.is_empty())
+        self.requests.half_come() + usize::from(self.line.outgoing.has_messages())
     }
 
     /// A notification of so many bytes has been dealt with.

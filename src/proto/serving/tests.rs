@@ -283,6 +283,30 @@ fn a_goodbye_says_how_many_were_accepted_and_the_rest_is_not_even_refused() {
 }
 
 #[test]
+fn what_a_shutdown_cuts_off_is_calls_and_answers_and_not_the_goodbye_itself() {
+    let mut desk = desk(bounds());
+    desk.serving.go_away(GoAway::CLOSING, None, "closing");
+    assert_eq!(desk.serving.unfinished(), 0);
+    let mut out = VecDeque::new();
+    desk.serving.transmit(desk.start, &mut out);
+    assert_eq!(desk.serving.unfinished(), 0, "in the shell's hands");
+
+    for length in [1, 100_000] {
+        let mut desk = self::desk(bounds());
+        desk.hear(&[request(1, ""), begun(head(2), 10)]).unwrap();
+        assert_eq!(
+            desk.serving.unfinished(),
+            1,
+            "one has come by half, the other is its handler's"
+        );
+        desk.reply(1, vec![7; length]);
+        assert_eq!(desk.serving.unfinished(), 2);
+        desk.serving.transmit(desk.start, &mut out);
+        assert_eq!(desk.serving.unfinished(), 2, "in the shell's hands");
+    }
+}
+
+#[test]
 fn an_idle_connection_is_sent_away_after_the_limit() {
     let limit = Some(Duration::from_millis(2000));
     let mut desk = desk(Bounds { idle_limit: limit, ..bounds() });
