@@ -22,18 +22,18 @@ impl Timer {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         let sleep =
             self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        if self.armed.is_none_or(|armed| deadline < armed) {
-            sleep.as_mut().reset(deadline.into());
-            self.armed = Some(deadline);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
+        loop {
+            if self.armed.is_none_or(|armed| deadline < armed) {
+                sleep.as_mut().reset(deadline.into());
+                self.armed = Some(deadline);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return false;
+            }
             if self.armed.take() == Some(deadline) {
                 return true;
             }
-            sleep.as_mut().reset(deadline.into());
-            self.armed = Some(deadline);
         }
-        false
     }
 }
 
