@@ -131,14 +131,14 @@ impl ChunkHead {
         let position = Position::of(head.get_u8());
         is_chunk.then(|| Self { id: head.get_u64(), position, length })
     }
-}
 
-/// Writes what comes before the bytes of a `CHUNK`.
-pub(crate) fn put_chunk_head(id: u64, position: Position, part: usize, out: &mut BytesMut) {
-    put_kind(10 + part, kind::CHUNK, out);
-    out.put_u8(match position {
-        Position::Inner => 0,
-        Position::Last => LAST,
-    });
-    out.put_u64(id);
+    /// Writes everything that comes before the bytes, the length prefix included.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        put_kind(OTHER + self.length, kind::CHUNK, out);
+        out.put_u8(match self.position {
+            Position::Inner => 0,
+            Position::Last => LAST,
+        });
+        out.put_u64(self.id);
+    }
 }

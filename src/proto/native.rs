@@ -11,7 +11,7 @@ use crate::error::violation::Violation;
 use crate::proto::greeting::{
     Hello, Welcome, decode_hello, decode_welcome, encode_hello, encode_welcome,
 };
-use crate::proto::head::{Head, MORE, Position, REPEATABLE, RESENT, RequestHead, put_chunk_head};
+use crate::proto::head::{ChunkHead, Head, MORE, Position, REPEATABLE, RESENT, RequestHead};
 use crate::proto::kind::{self, put_kind};
 
 pub(crate) const VERSION: u16 = 1;
@@ -138,7 +138,7 @@ impl Frame {
                 out.put_slice(part);
             }
             Self::Chunk { id, position, part } => {
-                put_chunk_head(*id, *position, part.len(), out);
+                ChunkHead { id: *id, position: *position, length: part.len() }.put(out);
                 out.put_slice(part);
             }
             Self::Error { id, code, text } => {

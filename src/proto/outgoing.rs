@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::proto::head::{Head, MAX_PART, MAX_UNFINISHED, Position, RequestHead, put_chunk_head};
+use crate::proto::head::{ChunkHead, Head, MAX_PART, MAX_UNFINISHED, Position, RequestHead};
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
@@ -316,7 +316,7 @@ impl Outgoing {
     /// Whether there is more than control frames, here or in the shell's hands.
     pub(crate) fn has_messages(&self) -> bool {
         let is_message = |handed: &Handed| !matches!(handed.what, What::Control);
-        self.has_pages() || !self.long.is_empty() || self.in_hand.iter().any(is_message)
+        self.has_queued_messages() || self.in_hand.iter().any(is_message)
     }
 
     /// Whether the shell holds bytes that `write` has not accepted.
@@ -325,7 +325,11 @@ impl Outgoing {
     }
 
     fn has_queued(&self) -> bool {
-        !self.control.is_empty() || self.has_pages() || !self.long.is_empty()
+        !self.control.is_empty() || self.has_queued_messages()
+    }
+
+    fn has_queued_messages(&self) -> bool {
+        self.has_pages() || !self.long.is_empty()
     }
 
     /// Bytes that wait here and have not been handed over.
@@ -374,7 +378,7 @@ impl Outgoing {
                     self.begun.push(id);
                 }
             }
-            _ => put_chunk_head(id, position, end - start, &mut head),
+            _ => ChunkHead { id, position, length: end - start }.put(&mut head),
         }
         self.queued_bytes -= end - start;
         let pieces = [head.freeze(), long.body.slice(start..end)];
