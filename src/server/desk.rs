@@ -186,7 +186,7 @@ impl<H: Handler> Desk<H> {
                         return None;
                     }
                     Verdict::Respond(response) => {
-                        self.respond(now(), id, &response);
+                        respond(&self.connection, now(), id, &response);
                         return None;
                     }
                 }
@@ -257,7 +257,7 @@ impl<H: Handler> Desk<H> {
         let desk = self.clone();
         self.start(1, async move {
             let response = response.await;
-            desk.settle(now(), job, response);
+            desk.settle(job, response);
         });
     }
 
@@ -270,11 +270,13 @@ impl<H: Handler> Desk<H> {
 
     /// Refuses a request for which there is no room. It is not remembered, unless its twin has come meanwhile: that would
     /// take room from answers.
-    fn turn_down(&self, Job { id, cached }: Job) {
+    fn turn_down(&self, job: Job) {
         let refused = Response::Refused(Refusal { code: Refusal::OVERLOADED, retry_after: None });
-        match cached {
-            Cached::Yes if self.membership.withdraw(id) => self.respond(now(), id, &refused),
-            _ => self.settle(now(), Job { id, cached }, refused),
+        match job.cached {
+            Cached::Yes if self.membership.withdraw(job.id) => {
+                respond(&self.connection, now(), job.id, &refused);
+            }
+            _ => self.settle(job, refused),
         }
     }
 
@@ -301,7 +303,7 @@ impl<H: Handler> Desk<H> {
             Turn::Late => expired(),
             Turn::Withdrawn => return,
         };
-        self.settle(now(), job, response);
+        self.settle(job, response);
     }
 
     /// Runs the handler, unless nobody waits for its answer any more.
@@ -372,8 +374,8 @@ impl<H: Handler> Desk<H> {
         self.connection.with(|serving| (serving.notification_done(length), Tell::Owner));
     }
 
-    fn settle(&self, now: Instant, job: Job, response: Response) {
-        self.settle_all(now, &[(job, response)]);
+    fn settle(&self, job: Job, response: Response) {
+        self.settle_all(now(), &[(job, response)]);
     }
 
     fn settle_all(&self, now: Instant, done: &[(Job, Response)]) {
@@ -401,10 +403,6 @@ impl<H: Handler> Desk<H> {
             }
             Cached::No => drop(self.take_running(id)),
         }
-    }
-
-    fn respond(&self, now: Instant, id: u64, response: &Response) {
-        respond(&self.connection, now, id, response);
     }
 
     fn take_running(&self, id: u64) -> Option<CancellationToken> {
