@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use steadfast::{
-    Call, Connect, Connected, Connecting, Endpoint, Event, Heartbeat, Pool, Server, Tcp, Transport,
+    Call, Connect, Connected, Connecting, Endpoint, Event, Heartbeat, Pool, Server, Tcp,
 };
+use support::local::start;
 use support::scripted::{PING, until};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use support::tampered::{Below, Tamper, Tampered};
+use tokio::io::AsyncWrite as _;
 use tokio::runtime::Builder;
 
 const EVERY: Duration = Duration::from_millis(60);
@@ -31,43 +33,21 @@ struct Block {
     pings: Arc<AtomicU64>,
 }
 
-struct Blocked {
-    transport: Box<dyn Transport>,
-    block: Block,
-}
-
-impl AsyncRead for Blocked {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Blocked {
+impl Tamper for Block {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        let written = Pin::new(below).poll_write(cx, bytes);
         // Behind the length of its frame, of which there is one.
         if written.is_ready() && bytes.get(4) == Some(&PING) {
-            let block = Duration::from_millis(self.block.milliseconds.load(Ordering::SeqCst));
+            let block = Duration::from_millis(self.milliseconds.load(Ordering::SeqCst));
             std::thread::sleep(block);
-            self.block.pings.fetch_add(1, Ordering::SeqCst);
+            self.pings.fetch_add(1, Ordering::SeqCst);
         }
         written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
@@ -80,17 +60,10 @@ impl Connect for Blocking {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
         Box::pin(async move {
             let Connected { transport, address } = self.tcp.connect(endpoint).await?;
-            let transport = Box::new(Blocked { transport, block: self.block.clone() });
+            let transport = Tampered::with(self.block.clone(), transport);
             Ok(Connected { transport, address })
         })
     }
-}
-
-async fn echo() -> SocketAddr {
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
-    address
 }
 
 /// The pong lies in the kernel when the runtime goes on: it must be heard before anybody is judged. The peer is well all the
@@ -98,7 +71,8 @@ async fn echo() -> SocketAddr {
 #[test]
 fn a_runtime_that_was_blocked_does_not_take_a_living_peer_for_dead() {
     let other = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let address = other.block_on(echo());
+    let echo = |call: Call| async move { Ok(call.into_body()) };
+    let address = other.block_on(start(Server::builder(), echo));
     std::thread::scope(|scope| {
         for mut flavor in [Builder::new_current_thread(), Builder::new_multi_thread()] {
             let own = flavor.enable_all().worker_threads(1).build().unwrap();

@@ -11,7 +11,7 @@ use steadfast::{
     Connect, ConnectCause, Connected, Connecting, Endpoint, Loss, LossCause, Met, NotConnected,
     Phase, Pool, TcpState,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::support::lab::{Lab, SERVER};
@@ -21,6 +21,7 @@ use crate::support::pipes::pipes;
 use crate::support::proc_net::row;
 use crate::support::process::Process;
 use crate::support::scripted::{frame, message, reply, until};
+use crate::support::tampered::{Below, Tamper, Tampered};
 
 /// What a request and its reply have beside their bodies, in bytes.
 const REQUEST_HEAD: u64 = 26;
@@ -155,10 +156,7 @@ async fn what_is_not_tcp_has_nothing_of_tcp() {
 
 /// TCP that does not read while it is deaf, so that writing is the first to meet what has happened. Hears again after
 /// that.
-struct Deaf {
-    stream: TcpStream,
-    deaf: Arc<AtomicBool>,
-}
+struct Deaf(Arc<AtomicBool>);
 
 struct ConnectDeaf(Arc<AtomicBool>);
 
@@ -167,7 +165,7 @@ impl Connect for ConnectDeaf {
         Box::pin(async move {
             match TcpStream::connect((endpoint.host(), endpoint.port())).await {
                 Ok(stream) => {
-                    let transport = Box::new(Deaf { stream, deaf: self.0.clone() });
+                    let transport = Tampered::with(Deaf(self.0.clone()), Box::new(stream));
                     Ok(Connected { transport, address: None })
                 }
                 Err(error) => Err(NotConnected {
@@ -180,38 +178,30 @@ impl Connect for ConnectDeaf {
     }
 }
 
-impl AsyncRead for Deaf {
+impl Tamper for Deaf {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.deaf.load(Ordering::SeqCst) {
+        match self.0.load(Ordering::SeqCst) {
             true => Poll::Pending,
-            false => Pin::new(&mut self.stream).poll_read(cx, buffer),
+            false => Pin::new(below).poll_read(cx, buffer),
         }
     }
-}
 
-impl AsyncWrite for Deaf {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(below).poll_write(cx, bytes);
         if let Poll::Ready(Err(_)) = written {
-            self.deaf.store(false, Ordering::SeqCst);
+            self.0.store(false, Ordering::SeqCst);
         }
         written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

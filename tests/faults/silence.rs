@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use steadfast::{
     CallCause, Connect, Connected, Connecting, Endpoint, Event, Heartbeat, LossCause, Outcome,
-    Pool, Reconnect, Subscription, Timeouts, Transport,
+    Pool, Reconnect, Subscription, Timeouts,
 };
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead as _, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -19,6 +19,7 @@ use crate::support::peer::{Peer, own_loopback};
 use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::process::Process;
 use crate::support::scripted::{PONG, frame};
+use crate::support::tampered::{Below, Tamper, Tampered};
 
 const EVERY: Duration = ms(300);
 const GIVE_UP_AFTER: Duration = ms(700);
@@ -187,45 +188,26 @@ impl Connect for FirstTimesOut {
         Box::pin(async move {
             let connected = self.pipes.connect(endpoint).await?;
             let Some(end) = end else { return Ok(connected) };
-            let transport = Box::new(Doomed { transport: connected.transport, end });
+            let transport = Tampered::with(Doomed(end), connected.transport);
             Ok(Connected { transport, ..connected })
         })
     }
 }
 
-struct Doomed {
-    transport: Box<dyn Transport>,
-    end: oneshot::Receiver<()>,
-}
+/// Fails to read once it is told.
+struct Doomed(oneshot::Receiver<()>);
 
-impl AsyncRead for Doomed {
+impl Tamper for Doomed {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.end).poll(cx) {
+        match Pin::new(&mut self.0).poll(cx) {
             Poll::Ready(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Pin::new(&mut self.transport).poll_read(cx, buffer),
+            Poll::Pending => Pin::new(below).poll_read(cx, buffer),
         }
-    }
-}
-
-impl AsyncWrite for Doomed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 

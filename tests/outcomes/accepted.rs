@@ -10,7 +10,7 @@ use steadfast::{
     Connect, Connected, Connecting, Endpoint, Event, Outcome, Pool, Reconnect, Retry, Server,
     Subscription,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::journal::{Deed, Served, body, reply};
@@ -18,6 +18,7 @@ use crate::series::REQUEST;
 use crate::support::news::{self, ms};
 use crate::support::pipes::refused;
 use crate::support::scripted::soon;
+use crate::support::tampered::{Below, Tamper, Tampered};
 
 const PART: usize = 65_536;
 
@@ -83,14 +84,13 @@ impl Connect for Brittle {
             let address = SocketAddr::new(endpoint.ip().unwrap(), endpoint.port());
             let stream = TcpStream::connect(address).await.map_err(|_| refused())?;
             stream.set_nodelay(true).unwrap();
-            let line = Line { stream, brittle: self.clone(), broken: false };
-            Ok(Connected { transport: Box::new(line), address: None })
+            let line = Line { brittle: self.clone(), broken: false };
+            Ok(Connected { transport: Tampered::with(line, Box::new(stream)), address: None })
         })
     }
 }
 
 struct Line {
-    stream: TcpStream,
     brittle: Brittle,
     broken: bool,
 }
@@ -99,18 +99,19 @@ fn reset<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
 }
 
-impl AsyncWrite for Line {
+impl Tamper for Line {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, brittle, broken } = &mut *self;
+        let Self { brittle, broken } = self;
         let mut plan = brittle.plan();
         let mut written = 0;
         if plan.left != Some(0) && !*broken {
             let count = plan.left.unwrap_or(usize::MAX).min(bytes.len());
-            let Poll::Ready(accepted) = Pin::new(stream).poll_write(cx, &bytes[..count])? else {
+            let Poll::Ready(accepted) = Pin::new(below).poll_write(cx, &bytes[..count])? else {
                 return Poll::Pending;
             };
             written = accepted;
@@ -123,25 +124,16 @@ impl AsyncWrite for Line {
         if written > 0 { Poll::Ready(Ok(written)) } else { reset() }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for Line {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.broken {
             return reset();
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        Pin::new(below).poll_read(cx, buffer)
     }
 }
 

@@ -16,3 +16,4 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod roles;
 pub(crate) mod scripted;
+pub(crate) mod tampered;
