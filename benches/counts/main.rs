@@ -6,6 +6,7 @@
 
 use std::alloc::System;
 use std::error::Error;
+use std::ffi::OsString;
 use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
 
@@ -95,27 +96,27 @@ async fn call(pool: Pool, times: usize) -> Result<(), CallError> {
 
 /// Of one call. The least of three, because a little depends on time: how many callers have come before a write, and how long
 /// handlers took together. On a machine that is slow at the moment, or under valgrind, that is never less work, only more.
-fn counted(callers: usize, count: fn(&str) -> Result<f64, BoxError>) -> Result<f64, BoxError> {
-    let of = |calls| -> Result<f64, BoxError> {
+fn counted(callers: usize, count: fn(&str) -> Result<u64, BoxError>) -> Result<f64, BoxError> {
+    let least = |calls| -> Result<u64, BoxError> {
         let role = format!("{callers} {calls}");
-        (0..3).try_fold(f64::INFINITY, |least, _| Ok(least.min(count(&role)?)))
+        Ok(count(&role)?.min(count(&role)?).min(count(&role)?))
     };
-    Ok((of(WARM_UP + CALLS)? - of(WARM_UP)?) / CALLS as f64)
+    Ok((least(WARM_UP + CALLS)? - least(WARM_UP)?) as f64 / CALLS as f64)
 }
 
-fn count_allocations(role: &str) -> Result<f64, BoxError> {
+fn count_allocations(role: &str) -> Result<u64, BoxError> {
     let output = child(&[], role)?;
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-fn count_instructions(role: &str) -> Result<f64, BoxError> {
+fn count_instructions(role: &str) -> Result<u64, BoxError> {
     let front = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
     let output = String::from_utf8(child(&front, role)?.stderr)?;
     let line = output.lines().find_map(|line| line.split_once("Collected : "));
     Ok(line.ok_or("callgrind counted nothing")?.1.trim().parse()?)
 }
 
-fn count_system_calls(role: &str) -> Result<f64, BoxError> {
+fn count_system_calls(role: &str) -> Result<u64, BoxError> {
     let output = String::from_utf8(child(&["strace", "-f", "-c"], role)?.stderr)?;
     // `100.00 <seconds> <microseconds a call> <calls> [<errors>] total`
     let line =
@@ -125,16 +126,9 @@ fn count_system_calls(role: &str) -> Result<f64, BoxError> {
 
 /// This program in its other role, by way of the command in front.
 fn child(front: &[&str], role: &str) -> Result<Output, BoxError> {
-    let this = std::env::current_exe()?;
-    let mut command = match front {
-        [] => Command::new(&this),
-        [program, arguments @ ..] => {
-            let mut command = Command::new(program);
-            command.args(arguments).arg(&this);
-            command
-        }
-    };
-    let output = command.env(ROLE, role).output()?;
+    let mut words = front.iter().map(OsString::from).chain([std::env::current_exe()?.into()]);
+    let mut command = Command::new(words.next().expect("this program at least"));
+    let output = command.args(words).env(ROLE, role).output()?;
     match output.status.success() {
         true => Ok(output),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
