@@ -101,6 +101,19 @@ struct Turn {
     reopened: bool,
 }
 
+/// What is to be done next.
+#[derive(Debug)]
+enum Act {
+    Next {
+        /// Whether the session must be asked again before this task sleeps.
+        at_once: bool,
+        deadline: Option<Instant>,
+    },
+    /// Callers first: this task has a turn behind them.
+    Gather,
+    Over(Arc<Loss>),
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     /// Several callers are about to add their bytes: let them, then write once.
@@ -158,49 +171,67 @@ impl<S: Session + ?Sized> Driver<S> {
         cx: &mut Context<'_>,
         event: &mut impl FnMut(Happened<'_, S::Event>),
     ) -> Poll<Arc<Loss>> {
+        // Whether the session may have something to do, and when it has in any case.
+        let (mut due, mut deadline) = (true, None);
         loop {
             let now = now();
             let read = self.poll_read(cx, now);
-            let (mut progress, mut deadline) = (matches!(read, Read::Bytes), None);
-            if !matches!(self.phase, Phase::Parting { .. }) {
-                let turn = self.turn(cx, now, &read);
-                self.deliver(event);
-                (progress, deadline) = (progress || turn.reopened, turn.deadline);
-                match turn.verdict {
-                    Ok(Verdict::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
-                        // Wakes this task behind those that are ready.
-                        let _ = pin!(yield_now()).poll(cx);
-                        return Poll::Pending;
-                    }
-                    Ok(Verdict::Gather | Verdict::Write) => {}
-                    Ok(Verdict::Leave) => return Poll::Ready(self.leave(now, event)),
-                    Ok(Verdict::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
-                    Err(cause @ LossCause::Violation(_)) => {
-                        self.part(now, cause, LINGER_VIOLATION, event);
-                    }
-                    Err(verdict) => {
-                        let ending = Ending::Verdict(verdict);
-                        return Poll::Ready(self.end(now, ending, event));
-                    }
+            let waits = matches!(read, Read::Nothing);
+            if due || !waits || deadline.is_some_and(|deadline| now >= deadline) {
+                match self.act(cx, now, &read, event) {
+                    Act::Gather => return Poll::Pending,
+                    Act::Over(loss) => return Poll::Ready(loss),
+                    Act::Next { at_once, deadline: next } => (due, deadline) = (at_once, next),
                 }
             }
-            match read {
-                Read::Eof => return Poll::Ready(self.end(now, Ending::Eof, event)),
-                Read::Failed(error) => {
-                    return Poll::Ready(self.end(now, Ending::Failed(error), event));
-                }
-                Read::Nothing | Read::Bytes => {}
-            }
-            progress |= self.poll_write(cx, now);
-            let until = self.phase.until();
-            if until.is_some_and(|until| now >= until) {
-                return Poll::Ready(self.end(now, Ending::WaitedLongEnough, event));
-            }
-            let deadline = deadline.into_iter().chain(until).min();
-            if !progress && !deadline.is_some_and(|deadline| self.timer.poll(cx, deadline)) {
+            let is_idle = waits && !due;
+            if is_idle && !deadline.is_some_and(|deadline| self.timer.poll(cx, deadline)) {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Tells the session what was read, and does what it wants.
+    fn act(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        read: &Read,
+        event: &mut impl FnMut(Happened<'_, S::Event>),
+    ) -> Act {
+        let (mut at_once, mut deadline) = (false, None);
+        if !matches!(self.phase, Phase::Parting { .. }) {
+            let turn = self.turn(cx, now, read);
+            self.deliver(event);
+            (at_once, deadline) = (turn.reopened, turn.deadline);
+            match turn.verdict {
+                Ok(Verdict::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
+                    // Wakes this task behind those that are ready.
+                    let _ = pin!(yield_now()).poll(cx);
+                    return Act::Gather;
+                }
+                Ok(Verdict::Gather | Verdict::Write) => {}
+                Ok(Verdict::Leave) => return Act::Over(self.leave(now, event)),
+                Ok(Verdict::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
+                Err(cause @ LossCause::Violation(_)) => {
+                    self.part(now, cause, LINGER_VIOLATION, event);
+                }
+                Err(verdict) => return Act::Over(self.end(now, Ending::Verdict(verdict), event)),
+            }
+        }
+        match read {
+            Read::Eof => return Act::Over(self.end(now, Ending::Eof, event)),
+            Read::Failed(error) => {
+                return Act::Over(self.end(now, Ending::Failed(error.clone()), event));
+            }
+            Read::Nothing | Read::Bytes => {}
+        }
+        at_once |= self.poll_write(cx, now);
+        let until = self.phase.until();
+        if until.is_some_and(|until| now >= until) {
+            return Act::Over(self.end(now, Ending::WaitedLongEnough, event));
+        }
+        Act::Next { at_once, deadline: deadline.into_iter().chain(until).min() }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Read {
