@@ -13,6 +13,8 @@ pub(crate) const MAX_UNFINISHED: usize = 16;
 const REQUEST: usize = 22;
 /// The same for other messages.
 const OTHER: usize = 10;
+/// The longest head, the length prefix included, in bytes.
+pub(crate) const MAX_HEAD: usize = PREFIX + REQUEST + 4;
 pub(crate) const MORE: u8 = 0x01;
 const LAST: u8 = 0x01;
 pub(crate) const REPEATABLE: u8 = 0x02;

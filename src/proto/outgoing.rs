@@ -16,7 +16,9 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::proto::head::{ChunkHead, Head, MAX_PART, MAX_UNFINISHED, Position, RequestHead};
+use crate::proto::head::{
+    ChunkHead, Head, MAX_HEAD, MAX_PART, MAX_UNFINISHED, Position, RequestHead,
+};
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
@@ -24,6 +26,8 @@ const PAGE: usize = 64 * 1024;
 const IN_HAND: usize = 4 * MAX_PART;
 /// A body at least so long is not copied into a page but handed over as it is.
 const BY_REFERENCE: usize = 16 * 1024;
+/// There is room for so many heads at a time.
+const HEADS: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
@@ -47,6 +51,8 @@ pub(crate) struct Outgoing {
     queued_bytes: usize,
     /// Requests whose first frames were handed over since the last [`take_begun`](Self::take_begun), in that order.
     begun: Vec<u64>,
+    /// Where heads of long messages' parts are written: many behind one another, so that not each of them allocates.
+    heads: BytesMut,
     /// Bodies that are not needed any more. Dropping one may run code of the user's, which must not happen here.
     spent: Vec<Bytes>,
 }
@@ -349,6 +355,7 @@ impl Outgoing {
         let gone: usize = page.dead.iter().map(ExactSizeIterator::len).sum();
         self.queued_bytes -= page.length() - gone;
         self.begun.extend(page.live_requests());
+        self.open.reuse(&mut page.requests);
         let rest = page.rest.take();
         let (bytes, dead) = page.compact();
         match rest {
@@ -369,19 +376,22 @@ impl Outgoing {
             true => Position::Last,
             false => Position::Inner,
         };
-        let mut head = BytesMut::new();
+        if self.heads.capacity() < MAX_HEAD {
+            self.heads.reserve(HEADS * MAX_HEAD);
+        }
+        let head = &mut self.heads;
         match start {
             0 => {
                 let total = (position == Position::Inner).then_some(long.body.len() as u32);
-                long.head.put(total, end, &mut head);
+                long.head.put(total, end, head);
                 if matches!(long.head, Head::Request(_)) {
                     self.begun.push(id);
                 }
             }
-            _ => ChunkHead { id, position, length: end - start }.put(&mut head),
+            _ => ChunkHead { id, position, length: end - start }.put(head),
         }
         self.queued_bytes -= end - start;
-        let pieces = [head.freeze(), long.body.slice(start..end)];
+        let pieces = [head.split().freeze(), long.body.slice(start..end)];
         match position {
             Position::Last => self.hand(What::LastPart { id }, pieces, out),
             Position::Inner => {
@@ -406,6 +416,14 @@ impl Page {
     fn split(&mut self) -> Self {
         let (requests, dead) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.dead));
         Self { bytes: self.bytes.split(), rest: None, requests, dead }
+    }
+
+    /// Takes over the memory of a list that has been dealt with, if it has none.
+    fn reuse(&mut self, requests: &mut Vec<(usize, u64)>) {
+        if self.requests.capacity() == 0 {
+            requests.clear();
+            self.requests = std::mem::take(requests);
+        }
     }
 
     /// In bytes, with what was withdrawn.
