@@ -34,8 +34,8 @@ struct Bounds {
 }
 
 const BOUNDS: [Bounds; 2] = [
-    Bounds { callers: 1, instructions: 32_500.0, system_calls: 6.05, allocations: 8.5 },
-    Bounds { callers: 64, instructions: 9_600.0, system_calls: 0.15, allocations: 4.6 },
+    Bounds { callers: 1, instructions: 31_000.0, system_calls: 6.05, allocations: 7.8 },
+    Bounds { callers: 64, instructions: 9_200.0, system_calls: 0.15, allocations: 4.5 },
 ];
 
 fn main() -> Result<ExitCode, BoxError> {
