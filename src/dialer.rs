@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) protocol: Option<Box<dyn Opener>>,
     pub(crate) client: ClientId,
     pub(crate) heartbeat: Heartbeat,
+    /// From when the steps are counted in which idle connections speak.
+    pub(crate) since: Instant,
     pub(crate) reconnect: Reconnect,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
@@ -330,5 +332,5 @@ fn client_session(settings: &Settings, welcome: &Welcome) -> Client {
         receive: settings.limits.message,
         queued_bytes: settings.limits.queued_bytes,
     };
-    Client::new(now(), settings.heartbeat, after(welcome.every), bounds)
+    Client::new(now(), settings.heartbeat, after(welcome.every), bounds).in_step(settings.since)
 }

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now;
 use crate::connect::{Connect, Tcp};
 use crate::connections::Connections;
 use crate::conversation::Conversation;
@@ -289,6 +290,7 @@ impl PoolBuilder {
             protocol: self.protocol,
             client,
             heartbeat,
+            since: now(),
             reconnect: self.reconnect,
             limits: self.limits,
             timeouts,

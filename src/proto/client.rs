@@ -67,6 +67,11 @@ impl Client {
         }
     }
 
+    /// When idle, speaks together with all others whose steps are counted from the same time.
+    pub(crate) fn in_step(self, since: Instant) -> Self {
+        Self { line: self.line.in_step(since), ..self }
+    }
+
     pub(crate) fn abandon(&mut self, id: u64) -> Option<Waker> {
         let Some(Removed::Waiting(mark, waker)) = self.calls.remove(id) else {
             return None;

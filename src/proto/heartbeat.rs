@@ -18,6 +18,9 @@ use crate::policy;
 /// Between the last look and the verdict. A process that was suspended wakes to its timers first (`epoll_wait` ends
 /// with `EINTR`, see `signal(7)`) and hears of what lies in its sockets only when it has slept again.
 const LOOK: Duration = Duration::from_millis(2);
+/// Into so many steps its time is cut, where connections speak in step. More, and they speak together less often; fewer, and
+/// more of them speak at the same moment, and earlier than they must.
+const STEPS: u32 = 32;
 /// By this part of its time the end that speaks first is early.
 const LEAD: u32 = 16;
 /// So often in one silence a late verdict becomes another ping. Once for a process that was suspended; once more, because
@@ -31,6 +34,8 @@ pub(crate) struct Heartbeat {
     speak_every: Duration,
     heard: Instant,
     spoke: Instant,
+    /// From when the steps are counted in which it speaks.
+    in_step: Option<Instant>,
     state: State,
 }
 
@@ -81,7 +86,14 @@ impl Heartbeat {
         let speak_every = peer_every.map_or(policy.every, |every| every.min(policy.every));
         // A peer must not be able to make us busy.
         let speak_every = speak_every.max(Duration::from_millis(10));
-        Self { policy, speak_every, heard: now, spoke: now, state: State::Listening }
+        Self { policy, speak_every, heard: now, spoke: now, in_step: None, state: State::Listening }
+    }
+
+    /// Speaks together with all others whose steps are counted from the same time, up to a step earlier than it must: many
+    /// connections that are idle together then cost one wake-up, not one each. When the peer is asked, and judged, is not
+    /// changed by it.
+    pub(crate) fn in_step(self, since: Instant) -> Self {
+        Self { in_step: Some(since), ..self }
     }
 
     /// Bytes arrived.
@@ -119,7 +131,7 @@ impl Heartbeat {
             State::Pinged { verdict, .. } => verdict - LOOK,
             State::Doubted { verdict, .. } => verdict,
         };
-        listen.min(self.spoke + self.speak_every)
+        listen.min(self.speak_at())
     }
 
     /// The deadline has come, or something else woke us. Everything that had arrived must have been read.
@@ -136,7 +148,7 @@ impl Heartbeat {
                 Beat::Nothing
             }
             State::Doubted { verdict, .. } if now >= verdict => return Err(Dead),
-            _ if now >= self.spoke + self.speak_every => {
+            _ if now >= self.speak_at() => {
                 self.spoke = now;
                 Beat::Speak
             }
@@ -152,6 +164,14 @@ impl Heartbeat {
         }
     }
 
+    /// When something is to be said, if nothing was said before.
+    fn speak_at(&self) -> Instant {
+        let due = self.spoke + self.speak_every;
+        let since = self.in_step.and_then(|start| due.checked_duration_since(start));
+        let step = (self.speak_every / STEPS).as_nanos();
+        due - since.map_or(Duration::ZERO, |since| nanos(since.as_nanos() % step))
+    }
+
     /// Whether the verdict was due so long ago that nobody can have been awake.
     fn slept(&self, now: Instant, verdict: Instant) -> bool {
         now.saturating_duration_since(verdict) > self.policy.give_up_after / 4
@@ -164,9 +184,16 @@ impl Heartbeat {
     }
 }
 
+/// `Duration::from_nanos`, of less than 584 years.
+fn nanos(nanos: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::disallowed_methods)]
+
+    use std::collections::HashSet;
 
     use super::*;
 
@@ -272,6 +299,38 @@ mod tests {
         heartbeat.heard(at(900));
         assert_eq!(heartbeat.timeout(at(1000)), Ok(Beat::Speak));
         assert_eq!(heartbeat.deadline(), at(2000));
+    }
+
+    #[test]
+    fn those_that_walk_in_step_speak_together_never_late_and_at_most_a_step_early() {
+        let (_, at) = heartbeat();
+        let policy = policy::Heartbeat::default();
+        let speak_every = Duration::from_millis(3200);
+        let step = speak_every / STEPS;
+        let mut moments = HashSet::new();
+        for opened in (0..1000).map(|ms| at(7) + Duration::from_millis(ms)) {
+            let mut heartbeat = Heartbeat::new(opened, policy, Some(speak_every)).in_step(at(7));
+            let due = heartbeat.deadline();
+            assert!(due <= opened + speak_every && due + step > opened + speak_every);
+            heartbeat.heard(due);
+            assert_eq!(heartbeat.timeout(due - Duration::from_nanos(1)), Ok(Beat::Nothing));
+            assert_eq!(heartbeat.timeout(due), Ok(Beat::Speak));
+            heartbeat.heard(due);
+            assert_eq!(heartbeat.deadline(), due + speak_every, "and it stays in step");
+            moments.insert(due);
+        }
+        assert_eq!(moments.len(), 10, "one second, in steps of 100 ms");
+    }
+
+    #[test]
+    fn walking_in_step_changes_neither_when_the_peer_is_asked_nor_the_verdict() {
+        let (heartbeat, at) = heartbeat();
+        let mut heartbeat = heartbeat.in_step(at(0));
+        heartbeat.heard(at(33));
+        heartbeat.spoke(at(4990));
+        assert_eq!(heartbeat.deadline(), at(33 + EVERY));
+        assert_eq!(heartbeat.timeout(at(33 + EVERY)), Ok(Beat::Ask));
+        assert_eq!(look_and_judge(&mut heartbeat, at(33 + EVERY + GIVE_UP)), Err(Dead));
     }
 
     #[test]

@@ -70,6 +70,11 @@ impl Line {
         }
     }
 
+    /// Speaks together with all others whose steps are counted from the same time.
+    pub(crate) fn in_step(self, since: Instant) -> Self {
+        Self { pulse: self.pulse.in_step(since), ..self }
+    }
+
     /// Bytes have arrived; [`next`](Self::next) takes them apart.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.pulse.heard(now);

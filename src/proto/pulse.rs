@@ -37,6 +37,11 @@ impl Pulse {
         Self { heartbeat, sending: Sending::Idle }
     }
 
+    /// Speaks together with all others whose steps are counted from the same time.
+    pub(crate) fn in_step(self, since: Instant) -> Self {
+        Self { heartbeat: self.heartbeat.in_step(since), ..self }
+    }
+
     /// Bytes have arrived.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.heartbeat.heard(now);
