@@ -41,7 +41,9 @@ impl Limits {
     /// Calls that wait until a connection is ready or has room, over the whole pool. 0 to 1,000,000, default 16,384.
     ///
     /// Too little: calls fail in a restart of the server that they could have waited out. Too much: in a long outage
-    /// callers and their requests pile up, and the server that comes back is met by all of them.
+    /// callers and their requests pile up, and the server that comes back is met by all of them. Under a load that the
+    /// server cannot take, a line longer than what it answers within the calls' deadline serves nobody: each call that
+    /// gets its turn has spent its time in the line.
     #[must_use]
     pub fn waiting(self, calls: usize) -> Self {
         Self { waiting: calls, ..self }

@@ -6,10 +6,10 @@ use crate::error::text::Count;
 
 /// [`Pool::close`](crate::Pool::close) or [`Server::serve`](crate::Server::serve) had to cut calls off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{} cut off at the deadline", Cut(*.unfinished))]
+#[error("{} cut off when the time limit was reached", Cut(*.unfinished))]
 #[non_exhaustive]
 pub struct CloseError {
-    /// How many calls had not settled when the deadline passed.
+    /// How many calls had not settled when the limit was reached.
     pub unfinished: usize,
 }
 
