@@ -284,10 +284,12 @@ impl<S: Session + ?Sized> Driver<S> {
                     *gathered = false;
                     session.transmit(now, output);
                 }
-                Ok(match output.is_empty() {
-                    _ if session.is_finished() => Verdict::Finished,
-                    true if session.is_leaving() => Verdict::Leave,
-                    _ => Verdict::Write,
+                Ok(if session.is_finished() {
+                    Verdict::Finished
+                } else if output.is_empty() && session.is_leaving() {
+                    Verdict::Leave
+                } else {
+                    Verdict::Write
                 })
             };
             let verdict = judge();

@@ -34,7 +34,7 @@ struct Bounds {
 }
 
 const BOUNDS: [Bounds; 2] = [
-    Bounds { callers: 1, instructions: 31_000.0, system_calls: 6.05, allocations: 7.8 },
+    Bounds { callers: 1, instructions: 30_000.0, system_calls: 6.05, allocations: 7.8 },
     Bounds { callers: 64, instructions: 9_200.0, system_calls: 0.15, allocations: 4.5 },
 ];
 

@@ -105,19 +105,8 @@ impl<'a> Call<'a> {
             let speech = foreign.as_ref().map(|foreign| &*foreign.speech);
             match Exchange::new(connection, speech, now, start, Some(&mut held)).await {
                 Ok(answer) => {
-                    self.attempts += 1;
-                    return match result_of(answer, self.limit) {
-                        Ok(answer) => {
-                            self.succeeded(held);
-                            Ok(answer)
-                        }
-                        Err(failed) => {
-                            drop(held);
-                            let (slot, connection, server) = (place.slot, *number, *server);
-                            self.failed(Attempt { slot, connection, server }, &failed);
-                            Err(failed)
-                        }
-                    };
+                    let (slot, connection, server) = (place.slot, *number, *server);
+                    return self.answered(answer, held, Attempt { slot, connection, server });
                 }
                 Err(NotTaken::Gone(_)) => self.board.distrust(place),
                 Err(NotTaken::Full { .. }) if self.may_go_elsewhere(place, &full) => {
@@ -139,15 +128,28 @@ impl<'a> Call<'a> {
             && self.board.elsewhere(Some(place.slot)) == Elsewhere::Room
     }
 
-    fn succeeded(&mut self, held: Held<'a>) {
-        if let Some(issued) = self.issued.take() {
-            issued.succeed(held);
+    /// The exchange is over, and the attempt with it.
+    fn answered(
+        &mut self,
+        answer: Answer,
+        held: Held<'a>,
+        attempt: Attempt,
+    ) -> Result<Answer, Failed> {
+        self.attempts += 1;
+        let result = result_of(answer, self.limit);
+        match &result {
+            Ok(_) => {
+                if let Some(issued) = self.issued.take() {
+                    issued.succeed(held);
+                }
+            }
+            Err(failed) => {
+                drop(held);
+                self.course.failed(attempt, failed);
+                self.renew_id();
+            }
         }
-    }
-
-    fn failed(&mut self, attempt: Attempt, failed: &Failed) {
-        self.course.failed(attempt, failed);
-        self.renew_id();
+        result
     }
 
     fn issue(&mut self) -> (u64, u64) {

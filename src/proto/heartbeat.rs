@@ -33,9 +33,10 @@ pub(crate) struct Heartbeat {
     /// The peer wants to hear something at least so often.
     speak_every: Duration,
     heard: Instant,
-    spoke: Instant,
-    /// From when the steps are counted in which it speaks.
-    in_step: Option<Instant>,
+    /// When something is to be said, if nothing was said before.
+    speak_at: Instant,
+    /// At which moments it speaks, if not at its own.
+    in_step: Option<Steps>,
     state: State,
 }
 
@@ -86,14 +87,22 @@ impl Heartbeat {
         let speak_every = peer_every.map_or(policy.every, |every| every.min(policy.every));
         // A peer must not be able to make us busy.
         let speak_every = speak_every.max(Duration::from_millis(10));
-        Self { policy, speak_every, heard: now, spoke: now, in_step: None, state: State::Listening }
+        Self {
+            policy,
+            speak_every,
+            heard: now,
+            speak_at: now + speak_every,
+            in_step: None,
+            state: State::Listening,
+        }
     }
 
     /// Speaks together with all others whose steps are counted from the same time, up to a step earlier than it must: many
     /// connections that are idle together then cost one wake-up, not one each. When the peer is asked, and judged, is not
     /// changed by it.
     pub(crate) fn in_step(self, since: Instant) -> Self {
-        Self { in_step: Some(since), ..self }
+        let steps = Steps::of(since, self.speak_every);
+        Self { in_step: Some(steps), speak_at: steps.at_or_before(self.speak_at), ..self }
     }
 
     /// Bytes arrived.
@@ -104,7 +113,8 @@ impl Heartbeat {
 
     /// Bytes left.
     pub(crate) fn spoke(&mut self, now: Instant) {
-        self.spoke = now;
+        let due = now + self.speak_every;
+        self.speak_at = self.in_step.map_or(due, |steps| steps.at_or_before(due));
     }
 
     /// When bytes arrived last.
@@ -131,7 +141,7 @@ impl Heartbeat {
             State::Pinged { verdict, .. } => verdict - LOOK,
             State::Doubted { verdict, .. } => verdict,
         };
-        listen.min(self.speak_at())
+        listen.min(self.speak_at)
     }
 
     /// The deadline has come, or something else woke us. Everything that had arrived must have been read.
@@ -148,8 +158,8 @@ impl Heartbeat {
                 Beat::Nothing
             }
             State::Doubted { verdict, .. } if now >= verdict => return Err(Dead),
-            _ if now >= self.speak_at() => {
-                self.spoke = now;
+            _ if now >= self.speak_at => {
+                self.spoke(now);
                 Beat::Speak
             }
             _ => Beat::Nothing,
@@ -164,29 +174,41 @@ impl Heartbeat {
         }
     }
 
-    /// When something is to be said, if nothing was said before.
-    fn speak_at(&self) -> Instant {
-        let due = self.spoke + self.speak_every;
-        let since = self.in_step.and_then(|start| due.checked_duration_since(start));
-        let step = (self.speak_every / STEPS).as_nanos();
-        due - since.map_or(Duration::ZERO, |since| nanos(since.as_nanos() % step))
-    }
-
     /// Whether the verdict was due so long ago that nobody can have been awake.
     fn slept(&self, now: Instant, verdict: Instant) -> bool {
         now.saturating_duration_since(verdict) > self.policy.give_up_after / 4
     }
 
     fn ask(&mut self, now: Instant, graces: u8) -> Beat {
-        self.spoke = now;
+        self.spoke(now);
         self.state = State::Pinged { verdict: now + self.policy.give_up_after, graces };
         Beat::Ask
     }
 }
 
-/// `Duration::from_nanos`, of less than 584 years.
-fn nanos(nanos: u128) -> Duration {
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+/// Moments that many share.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    since: Instant,
+    /// From one to the next, in nanoseconds.
+    length: u64,
+}
+
+impl Steps {
+    fn of(since: Instant, speak_every: Duration) -> Self {
+        Self { since, length: nanos(speak_every / STEPS).max(1) }
+    }
+
+    /// The last one that is not after `due`.
+    fn at_or_before(&self, due: Instant) -> Instant {
+        let since = due.saturating_duration_since(self.since);
+        due - Duration::from_nanos(nanos(since) % self.length)
+    }
+}
+
+/// At most 584 years.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

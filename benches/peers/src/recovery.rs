@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How often each sees its server killed, in turns.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     restarts: usize,
     #[arg(long, default_value_t = 300)]
     down_ms: u64,

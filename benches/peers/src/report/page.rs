@@ -23,6 +23,7 @@ pub(super) fn of(results: &Results) -> String {
         ("As work grows", growth(results)),
         ("Idle connections", idle(results)),
         ("A server that is killed and restarted", recovery(results)),
+        ("Calls that failed", failures(results)),
         ("Where and when", machine(results)),
         ("What is noise", noise(results)),
     ];
@@ -46,10 +47,12 @@ fn calls(results: &Results) -> String {
 fn latency(results: &Results) -> String {
     let cell = |row: &Row| {
         let at = |quantile| digits(row.median(|sample| sample.quantile(quantile)));
-        format!("{} / {} / {}", at(0.5), at(0.99), at(0.999))
+        let starves = if row.median(|sample| sample.fewest as f64) == 0.0 { " †" } else { "" };
+        format!("{} / {} / {}{starves}", at(0.5), at(0.99), at(0.999))
     };
     format!(
-        "p50 / p99 / p999 in µs.\n\n![Latencies of 64 callers](latency.svg)\n\n{}\n{}",
+        "p50 / p99 / p999 in µs, of the calls that were answered. †: some callers were never served, and the others by so \
+         much faster.\n\n![Latencies of 64 callers](latency.svg)\n\n{}\n{}",
         by_load(results, &SMALL, cell),
         by_load(results, &LARGER, cell)
     )
@@ -150,6 +153,33 @@ fn recovery(results: &Results) -> String {
          ![Throughput over time around a restart](restart.svg)\n\n{}",
         table(&head.map(str::to_owned), lines)
     )
+}
+
+/// No call is counted that failed, and none is hidden.
+fn failures(results: &Results) -> String {
+    let growth = results.growth.in_flight.iter().chain(&results.growth.connections);
+    let lines: Vec<_> = results.calls.iter().chain(growth).filter_map(failure).collect();
+    if lines.is_empty() {
+        return "None, but for those around a restart, in the table above.".to_owned();
+    }
+    let head = ["", "bytes", "callers", "failed", "the first, in its words"].map(str::to_owned);
+    format!(
+        "Not counted as calls; those around a restart are in the table above.\n\n{}",
+        table(&head, lines)
+    )
+}
+
+fn failure(row: &Row) -> Option<Vec<String>> {
+    let failed: u64 = row.samples.iter().map(|sample| sample.failed).sum();
+    let words = row.samples.iter().find_map(|sample| sample.failure.clone())?;
+    let Row { name, case, .. } = row;
+    Some(vec![
+        title(*name),
+        case.body.to_string(),
+        case.callers.to_string(),
+        failed.to_string(),
+        words,
+    ])
 }
 
 fn machine(results: &Results) -> String {
