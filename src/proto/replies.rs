@@ -157,46 +157,67 @@ impl Replies {
         }
     }
 
+    /// Whether other connections wait for the answer of a call that runs.
+    pub(crate) fn is_joined(&self, id: u64) -> bool {
+        match self.calls.get(id) {
+            Some(State::Running(joined)) => !joined.is_empty(),
+            Some(_) => false,
+            None => self.abandoned.get(&id).is_some_and(|joined| !joined.is_empty()),
+        }
+    }
+
     /// A call that was new on that connection has been answered. Returns the other connections that wait for the answer.
     pub(crate) fn settle(
         &mut self,
         now: Instant,
         connection: u64,
         id: u64,
-        answer: &Response,
+        answer: Response,
         room: &Room,
         swept: &mut Swept,
     ) -> Vec<u64> {
         let Some(state) = self.calls.get_mut(id) else {
+            swept.responses.push(answer);
             return self.abandoned.remove(&id).unwrap_or_default();
         };
         let State::Running(joined) = state else {
+            swept.responses.push(answer);
             return Vec::new();
         };
         let joined = std::mem::take(joined);
         // Should it not be kept.
-        *state = match answer {
+        *state = match &answer {
             Response::Refused(_) => State::Evicted,
             Response::Reply(_) | Response::Error(_) => State::Lost,
         };
         self.running -= 1;
         self.bound_answered(room, swept);
-        let cost = cost(answer);
-        if cost <= self.policy.bytes {
-            while self.kept >= self.policy.calls || self.kept_bytes + cost > self.policy.bytes {
-                if !self.evict(room, swept) {
-                    break;
-                }
-            }
-            while !room.take(cost) {
-                if !self.evict(room, swept) {
-                    return joined;
-                }
-            }
+        let cost = cost(&answer);
+        if self.make_room(cost, room, swept) {
             self.keep(id, answer, cost);
             self.order.push(now, id, joined.last().copied().unwrap_or(connection));
+        } else {
+            swept.responses.push(answer);
         }
         joined
+    }
+
+    /// Evicts as much as is needed to keep an answer that costs so much, and takes that for it. False if it cannot be kept.
+    fn make_room(&mut self, cost: usize, room: &Room, swept: &mut Swept) -> bool {
+        if cost > self.policy.bytes {
+            return false;
+        }
+        while self.kept >= self.policy.calls || self.kept_bytes + cost > self.policy.bytes {
+            if !self.evict(room, swept) {
+                break;
+            }
+        }
+        while !room.take(cost) {
+            if !self.evict(room, swept) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes back a call that was new and has not been run, unless a twin of it waits. True if it is as if it had not come.
@@ -243,8 +264,8 @@ impl Replies {
             && (self.kept, self.kept_bytes, self.running) == (0, 0, 0)
     }
 
-    fn keep(&mut self, id: u64, answer: &Response, cost: usize) {
-        self.calls.insert(id, State::Kept(answer.clone()));
+    fn keep(&mut self, id: u64, answer: Response, cost: usize) {
+        self.calls.insert(id, State::Kept(answer));
         self.kept += 1;
         self.kept_bytes += cost;
         // Answers that went away leave their entries here: not more than there are answers.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::time::sleep_until;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
 use crate::error::answer::ErrorReply;
 use crate::proto::serving::{NotPushed, Serving};
+use crate::server::departure::Departure;
 
 /// Answers calls. Any `Fn(Call) -> impl Future<Output = Result<Bytes, ErrorReply>>` is one.
 ///
@@ -95,7 +95,7 @@ pub struct Call {
     pub(crate) peer: SocketAddr,
     pub(crate) connection: u64,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) cancelled: CancellationToken,
+    pub(crate) departure: Departure,
     pub(crate) pusher: Pusher,
 }
 
@@ -136,7 +136,7 @@ impl Call {
     }
 
     pub(crate) fn is_cancelled_by(&self, now: Instant) -> bool {
-        self.cancelled.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= now)
+        self.departure.has_come() || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Returns when the caller has gone.
@@ -164,7 +164,7 @@ impl Call {
             }
         };
         tokio::select! {
-            () = self.cancelled.cancelled() => {}
+            () = self.departure.comes() => {}
             () = time_is_up => {}
         }
     }

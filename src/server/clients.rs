@@ -22,6 +22,7 @@ use crate::proto::greeting::{ClientId, Hello};
 use crate::proto::id_map::IdMap;
 use crate::proto::replies::{Replies, Response, Room, Seen, Swept};
 use crate::proto::serving::Serving;
+use crate::server::departure::Departure;
 
 /// Answers that have left the cache are dropped when there are so many, or when it is looked through.
 const DROP_AT_ONCE: usize = 32;
@@ -59,7 +60,7 @@ struct Memory {
     /// By the server's own numbers.
     connections: BTreeMap<u64, Link>,
     /// What tells the handlers of remembered calls that nobody waits any more.
-    running: IdMap<CancellationToken>,
+    running: IdMap<Departure>,
     swept: Swept,
     /// Since when it has had no connection.
     left: Option<Instant>,
@@ -88,10 +89,18 @@ pub(crate) struct Membership {
 /// What is to be done with a request.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    Run(CancellationToken),
+    Run(Departure),
     Respond(Response),
     /// It is run or answered elsewhere, or is none of ours.
     Nothing,
+}
+
+/// An answer that another connection waits for than that on which the call came first.
+#[derive(Debug)]
+pub(crate) struct Twin {
+    pub(crate) connection: Connection<Serving>,
+    pub(crate) id: u64,
+    pub(crate) response: Response,
 }
 
 impl Clients {
@@ -214,7 +223,7 @@ impl Client {
         let (swept, running) = (std::mem::take(swept), std::mem::take(&mut memory.running));
         drop(memory);
         drop(swept);
-        running.into_values().for_each(|cancelled| cancelled.cancel());
+        running.into_values().for_each(|departure| departure.announce());
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -239,9 +248,9 @@ impl Membership {
         let seen = replies.begin(self.number, id, oldest, &self.clients.room, swept);
         let verdict = match seen {
             Seen::New => {
-                let cancelled = CancellationToken::new();
-                running.insert(id, cancelled.clone());
-                Verdict::Run(cancelled)
+                let departure = Departure::default();
+                running.insert(id, departure.clone());
+                Verdict::Run(departure)
             }
             Seen::Joined => Verdict::Nothing,
             Seen::Answered(response) => Verdict::Respond(response),
@@ -254,31 +263,38 @@ impl Membership {
         verdict
     }
 
-    /// A call that was begun is answered: keeps the answer, and returns the other connections that wait for it.
+    /// Calls that were begun are answered: keeps the answers, and returns those that other connections wait for, too.
     pub(crate) fn settle(
         &self,
         now: Instant,
-        id: u64,
-        response: &Response,
-    ) -> Vec<Connection<Serving>> {
+        answered: impl Iterator<Item = (u64, Response)>,
+    ) -> Vec<Twin> {
+        let mut twins = Vec::new();
         let mut memory = self.client.lock();
         let Memory { replies, swept, running, connections, .. } = &mut *memory;
-        let cancelled = running.remove(&id);
-        let joined = replies.settle(now, self.number, id, response, &self.clients.room, swept);
-        let connection = |number| connections.get(&number).map(|link| link.connection.clone());
-        let joined = joined.into_iter().filter_map(connection).collect();
+        for (id, response) in answered {
+            running.remove(&id);
+            let copy = replies.is_joined(id).then(|| response.clone());
+            let joined = replies.settle(now, self.number, id, response, &self.clients.room, swept);
+            let Some(response) = copy else {
+                continue;
+            };
+            for link in joined.iter().filter_map(|number| connections.get(number)) {
+                let (connection, response) = (link.connection.clone(), response.clone());
+                twins.push(Twin { connection, id, response });
+            }
+        }
         let rubbish = memory.rubbish();
         drop(memory);
-        drop(cancelled);
         rubbish.into_iter().for_each(Rubbish::dispose);
-        joined
+        twins
     }
 
     /// The caller has gone.
     pub(crate) fn cancel(&self, id: u64) {
-        let cancelled = self.client.lock().running.remove(&id);
-        if let Some(cancelled) = cancelled {
-            cancelled.cancel();
+        let departure = self.client.lock().running.remove(&id);
+        if let Some(departure) = departure {
+            departure.announce();
         }
     }
 
@@ -289,9 +305,7 @@ impl Membership {
         if !memory.replies.withdraw(id) {
             return false;
         }
-        let cancelled = memory.running.remove(&id);
-        drop(memory);
-        drop(cancelled);
+        memory.running.remove(&id);
         true
     }
 
@@ -316,13 +330,13 @@ impl Membership {
 /// What has to happen outside the lock.
 struct Rubbish {
     swept: Swept,
-    abandoned: Vec<CancellationToken>,
+    abandoned: Vec<Departure>,
 }
 
 impl Rubbish {
     fn dispose(self) {
         let Self { swept, abandoned } = self;
-        abandoned.iter().for_each(CancellationToken::cancel);
+        abandoned.iter().for_each(Departure::announce);
         drop(swept);
     }
 }

@@ -36,6 +36,7 @@ use crate::proto::serving::{Event, Serving};
 use crate::proto::session::Happened;
 use crate::server::call::{Call, Handler, Pusher};
 use crate::server::clients::{Membership, Verdict};
+use crate::server::departure::Departure;
 use crate::server::shared::Shared;
 
 /// What handlers that are begun together may take until they first wait, all of them. A task of its own costs about one
@@ -52,7 +53,7 @@ pub(crate) struct Desk<H> {
     peer: SocketAddr,
     number: u64,
     /// Handlers of calls that are not remembered: they are told when the connection ends.
-    running: Mutex<IdMap<CancellationToken>>,
+    running: Mutex<IdMap<Departure>>,
     /// The connection has ended.
     ended: CancellationToken,
 }
@@ -133,7 +134,8 @@ impl<H: Handler> Desk<H> {
 
     /// Takes what has happened in one turn of the connection's owner.
     pub(crate) fn happened(self: &Arc<Self>, events: Happened<'_, Event>) {
-        let together: Vec<_> = events.filter_map(|event| self.take(event)).collect();
+        let mut together = Vec::with_capacity(events.len());
+        together.extend(events.filter_map(|event| self.take(event)));
         if !together.is_empty() {
             self.start_together(together);
         }
@@ -146,18 +148,18 @@ impl<H: Handler> Desk<H> {
                 return self.begin(id, body, deadline, remember);
             }
             Event::Notification { body } => {
-                let call = self.call(body, None, CancellationToken::new());
+                let call = self.call(body, None, Departure::default());
                 let desk = self.clone();
                 self.start(0, async move { desk.notify(call).await });
             }
             Event::Cancelled { id } => match self.take_running(id) {
-                Some(cancelled) => cancelled.cancel(),
+                Some(departure) => departure.announce(),
                 None => self.membership.cancel(id),
             },
             // The client may come back for the answer of a call that is remembered.
             Event::Orphaned { id } => {
-                if let Some(cancelled) = self.take_running(id) {
-                    cancelled.cancel();
+                if let Some(departure) = self.take_running(id) {
+                    departure.announce();
                 }
             }
         }
@@ -169,7 +171,7 @@ impl<H: Handler> Desk<H> {
         self.membership.leave();
         self.ended.cancel();
         let running = std::mem::take(&mut *self.running());
-        running.into_values().for_each(|cancelled| cancelled.cancel());
+        running.into_values().for_each(|departure| departure.announce());
     }
 
     fn begin(
@@ -179,10 +181,10 @@ impl<H: Handler> Desk<H> {
         deadline: Option<Instant>,
         remember: Remember,
     ) -> Option<Admitted> {
-        let (cached, cancelled) = match remember {
+        let (cached, departure) = match remember {
             Remember::Yes { oldest } if self.shared.clients.remembers() => {
                 match self.membership.begin(id, oldest) {
-                    Verdict::Run(cancelled) => (Cached::Yes, cancelled),
+                    Verdict::Run(departure) => (Cached::Yes, departure),
                     Verdict::Nothing => {
                         debug!(id, "sent again, and not run again");
                         return None;
@@ -194,9 +196,9 @@ impl<H: Handler> Desk<H> {
                 }
             }
             _ => {
-                let cancelled = CancellationToken::new();
-                self.running().insert(id, cancelled.clone());
-                (Cached::No, cancelled)
+                let departure = Departure::default();
+                self.running().insert(id, departure.clone());
+                (Cached::No, departure)
             }
         };
         let job = Job { id, cached };
@@ -204,7 +206,7 @@ impl<H: Handler> Desk<H> {
             self.turn_down(job);
             return None;
         };
-        let call = self.call(body, deadline, cancelled);
+        let call = self.call(body, deadline, departure);
         match admission {
             Admission::Turn(turn) => return Some(Admitted { job, call, turn }),
             Admission::Waiting(place) => {
@@ -228,7 +230,8 @@ impl<H: Handler> Desk<H> {
         }
         let (mut limit, each) = (ALL_TOGETHER, EACH_TOGETHER);
         let began = now();
-        let (mut now, mut left, mut done) = (began, calls.into_iter(), Vec::new());
+        let (mut now, mut done) = (began, Vec::with_capacity(calls.len()));
+        let mut left = calls.into_iter();
         while let Some(admitted) = left.next() {
             let job = admitted.job;
             let mut run = Box::pin(self.clone().run(now, admitted));
@@ -242,7 +245,7 @@ impl<H: Handler> Desk<H> {
                 left.by_ref().for_each(|admitted| self.start_alone(admitted));
             }
         }
-        self.settle_all(now, &done);
+        self.settle_all(now, done);
     }
 
     fn start_alone(self: &Arc<Self>, admitted: Admitted) {
@@ -294,9 +297,9 @@ impl<H: Handler> Desk<H> {
         self.shared.tasks.spawn(task.instrument(span));
     }
 
-    fn call(&self, body: Bytes, deadline: Option<Instant>, cancelled: CancellationToken) -> Call {
+    fn call(&self, body: Bytes, deadline: Option<Instant>, departure: Departure) -> Call {
         let pusher = Pusher(self.connection.clone());
-        Call { body, peer: self.peer, connection: self.number, deadline, cancelled, pusher }
+        Call { body, peer: self.peer, connection: self.number, deadline, departure, pusher }
     }
 
     async fn answer_later(self: Arc<Self>, job: Job, call: Call, place: OwnedSemaphorePermit) {
@@ -377,41 +380,36 @@ impl<H: Handler> Desk<H> {
     }
 
     fn settle(&self, job: Job, response: Response) {
-        self.settle_all(now(), &[(job, response)]);
+        self.settle_all(now(), vec![(job, response)]);
     }
 
-    fn settle_all(&self, now: Instant, done: &[(Job, Response)]) {
+    /// Sends the answers, keeps those that may be asked for again, and sends these to everybody else who waits for them. Who comes
+    /// again in between waits for the answer, because the call still runs.
+    fn settle_all(&self, now: Instant, done: Vec<(Job, Response)>) {
         if done.is_empty() {
             return;
         }
-        for (job, response) in done {
-            self.keep(now, *job, response);
-        }
         self.connection.with(|serving| {
-            for (job, response) in done {
+            for (job, response) in &done {
                 serving.respond(now, job.id, response);
             }
             ((), Tell::Owner)
         });
-    }
-
-    /// Keeps the answer, if it may be asked for again, and sends it to everybody else who waits for it.
-    fn keep(&self, now: Instant, Job { id, cached }: Job, response: &Response) {
-        match cached {
-            Cached::Yes => {
-                for connection in self.membership.settle(now, id, response) {
-                    respond(&connection, now, id, response);
-                }
-            }
-            Cached::No => drop(self.take_running(id)),
+        let is_kept = |job: &Job| job.cached == Cached::Yes;
+        for (job, _) in done.iter().filter(|(job, _)| !is_kept(job)) {
+            self.take_running(job.id);
+        }
+        let kept = done.into_iter().filter(|(job, _)| is_kept(job));
+        for twin in self.membership.settle(now, kept.map(|(job, response)| (job.id, response))) {
+            respond(&twin.connection, now, twin.id, &twin.response);
         }
     }
 
-    fn take_running(&self, id: u64) -> Option<CancellationToken> {
+    fn take_running(&self, id: u64) -> Option<Departure> {
         self.running().remove(&id)
     }
 
-    fn running(&self) -> MutexGuard<'_, IdMap<CancellationToken>> {
+    fn running(&self) -> MutexGuard<'_, IdMap<Departure>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

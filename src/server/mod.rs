@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod clients;
+pub(crate) mod departure;
 pub(crate) mod desk;
 pub(crate) mod half_open;
 pub(crate) mod listen;

@@ -206,7 +206,7 @@ impl Server {
                 now,
                 task.connection,
                 task.id,
-                response,
+                response.clone(),
                 &self.room,
                 &mut Swept::default(),
             );

@@ -48,7 +48,7 @@ impl Server {
 
     fn settles_at(&mut self, seconds: u64, id: u64, response: &Response) -> Vec<u64> {
         let now = self.start + Duration::from_secs(seconds);
-        self.replies.settle(now, 1, id, response, &self.room, &mut self.swept)
+        self.replies.settle(now, 1, id, response.clone(), &self.room, &mut self.swept)
     }
 
     fn runs(&mut self, id: u64, response: &Response) {
@@ -167,7 +167,7 @@ fn all_clients_share_one_room_and_nobody_evicts_the_other() {
     let mut clients = [(); 3].map(|()| Replies::new(policy(), 1));
     let mut run = |replies: &mut Replies, id| {
         replies.begin(1, id, 1, &room, &mut swept);
-        replies.settle(now, 1, id, &reply(36), &room, &mut swept);
+        replies.settle(now, 1, id, reply(36), &room, &mut swept);
         replies.begin(1, id, 1, &room, &mut swept)
     };
     let [first, second, third] = &mut clients;
