@@ -1,5 +1,6 @@
 //! The handle that services keep and clone.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,11 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future cancels the call: a request that has not left never leaves; otherwise the server is told
     /// that nobody waits any more.
-    pub async fn call(&self, body: impl Into<Bytes>) -> Result<Bytes, CallError> {
-        self.request(body).send().await
+    pub fn call<B: Into<Bytes>>(
+        &self,
+        body: B,
+    ) -> impl Future<Output = Result<Bytes, CallError>> + Send + use<'_, B> {
+        self.request(body).send()
     }
 
     /// A request whose treatment can be chosen before it is [sent](Request::send).

@@ -1,6 +1,7 @@
 //! A request as the caller makes it, and its attempts until it is settled.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -89,12 +90,13 @@ impl<'a> Request<'a> {
     /// # Cancel safety
     /// Dropping the future cancels the call: a request that has not left never leaves; otherwise the server is told
     /// that nobody waits any more.
-    pub async fn send(self) -> Result<Bytes, CallError> {
+    // No `async fn`, which would keep what it takes by value twice, in a future that each caller has.
+    pub fn send(self) -> impl Future<Output = Result<Bytes, CallError>> + Send + use<'a> {
         let form = match self.idempotent || self.retry.idempotent {
             true => Form::Repeatable,
             false => Form::Once,
         };
-        self.run(form).await.map(reply_of)
+        async move { self.run(form).await.map(reply_of) }
     }
 
     /// Sends it as a notification; see [`Pool::notify`](crate::Pool::notify).
@@ -108,7 +110,7 @@ impl<'a> Request<'a> {
         self.run(Form::Notification).await.map(drop)
     }
 
-    async fn run(self, form: Form) -> Result<Answer, CallError> {
+    async fn run(&self, form: Form) -> Result<Answer, CallError> {
         let started = clock::now();
         let deadline = started + self.limit;
         let mut call = Call::new(&self.pool.board, form, self.patience, deadline, self.limit);
