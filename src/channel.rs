@@ -28,6 +28,7 @@ use crate::clock::now;
 use crate::connect::NotConnected;
 use crate::connection::{Connection, Tell};
 use crate::dialer::{Dialer, Ready, Running, Settings};
+use crate::dormant::Dormant;
 use crate::error::connect::ConnectError;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::outage::Began;
@@ -134,15 +135,22 @@ impl Channel {
             Some(Serving { running, goodbye, .. }) => (Some(running), goodbye.as_mut()),
             None => (None, None),
         };
+        let closing = pin!(dialer.settings.closing.cancelled());
+        let rest = pin!(async {
+            tokio::select! {
+                biased;
+                Some(said) = OptionFuture::from(goodbye) => Happened::SentAway(said.ok()),
+                Some(result) = OptionFuture::from(attempt.as_mut()) => Happened::Attempted(result),
+                Some(loss) = draining.next() => Happened::Drained(loss),
+                () = rung => Happened::Woken,
+                Some(()) = alarm => Happened::Woken,
+            }
+        });
         Continue(tokio::select! {
             biased;
-            () = dialer.settings.closing.cancelled() => Happened::Closing,
+            () = Dormant::new(closing) => Happened::Closing,
             Some(loss) = OptionFuture::from(running) => Happened::Lost(loss),
-            Some(said) = OptionFuture::from(goodbye) => Happened::SentAway(said.ok()),
-            Some(result) = OptionFuture::from(attempt.as_mut()) => Happened::Attempted(result),
-            Some(loss) = draining.next() => Happened::Drained(loss),
-            () = rung => Happened::Woken,
-            Some(()) = alarm => Happened::Woken,
+            happened = Dormant::new(rest) => happened,
         })
     }
 

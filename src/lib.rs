@@ -59,6 +59,7 @@ mod connection;
 mod connections;
 mod conversation;
 mod dialer;
+mod dormant;
 mod downtime;
 mod driver;
 mod endpoint;

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::channel::Channel;
 use crate::dialer::Settings;
+use crate::dormant::Dormant;
 use crate::switchboard::Switchboard;
 
 pub(crate) struct Channels {
@@ -47,7 +48,14 @@ impl Channels {
         let killed = self.killed.clone();
         let life = async move {
             // Pinned here, and the channel lent: what is handed over by value takes its room twice in the task.
-            killed.run_until_cancelled(pin!(channel.run())).await;
+            {
+                let (end, life) = (pin!(killed.cancelled()), pin!(channel.run()));
+                tokio::select! {
+                    biased;
+                    () = Dormant::new(end) => {}
+                    () = life => {}
+                }
+            }
             drop(channel);
             drop(alive);
         };

@@ -1,6 +1,7 @@
 //! One accepted connection: the handshake, then handlers at work until the connection's death.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::autopsy::About;
 use crate::clock::now;
 use crate::connect::{Transport, set_options};
 use crate::connection::{Connection, Tell};
+use crate::dormant::Dormant;
 use crate::driver::Driver;
 use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::instance::InstanceId;
@@ -161,14 +163,19 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
         shared.killed.cancelled().await;
         connection.with(|serving| (serving.unfinished(), Tell::Nobody))
     };
+    let cut = pin!(async {
+        tokio::select! {
+            () = drained => {}
+            () = desk.membership.fenced() => info!("client has come back on another connection"),
+            calls = killed => {
+                shared.cut_off.fetch_add(calls, Ordering::Relaxed);
+                warn!(calls, "client cut off");
+            }
+        }
+    });
     let loss = tokio::select! {
         loss = running => loss,
-        () = drained => return,
-        () = desk.membership.fenced() => return info!("client has come back on another connection"),
-        calls = killed => {
-            shared.cut_off.fetch_add(calls, Ordering::Relaxed);
-            return warn!(calls, "client cut off");
-        }
+        () = Dormant::new(cut) => return,
     };
     if loss.is_intended() {
         info!(age = ?loss.age, "client connection closed");
