@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::{Either, join_all, select};
 use steadfast::{Bytes, Call, CallCause, Limits, Outcome, Overload, Pool, Server};
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 const CALLERS: u64 = 1024;
 

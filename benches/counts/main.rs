@@ -34,8 +34,8 @@ struct Bounds {
 }
 
 const BOUNDS: [Bounds; 2] = [
-    Bounds { callers: 1, instructions: 30_000.0, system_calls: 6.05, allocations: 7.8 },
-    Bounds { callers: 64, instructions: 9_200.0, system_calls: 0.15, allocations: 4.5 },
+    Bounds { callers: 1, instructions: 27_500.0, system_calls: 6.05, allocations: 6.5 },
+    Bounds { callers: 64, instructions: 8_000.0, system_calls: 0.15, allocations: 3.4 },
 ];
 
 fn main() -> Result<ExitCode, BoxError> {
