@@ -17,9 +17,14 @@ pub(crate) struct Arguments {
     pub(crate) address: String,
 }
 
+/// Says how many worker threads both ends have, if not two. (Processes that are started inherit it.)
+const WORKERS: &str = "PEERS_WORKERS";
+
 /// Both ends have one like this.
 pub(crate) fn runtime() -> Runtime {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let asked = std::env::var(WORKERS).map(|asked| asked.parse().expect("a number of workers"));
+    let workers = asked.unwrap_or(2);
+    let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     runtime.expect("a runtime")
 }
 
