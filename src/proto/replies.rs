@@ -297,6 +297,7 @@ impl Replies {
         self.kept -= 1;
         self.kept_bytes -= cost;
         room.give_back(cost);
+        swept.bytes += cost;
         swept.responses.push(response);
     }
 
@@ -336,6 +337,8 @@ impl Replies {
 #[derive(Debug, Default)]
 pub(crate) struct Swept {
     pub(crate) responses: Vec<Response>,
+    /// What those hold, in bytes.
+    pub(crate) bytes: usize,
     /// Calls that run and whose answers nobody waits for any more.
     pub(crate) abandoned: Vec<u64>,
 }
