@@ -3,22 +3,28 @@
 //! Memory grows with the bytes that have come (see [`landing`]), never with what a peer announced,
 //! and at most [`MAX_UNFINISHED`] messages grow at a time.
 
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::error::violation::Violation;
 use crate::proto::head::{ChunkHead, Head, MAX_UNFINISHED, Position};
 use crate::proto::landing::{self, Landing};
+use crate::proto::spares::Spares;
 
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     /// At most [`MAX_UNFINISHED`], so a linear search is the fastest.
     unfinished: Vec<Unfinished>,
+    spares: Spares,
 }
 
 #[derive(Debug)]
 struct Unfinished {
     head: Head,
     total: usize,
+    /// How large its memory was before it was used again; 0 if it is new.
+    size: usize,
     /// Empty while a part of it is landing.
     bytes: BytesMut,
 }
@@ -44,7 +50,8 @@ impl Assembly {
         if self.unfinished.len() == MAX_UNFINISHED {
             return Err(Violation::TooManyUnfinished { limit: MAX_UNFINISHED });
         }
-        self.unfinished.push(Unfinished { head, total, bytes: landing::begin(part, total) });
+        let (bytes, size) = self.spares.begin(part, total);
+        self.unfinished.push(Unfinished { head, total, size, bytes });
         Ok(())
     }
 
@@ -92,8 +99,8 @@ impl Assembly {
         if position == Position::Inner {
             return Chunk::Taken;
         }
-        let Unfinished { head, bytes, .. } = self.unfinished.swap_remove(at);
-        Chunk::Completed(head, bytes.freeze())
+        let Unfinished { head, size, bytes, .. } = self.unfinished.swap_remove(at);
+        Chunk::Completed(head, self.spares.freeze(bytes, size))
     }
 
     /// Forgets the message `id`, if it is unfinished.
@@ -101,6 +108,16 @@ impl Assembly {
         if let Some(at) = self.position(id) {
             self.unfinished.swap_remove(at);
         }
+    }
+
+    /// Time has passed.
+    pub(crate) fn cool(&mut self, now: Instant) {
+        self.spares.cool(now);
+    }
+
+    /// When memory is to be given back, if nothing comes.
+    pub(crate) fn cools_at(&self) -> Option<Instant> {
+        self.spares.cools_at()
     }
 
     pub(crate) fn contains(&self, id: u64) -> bool {

@@ -73,7 +73,7 @@ pub(crate) fn grow(bytes: &mut BytesMut, wanted: usize, total: usize) {
 }
 
 /// How much a message of `total` bytes may reserve when so many have come.
-fn justified(came: usize, total: usize) -> usize {
+pub(crate) fn justified(came: usize, total: usize) -> usize {
     total.min(came.saturating_mul(AHEAD_OF_WHAT_CAME)) + READ_AHEAD
 }
 

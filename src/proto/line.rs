@@ -78,6 +78,7 @@ impl Line {
     /// Bytes have arrived; [`next`](Self::next) takes them apart.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.pulse.heard(now);
+        self.assembly.cool(now);
     }
 
     /// The next thing that the end has to deal with; `None` when the input holds no whole frame.
@@ -151,6 +152,7 @@ impl Line {
 
     /// Pings, or judges.
     pub(crate) fn timeout(&mut self, now: Instant) -> Result<(), LossCause> {
+        self.assembly.cool(now);
         self.pulse.check_sending(now)?;
         match self.pulse.beat(now)? {
             Beat::Nothing => {}
@@ -170,8 +172,8 @@ impl Line {
     }
 
     pub(crate) fn next_deadline(&self) -> Instant {
-        let beat = self.pulse.beat_at();
-        self.pulse.stalled_at().map_or(beat, |due| due.min(beat))
+        let others = [self.pulse.stalled_at(), self.assembly.cools_at()];
+        others.into_iter().flatten().fold(self.pulse.beat_at(), Instant::min)
     }
 
     /// Says goodbye because of a violation, and nothing else any more. Whether it arrives is not our business.

@@ -41,6 +41,7 @@ pub(crate) mod sequence;
 pub(crate) mod serving;
 pub(crate) mod session;
 pub(crate) mod sizing;
+pub(crate) mod spares;
 pub(crate) mod speech;
 pub(crate) mod tenure;
 pub(crate) mod wakes;

@@ -22,8 +22,14 @@ use crate::proto::head::{
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
-/// The shell holds at most about so many bytes: what a control frame may have to wait for.
+/// The shell holds at most about so many bytes, what a control frame may have to wait for, ...
 const IN_HAND: usize = 4 * MAX_PART;
+/// ... and so many as long as all of it is accepted at once, so that nothing has to wait for it.
+const IN_HAND_MOST: usize = 16 * MAX_PART;
+/// Of the long messages so many take turns part by part: few, because what has begun lies half in memory at the other end, ...
+const IN_TURN: usize = 2;
+/// ... until one has had so many bytes, and goes behind all others that have begun.
+const SHARE: usize = 16 * MAX_PART;
 /// A body at least so long is not copied into a page but handed over as it is.
 const BY_REFERENCE: usize = 16 * 1024;
 /// There is room for so many heads at a time.
@@ -40,7 +46,7 @@ pub(crate) struct Outgoing {
     first_page: u64,
     /// Pages that were thrown away: nothing of them went out or will.
     discarded: Range<u64>,
-    /// Long messages. The first [`MAX_UNFINISHED`] take turns.
+    /// Long messages. Of the first [`MAX_UNFINISHED`] each begins, then [`IN_TURN`] at a time go on.
     long: VecDeque<Long>,
     /// Long messages whose last byte `write` has not accepted.
     long_unsent: Vec<u64>,
@@ -48,6 +54,7 @@ pub(crate) struct Outgoing {
     turn_of_long: bool,
     in_hand: VecDeque<Handed>,
     in_hand_bytes: usize,
+    hand: Hand,
     queued_bytes: usize,
     /// Requests whose first frames were handed over since the last [`take_begun`](Self::take_begun), in that order.
     begun: Vec<u64>,
@@ -98,6 +105,31 @@ struct Handed {
     what: What,
     length: usize,
     written: usize,
+}
+
+/// How much the shell may hold.
+#[derive(Debug)]
+struct Hand {
+    size: usize,
+    /// How much it held when it was last filled.
+    filled: usize,
+}
+
+impl Default for Hand {
+    fn default() -> Self {
+        Self { size: IN_HAND, filled: 0 }
+    }
+}
+
+impl Hand {
+    /// So many bytes were accepted, and so many were not.
+    fn learn(&mut self, accepted: usize, left: usize) {
+        if accepted == self.filled && accepted >= self.size {
+            self.size = (2 * self.size).min(IN_HAND_MOST);
+        } else if left > accepted {
+            self.size = (self.size / 2).max(IN_HAND);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -243,19 +275,24 @@ impl Outgoing {
 
     /// Hands over what should be written next, as long as the shell does not hold enough.
     pub(crate) fn transmit(&mut self, out: &mut VecDeque<Bytes>) {
-        while self.in_hand_bytes < IN_HAND {
-            if !self.control.is_empty() {
-                self.transmit_control(out);
-            } else if self.has_pages() && (self.long.is_empty() || !self.turn_of_long) {
-                self.turn_of_long = true;
-                self.hand_page(out);
-            } else if !self.long.is_empty() {
-                self.turn_of_long = false;
-                self.hand_part(out);
-            } else {
-                return;
-            }
+        while self.in_hand_bytes < self.hand.size && self.hand_next(out) {}
+        self.hand.filled = self.in_hand_bytes;
+    }
+
+    /// False if there is nothing.
+    fn hand_next(&mut self, out: &mut VecDeque<Bytes>) -> bool {
+        if !self.control.is_empty() {
+            self.transmit_control(out);
+        } else if self.has_pages() && (self.long.is_empty() || !self.turn_of_long) {
+            self.turn_of_long = true;
+            self.hand_page(out);
+        } else if !self.long.is_empty() {
+            self.turn_of_long = false;
+            self.hand_part(out);
+        } else {
+            return false;
         }
+        true
     }
 
     /// The same with control frames alone.
@@ -269,6 +306,7 @@ impl Outgoing {
     /// `write` accepted so many bytes of what was handed over.
     pub(crate) fn written(&mut self, mut bytes: usize) {
         self.in_hand_bytes -= bytes;
+        self.hand.learn(bytes, self.in_hand_bytes);
         while let Some(first) = self.in_hand.front_mut() {
             let left = first.length - first.written;
             if bytes < left {
@@ -397,7 +435,9 @@ impl Outgoing {
             Position::Inner => {
                 self.hand(What::Part, pieces, out);
                 long.handed = end;
-                let place = self.long.len().min(MAX_UNFINISHED - 1);
+                // The first parts of all go out first: whoever is to be refused hears of it early.
+                let in_turn = if start == 0 || end % SHARE == 0 { MAX_UNFINISHED } else { IN_TURN };
+                let place = self.long.len().min(in_turn - 1);
                 self.long.insert(place, long);
             }
         }

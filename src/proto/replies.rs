@@ -177,11 +177,11 @@ impl Replies {
         swept: &mut Swept,
     ) -> Vec<u64> {
         let Some(state) = self.calls.get_mut(id) else {
-            swept.responses.push(answer);
+            swept.take(answer);
             return self.abandoned.remove(&id).unwrap_or_default();
         };
         let State::Running(joined) = state else {
-            swept.responses.push(answer);
+            swept.take(answer);
             return Vec::new();
         };
         let joined = std::mem::take(joined);
@@ -197,7 +197,7 @@ impl Replies {
             self.keep(id, answer, cost);
             self.order.push(now, id, joined.last().copied().unwrap_or(connection));
         } else {
-            swept.responses.push(answer);
+            swept.take(answer);
         }
         joined
     }
@@ -318,7 +318,7 @@ impl Replies {
         self.kept -= 1;
         self.kept_bytes -= cost;
         room.give_back(cost);
-        swept.responses.push(response);
+        swept.take(response);
     }
 
     /// A client that does not say which calls it has settled is remembered only so far: beyond that, of the older half of
@@ -357,8 +357,17 @@ impl Replies {
 #[derive(Debug, Default)]
 pub(crate) struct Swept {
     pub(crate) responses: Vec<Response>,
+    /// What those hold, in bytes.
+    pub(crate) bytes: usize,
     /// Calls that run and whose answers nobody waits for any more.
     pub(crate) abandoned: Vec<u64>,
+}
+
+impl Swept {
+    fn take(&mut self, answer: Response) {
+        self.bytes += cost(&answer);
+        self.responses.push(answer);
+    }
 }
 
 fn cost(answer: &Response) -> usize {

@@ -26,6 +26,8 @@ use crate::server::departure::Departure;
 
 /// Answers that have left the cache are dropped when there are so many, or when it is looked through.
 const DROP_AT_ONCE: usize = 32;
+/// The same when they hold so many bytes: nobody counts those any more.
+const DROP_BYTES: usize = 64 * 1024;
 
 const REPLY_LOST: &str =
     "the call ran; its reply was lost with the connection, and was too long to be kept";
@@ -344,10 +346,12 @@ impl Rubbish {
 impl Memory {
     /// What is to be disposed of, when it is worth it.
     fn rubbish(&mut self) -> Option<Rubbish> {
-        if self.swept.responses.len() < DROP_AT_ONCE && self.swept.abandoned.is_empty() {
+        let Swept { responses, bytes, abandoned } = &self.swept;
+        if responses.len() < DROP_AT_ONCE && *bytes < DROP_BYTES && abandoned.is_empty() {
             return None;
         }
-        let empty = Swept { responses: Vec::with_capacity(DROP_AT_ONCE), abandoned: Vec::new() };
+        let responses = Vec::with_capacity(DROP_AT_ONCE);
+        let empty = Swept { responses, ..Swept::default() };
         let swept = std::mem::replace(&mut self.swept, empty);
         let abandoned = swept.abandoned.iter().filter_map(|id| self.running.remove(id)).collect();
         Some(Rubbish { swept, abandoned })

@@ -120,6 +120,50 @@ fn at_most_sixteen_long_messages_are_unfinished_at_a_time() {
     assert_eq!((unfinished, most), (0, 16));
 }
 
+/// Which of these, of so many parts each, has a part in turn.
+fn turns(lengths: &[usize]) -> Vec<u64> {
+    let mut outgoing = Outgoing::default();
+    for (id, parts) in lengths.iter().enumerate() {
+        outgoing.message(reply(id as u64), &Bytes::from(vec![0; parts * MAX_PART]));
+    }
+    let of = |frame: &Frame| match frame {
+        Frame::Message { head, .. } => head.id(),
+        Frame::Chunk { id, .. } => *id,
+        _ => unreachable!(),
+    };
+    drain(&mut outgoing).iter().map(of).collect()
+}
+
+#[test]
+fn all_begin_and_then_two_at_a_time_go_on() {
+    assert_eq!(turns(&[3, 3, 3, 3]), [0, 1, 2, 3, 0, 1, 0, 1, 2, 3, 2, 3]);
+}
+
+#[test]
+fn who_has_had_its_share_goes_behind_the_others() {
+    let share = SHARE / MAX_PART;
+    let order = turns(&[3 * share, 3 * share, 2]);
+    let third = order.iter().rposition(|id| *id == 2).unwrap();
+    assert!((share..=2 * share + 1).contains(&third), "{third}");
+}
+
+#[test]
+fn more_is_handed_over_while_all_of_it_is_accepted_at_once() {
+    let mut outgoing = Outgoing::default();
+    outgoing.message(reply(1), &Bytes::from(vec![0; 200 * MAX_PART]));
+    let parts = |bytes: usize| bytes / MAX_PART;
+    let mut hand = |accepts: fn(usize) -> usize| {
+        let handed = transmit(&mut outgoing).len();
+        outgoing.written(accepts(handed));
+        outgoing.written(handed - accepts(handed));
+        parts(handed)
+    };
+    assert_eq!([(); 4].map(|()| hand(|all| all)), [4, 8, 16, 16]);
+    // More than half of it accepted is as good as before; less is a sign that something would wait.
+    assert_eq!([(); 2].map(|()| hand(|all| all * 3 / 4)), [16, 16]);
+    assert_eq!([(); 4].map(|()| hand(|all| all / 4)), [16, 8, 4, 4]);
+}
+
 #[test]
 fn a_long_message_is_withdrawn_unseen_begun_or_too_late() {
     let long = Bytes::from(vec![0; 8 * MAX_PART]);
