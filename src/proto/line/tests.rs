@@ -271,3 +271,20 @@ fn most_of_a_long_message_is_read_to_where_it_belongs() {
     assert_eq!(messages[0].len(), 1 << 20);
     assert!(landed > 14 * MAX_PART, "{landed}");
 }
+
+#[test]
+fn memory_of_long_messages_is_given_back_soon_after_the_last() {
+    let mut desk = desk();
+    let mut input = Input::default();
+    input.bytes.extend_from_slice(&stream_of(&[1 << 20]));
+    while let Some(inbound) = desk.line.next(&mut input).unwrap() {
+        if let Inbound::Begun { head, total, part } = inbound {
+            desk.line.assembly.begin(head, total, &part).unwrap();
+        }
+    }
+    desk.line.heard(desk.at(0));
+    let cools_at = desk.line.next_deadline();
+    assert!(cools_at < desk.at(EVERY), "nothing was kept");
+    desk.line.timeout(cools_at).unwrap();
+    assert_eq!(desk.line.next_deadline(), desk.at(EVERY));
+}

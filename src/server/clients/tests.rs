@@ -58,3 +58,15 @@ fn a_client_that_comes_back_while_its_last_connection_ends_is_not_forgotten() {
     let forgotten = |new: &&Arc<Membership>| !matches!(new.begin(1, 1), Verdict::Run(_));
     assert_eq!(new.iter().filter(forgotten).count(), 0, "forgotten, though connected");
 }
+
+#[test]
+fn a_long_answer_that_its_client_has_settled_is_dropped_with_its_next_call() {
+    let clients = Arc::new(Clients::new(ReplyCache::default(), usize::MAX));
+    let membership = clients.admit(&hello(1, 1, 0), 1, &connection());
+    assert!(matches!(membership.begin(1, 1), Verdict::Run(_)));
+    let body = bytes::Bytes::from(vec![0; DROP_BYTES]);
+    membership.settle(now(), 1, &Response::Reply(body.clone()));
+    assert!(!body.is_unique());
+    assert!(matches!(membership.begin(2, 2), Verdict::Run(_)));
+    assert!(body.is_unique());
+}
