@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::proto::ledger::Ticket;
-use crate::roster::{NoPlace, Taken, Wish};
+use crate::roster::{NoPlace, Taken, Until, Wish};
 use crate::switchboard::Switchboard;
 
 /// The future of a place.
@@ -17,11 +17,23 @@ pub(crate) struct Placing<'a> {
     board: &'a Switchboard,
     wish: Wish<'a>,
     ticket: Option<Ticket>,
+    pub(crate) until: Until,
 }
 
 impl<'a> Placing<'a> {
     pub(crate) fn new(board: &'a Switchboard, wish: Wish<'a>) -> Self {
-        Self { board, wish, ticket: None }
+        Self { board, wish, ticket: None, until: Until::Placed }
+    }
+
+    /// It waits no longer than that.
+    pub(crate) fn until(mut self, until: Until) -> Self {
+        self.until = until;
+        self
+    }
+
+    /// Asks anew.
+    pub(crate) fn again(&mut self, until: Until) {
+        *self = Self::new(self.board, self.wish).until(until);
     }
 }
 
@@ -29,8 +41,8 @@ impl Future for Placing<'_> {
     type Output = Result<Taken, NoPlace>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { board, wish, ticket } = &mut *self;
-        board.poll_place(*wish, ticket, cx)
+        let Self { board, wish, ticket, until } = &mut *self;
+        board.poll_place(*wish, ticket, until, cx)
     }
 }
 
@@ -136,6 +148,30 @@ mod tests {
             board.shut(0, Began::Unknown);
             assert!(rung.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_shown_out_and_the_usher_hears_of_those_whose_time_is_over_sooner()
+     {
+        let (board, second) = (board(1), Duration::from_secs(1));
+        let within = |limit| Placing::new(&board, WISH).until(Until::After(limit));
+        let [mut long, mut short] = [within(2 * second), within(second)];
+        for (placing, limit) in [(&mut long, 2 * second), (&mut short, second)] {
+            assert!(poll(placing).is_pending());
+            let rung = tokio::time::timeout(Duration::ZERO, board.sooner.notified()).await;
+            assert!(rung.is_ok());
+            assert_eq!(board.expire(), Some(now() + limit));
+        }
+        // Longer than the others: no news.
+        let mut longest = within(3 * second);
+        drop((poll(&mut longest), longest));
+        assert!(tokio::time::timeout(Duration::ZERO, board.sooner.notified()).await.is_err());
+        tokio::time::advance(second).await;
+        board.expire();
+        let Poll::Ready(Err(NoPlace::TimedOut(scarcity))) = poll(&mut short) else { panic!() };
+        assert!(scarcity.outage.is_some() && scarcity.full.is_none());
+        assert!(poll(&mut long).is_pending());
+        assert_eq!(board.status().waiting, 1);
     }
 
     /// How many wakers, of which nobody else has a copy, have been dropped when two calls have begun to wait, when one has

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use crate::clock::now;
 use crate::connection::Connection;
 use crate::connections::Connections;
 use crate::downtime::Downtime;
-use crate::error::call::{CallCause, Overload};
+use crate::error::call::{CallCause, Full, Overload, Stage};
 use crate::error::instance::InstanceId;
 use crate::error::outage::{Began, Outage};
 use crate::event::State;
@@ -75,20 +76,56 @@ pub(crate) enum Patience {
     FailFast,
 }
 
+/// How long a place is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// As long as it takes.
+    Placed,
+    /// So long from when the wait begins. Where there is none, nobody looks at the clock.
+    After(Duration),
+    At(Instant),
+}
+
+impl Until {
+    /// From now on it is fixed.
+    pub(crate) fn begin(&mut self) -> Option<Instant> {
+        if let Self::After(limit) = *self {
+            *self = Self::At(now() + limit);
+        }
+        match *self {
+            Self::At(until) => Some(until),
+            Self::Placed | Self::After(_) => None,
+        }
+    }
+}
+
 /// Why there is no place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoPlace {
     Closed,
     Unavailable(Arc<Outage>),
     Overloaded(Overload),
+    TimedOut(Box<Scarcity>),
 }
 
-impl From<NoPlace> for CallCause {
-    fn from(no_place: NoPlace) -> Self {
-        match no_place {
-            NoPlace::Closed => Self::Closed,
-            NoPlace::Unavailable(outage) => Self::Unavailable(outage),
-            NoPlace::Overloaded(overload) => Self::Overloaded(overload),
+/// Why nothing was handed over in time: nothing is ready, or what is ready has no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scarcity {
+    pub(crate) outage: Option<Arc<Outage>>,
+    pub(crate) full: Option<Full>,
+}
+
+impl NoPlace {
+    /// Why a call was not made, whose time was this long.
+    pub(crate) fn call_cause(self, limit: Duration) -> CallCause {
+        match self {
+            Self::Closed => CallCause::Closed,
+            Self::Unavailable(outage) => CallCause::Unavailable(outage),
+            Self::Overloaded(overload) => CallCause::Overloaded(overload),
+            Self::TimedOut(scarcity) => {
+                let Scarcity { outage, full } = *scarcity;
+                CallCause::TimedOut { limit, stage: Stage::Connection, outage, full }
+            }
         }
     }
 }
@@ -214,42 +251,57 @@ impl Roster {
         self.unavailable(endpoint, wish.patience).map_or(Ok(None), Err)
     }
 
-    /// A place, or a ticket for the line of those who wait for one. Also returns a waker that is not needed any more,
-    /// to be dropped after the lock is released.
+    /// A place, or a ticket for the line of those who wait for one. `unneeded` is a waker to be dropped after the lock is
+    /// released.
     pub(crate) fn poll_place(
         &mut self,
         endpoint: &Arc<str>,
         wish: Wish<'_>,
         ticket: &mut Option<Ticket>,
+        until: &mut Until,
         waker: &Waker,
-    ) -> (Poll<Result<Taken, NoPlace>>, Option<Waker>) {
-        let mut before = None;
+        unneeded: &mut Option<Waker>,
+    ) -> Poll<Result<Taken, NoPlace>> {
         if let Some(waiting) = *ticket {
             let place;
-            (place, before) = self.ledger.claim(waiting, waker);
+            (place, *unneeded) = self.ledger.claim(waiting, waker);
             let Some(place) = place else {
+                if !self.ledger.is_waiting(waiting) {
+                    *ticket = None;
+                    return Poll::Ready(Err(self.timed_out(endpoint)));
+                }
                 let no_place = self.why_not_wait(endpoint, wish.patience);
-                return (no_place.map_or(Poll::Pending, |no| Poll::Ready(Err(no))), before);
+                return no_place.map_or(Poll::Pending, |no| Poll::Ready(Err(no)));
             };
             *ticket = None;
             if let Some(taken) = self.taken(place) {
-                return (Poll::Ready(Ok(taken)), before);
+                return Poll::Ready(Ok(taken));
             }
             // Not reached: who has a place on a connection that ends is put back in the line.
             self.ledger.release(place, &mut Wakes::default());
         }
-        let polled = match self.try_place(endpoint, wish) {
+        match self.try_place(endpoint, wish) {
             Ok(Some(taken)) => Poll::Ready(Ok(taken)),
             Err(no_place) => Poll::Ready(Err(no_place)),
             Ok(None) => match self.ledger.wait(wish.share, wish.bytes, waker) {
                 Ok(new) => {
                     *ticket = Some(new);
+                    if let Some(until) = until.begin() {
+                        self.ledger.limit(new, until);
+                    }
                     Poll::Pending
                 }
                 Err(overload) => Poll::Ready(Err(NoPlace::Overloaded(overload))),
             },
-        };
-        (polled, before)
+        }
+    }
+
+    fn timed_out(&self, endpoint: &Arc<str>) -> NoPlace {
+        let outage = self.why_not_ready(endpoint);
+        let full = outage
+            .is_none()
+            .then(|| Full { in_flight: self.ledger.in_flight(), connections: self.ledger.ready() });
+        NoPlace::TimedOut(Box::new(Scarcity { outage, full }))
     }
 
     /// Why one who waits should not go on, if so.

@@ -3,15 +3,17 @@
 //! Channels report upward by calling in here ([`reports`]); callers ask here for a place. One short lock, under which nothing of the
 //! user's runs, nobody is woken, and no connection is dropped.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use crate::clock::now;
 use crate::connection::Tell;
 use crate::connections::Connections;
-use crate::error::call::Full;
 use crate::error::instance::InstanceId;
 use crate::error::outage::Outage;
 use crate::event::{Event, State, Status};
@@ -22,7 +24,7 @@ use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
 use crate::proto::retry::{Budget, Elsewhere};
 use crate::proto::wakes::Wakes;
-use crate::roster::{Life, NewId, NoPlace, Patience, Resumed, Roster, Taken, Wish};
+use crate::roster::{Life, NewId, NoPlace, Patience, Resumed, Roster, Taken, Until, Wish};
 use crate::switchboard::waiting::{Resuming, Seeking};
 
 mod reports;
@@ -30,10 +32,14 @@ mod waiting;
 
 pub(crate) struct Switchboard {
     core: Mutex<Roster>,
+    /// The last one who came had to wait, so the next one looks at the clock before the lock is taken, not under it.
+    is_crowded: AtomicBool,
     endpoint: Arc<str>,
     state: watch::Sender<State>,
     /// Rung when a call begins to wait, so that the next attempt to connect is brought forward.
     pub(crate) demand: Notify,
+    /// Rung when somebody begins to wait whose time is over before that of all others.
+    pub(crate) sooner: Notify,
     /// Rung when a connection may not be needed any more that was.
     pub(crate) review: Notify,
     /// Rung when a connection was opened or shut, an attempt failed, or room was made while calls wait to be sent again.
@@ -60,7 +66,9 @@ impl Switchboard {
             endpoint,
             state: watch::Sender::new(core.state()),
             core: Mutex::new(core),
+            is_crowded: AtomicBool::new(false),
             demand: Notify::new(),
+            sooner: Notify::new(),
             review: Notify::new(),
             changed: Notify::new(),
             events,
@@ -93,19 +101,44 @@ impl Switchboard {
         &self,
         wish: Wish<'_>,
         ticket: &mut Option<Ticket>,
+        until: &mut Until,
         cx: &Context<'_>,
     ) -> Poll<Result<Taken, NoPlace>> {
         let before = *ticket;
+        let is_crowded = self.is_crowded.load(Ordering::Relaxed);
+        if is_crowded && before.is_none() {
+            until.begin();
+        }
+        let (waker, mut unneeded) = (cx.waker(), None);
         let mut core = self.lock();
-        let (polled, waker) = core.poll_place(&self.endpoint, wish, ticket, cx.waker());
+        let look_at = core.ledger.look_at();
+        let polled = core.poll_place(&self.endpoint, wish, ticket, until, waker, &mut unneeded);
         let is_complete = core.ledger.is_complete();
+        let is_sooner = core.ledger.look_at() != look_at;
         drop(core);
         // A user's, whose drop is the user's code: not under the lock.
-        drop(waker);
+        drop(unneeded);
+        if before.is_none() && is_crowded != polled.is_pending() {
+            self.is_crowded.store(polled.is_pending(), Ordering::Relaxed);
+        }
+        if is_sooner {
+            self.sooner.notify_one();
+        }
         if !is_complete && ticket.is_some() && *ticket != before {
             self.demand.notify_waiters();
         }
         polled
+    }
+
+    /// Those whose time is over leave the line, and are told. Returns when to look again, unless [`sooner`](Self::sooner) rings.
+    pub(crate) fn expire(&self) -> Option<Instant> {
+        let (mut wake, now) = (Wakes::default(), now());
+        let mut core = self.lock();
+        core.ledger.expire(now, &mut wake);
+        let look_at = core.ledger.look_at();
+        drop(core);
+        wake.wake();
+        look_at
     }
 
     /// Leaves the line. A place that was handed over at that moment goes to the next.
@@ -199,16 +232,6 @@ impl Switchboard {
     /// Why nothing is ready, if nothing is.
     pub(crate) fn why_not_ready(&self) -> Option<Arc<Outage>> {
         self.lock().why_not_ready(&self.endpoint)
-    }
-
-    /// Why there is no place: nothing is ready, or what is ready has no room.
-    pub(crate) fn scarcity(&self) -> (Option<Arc<Outage>>, Option<Full>) {
-        let core = self.lock();
-        let outage = core.why_not_ready(&self.endpoint);
-        let full = outage
-            .is_none()
-            .then(|| Full { in_flight: core.ledger.in_flight(), connections: core.ledger.ready() });
-        (outage, full)
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<State> {

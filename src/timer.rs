@@ -14,7 +14,8 @@ use crate::clock::now;
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    armed: Option<Instant>,
+    /// It runs.
+    armed: bool,
 }
 
 impl Timer {
@@ -23,14 +24,15 @@ impl Timer {
         let sleep =
             self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         loop {
-            if self.armed.is_none_or(|armed| deadline < armed) {
+            if !self.armed || deadline < sleep.deadline().into_std() {
                 sleep.as_mut().reset(deadline.into());
-                self.armed = Some(deadline);
+                self.armed = true;
             }
             if sleep.as_mut().poll(cx).is_pending() {
                 return false;
             }
-            if self.armed.take() == Some(deadline) {
+            self.armed = false;
+            if sleep.deadline().into_std() == deadline {
                 return true;
             }
         }

@@ -16,9 +16,8 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::clock;
-use crate::error::call::{CallCause, Full, Outcome, Stage};
+use crate::error::call::{CallCause, Outcome};
 use crate::error::loss::Loss;
-use crate::error::outage::Outage;
 use crate::exchange::{Exchange, refused_here, result_of};
 use crate::issued::{Held, Issued};
 use crate::placing::Placing;
@@ -28,7 +27,7 @@ use crate::proto::course::{Attempt, Course, Failed, Form};
 use crate::proto::ledger::{Place, Share};
 use crate::proto::resume::Resume;
 use crate::proto::retry::Elsewhere;
-use crate::roster::{Link, NoPlace, Patience, Resumed, Taken, Wish};
+use crate::roster::{Link, NoPlace, Patience, Resumed, Scarcity, Taken, Until, Wish};
 use crate::switchboard::Switchboard;
 
 /// A call under way. Whatever it holds is given back when it is dropped.
@@ -181,10 +180,14 @@ impl<'a> Call<'a> {
                     return Err((Outcome::Indeterminate, CallCause::Lost(loss.clone())));
                 }
                 Ok(Resumed::Wait) => {}
-                Err(no_place) => return Err((Outcome::Indeterminate, no_place.into())),
+                Err(no_place) => {
+                    return Err((Outcome::Indeterminate, no_place.call_cause(self.limit)));
+                }
             }
             if timeout_at(self.deadline.into(), changed).await.is_err() {
-                return Err((Outcome::Indeterminate, self.timed_out((self.board.outage(), None))));
+                let scarcity = Scarcity { outage: self.board.outage(), full: None };
+                let late = NoPlace::TimedOut(Box::new(scarcity));
+                return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
             }
         }
     }
@@ -196,9 +199,10 @@ impl<'a> Call<'a> {
         avoid: &[usize],
         now: &mut Instant,
     ) -> Result<Taken, Failed> {
-        let not_sent = |no_place: NoPlace| (Outcome::NotSent, CallCause::from(no_place));
+        let limit = self.limit;
+        let not_sent = |no_place: NoPlace| (Outcome::NotSent, no_place.call_cause(limit));
         let wish = Wish { share: Share::One, bytes, patience: self.patience, avoid };
-        // Mostly there is one, and no timer is needed.
+        // Mostly there is one, and nobody looks at the clock.
         if self.issued.is_some() {
             if let Some(taken) = self.board.try_place(wish).map_err(not_sent)? {
                 return Ok(taken);
@@ -207,16 +211,8 @@ impl<'a> Call<'a> {
             self.issued = Some(Issued::of(self.board, id));
             return Ok(taken);
         }
-        let placed = timeout_at(self.deadline.into(), Placing::new(self.board, wish)).await;
+        let placed = Placing::new(self.board, wish).until(Until::At(self.deadline)).await;
         *now = clock::now();
-        match placed {
-            Ok(result) => result.map_err(not_sent),
-            Err(_) => Err((Outcome::NotSent, self.timed_out(self.board.scarcity()))),
-        }
-    }
-
-    /// Its time is up while it waits for a connection.
-    fn timed_out(&self, (outage, full): (Option<Arc<Outage>>, Option<Full>)) -> CallCause {
-        CallCause::TimedOut { limit: self.limit, stage: Stage::Connection, outage, full }
+        placed.map_err(not_sent)
     }
 }

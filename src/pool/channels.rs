@@ -1,4 +1,4 @@
-//! The tasks of a pool's channels, one for each slot, and what they need to begin.
+//! The tasks of a pool's channels, one for each slot, and what they need to begin; beside them, the usher's.
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::channel::Channel;
 use crate::dialer::Settings;
 use crate::dormant::Dormant;
+use crate::pool::usher::usher;
 use crate::switchboard::Switchboard;
 
 pub(crate) struct Channels {
@@ -31,6 +32,7 @@ impl Channels {
         let alive = Arc::new(Alive(board.clone()));
         let (tasks, killed) = (TaskTracker::new(), CancellationToken::new());
         tasks.close();
+        tasks.spawn_on(usher(board.clone(), settings.closing.clone(), killed.clone()), &runtime);
         (Self { tasks, killed, settings, board, runtime, alive: Arc::downgrade(&alive) }, alive)
     }
 

@@ -3,7 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::connection::Tell;
@@ -12,8 +12,7 @@ use crate::placing::Placing;
 use crate::pool::lease::{Lease, hand_in};
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::ledger::Share;
-use crate::roster::{NoPlace, Patience, Taken, Wish};
-use crate::timer::Stopwatch;
+use crate::roster::{NoPlace, Patience, Scarcity, Taken, Until, Wish};
 
 /// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
 ///
@@ -59,8 +58,8 @@ impl<'a> IntoFuture for LeaseRequest<'a> {
     fn into_future(self) -> Leasing<'a> {
         let Self { pool, limit, patience } = self;
         let wish = Wish { share: Share::Whole, bytes: 0, patience, avoid: &[] };
-        let placing = Placing::new(&pool.board, wish);
-        Leasing { pool, limit, wish, placing, watch: Stopwatch::default() }
+        let placing = Placing::new(&pool.board, wish).until(Until::After(limit));
+        Leasing { pool, limit, placing }
     }
 }
 
@@ -72,9 +71,7 @@ impl<'a> IntoFuture for LeaseRequest<'a> {
 pub struct Leasing<'a> {
     pool: &'a Arc<Shared>,
     limit: Duration,
-    wish: Wish<'a>,
     placing: Placing<'a>,
-    watch: Stopwatch,
 }
 
 impl Future for Leasing<'_> {
@@ -86,23 +83,19 @@ impl Future for Leasing<'_> {
             return Poll::Ready(Err(this.error(LeaseCause::NotLent)));
         }
         loop {
-            let cause = match Pin::new(&mut this.placing).poll(cx) {
-                Poll::Ready(Ok(taken)) => {
+            let cause = match ready!(Pin::new(&mut this.placing).poll(cx)) {
+                Ok(taken) => {
                     if let Some(lease) = this.lend(taken) {
                         return Poll::Ready(Ok(lease));
                     }
-                    this.placing = Placing::new(&this.pool.board, this.wish);
+                    // In what is left of its time.
+                    this.placing.again(this.placing.until);
                     continue;
                 }
-                Poll::Ready(Err(no_place)) => no_place.into(),
-                Poll::Pending if this.watch.is_over(cx, this.limit) => {
-                    let (outage, full) = this.pool.board.scarcity();
-                    LeaseCause::TimedOut { limit: this.limit, outage, full }
-                }
-                Poll::Pending => return Poll::Pending,
+                Err(no_place) => no_place.lease_cause(this.limit),
             };
             // Who keeps a future that has failed stands in no line.
-            this.placing = Placing::new(&this.pool.board, this.wish);
+            this.placing.again(Until::After(this.limit));
             return Poll::Ready(Err(this.error(cause)));
         }
     }
@@ -136,12 +129,17 @@ impl Leasing<'_> {
     }
 }
 
-impl From<NoPlace> for LeaseCause {
-    fn from(no_place: NoPlace) -> Self {
-        match no_place {
-            NoPlace::Closed => Self::Closed,
-            NoPlace::Unavailable(outage) => Self::Unavailable(outage),
-            NoPlace::Overloaded(overload) => Self::Overloaded(overload),
+impl NoPlace {
+    /// Why nothing was lent to one who had this long.
+    fn lease_cause(self, limit: Duration) -> LeaseCause {
+        match self {
+            Self::Closed => LeaseCause::Closed,
+            Self::Unavailable(outage) => LeaseCause::Unavailable(outage),
+            Self::Overloaded(overload) => LeaseCause::Overloaded(overload),
+            Self::TimedOut(scarcity) => {
+                let Scarcity { outage, full } = *scarcity;
+                LeaseCause::TimedOut { limit, outage, full }
+            }
         }
     }
 }

@@ -10,3 +10,4 @@ pub(crate) mod leasing;
 mod model;
 pub(crate) mod request;
 pub(crate) mod shared;
+pub(crate) mod usher;

@@ -13,6 +13,7 @@
 //! is released.
 
 use std::task::Waker;
+use std::time::Instant;
 
 use crate::error::call::Overload;
 use crate::proto::line_up::LineUp;
@@ -38,6 +39,8 @@ pub(crate) struct Ledger {
     /// Places that were handed over and not claimed yet, and by whom.
     granted: LineUp<(Place, Waiter)>,
     next_ticket: u64,
+    /// Nobody's time is over before. It is not moved back when somebody leaves: that costs one look in vain.
+    look_at: Option<Instant>,
     waiting_bytes: usize,
     max_waiting: usize,
     max_waiting_bytes: usize,
@@ -97,6 +100,8 @@ struct Waiter {
     waker: Option<Waker>,
     share: Share,
     bytes: usize,
+    /// The end of its time.
+    until: Option<Instant>,
 }
 
 impl Ledger {
@@ -112,6 +117,7 @@ impl Ledger {
             waiting: LineUp::default(),
             granted: LineUp::default(),
             next_ticket: 0,
+            look_at: None,
             waiting_bytes: 0,
             max_waiting,
             max_waiting_bytes,
@@ -156,8 +162,53 @@ impl Ledger {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting_bytes += bytes;
-        self.waiting.insert(ticket, Waiter { waker: Some(waker.clone()), share, bytes });
+        let waiter = Waiter { waker: Some(waker.clone()), share, bytes, until: None };
+        self.waiting.insert(ticket, waiter);
         Ok(ticket)
+    }
+
+    /// One who waits does so until then, and [leaves](Self::expire) if nothing was handed over.
+    pub(crate) fn limit(&mut self, ticket: Ticket, until: Instant) {
+        if let Some(waiter) = self.waiting.get_mut(ticket) {
+            waiter.until = Some(until);
+            self.look_at = self.look_at.into_iter().chain([until]).min();
+        }
+    }
+
+    /// When [`expire`](Self::expire) should be asked.
+    pub(crate) fn look_at(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Those whose time is over leave the line, and are to be told.
+    pub(crate) fn expire(&mut self, now: Instant, wake: &mut Wakes) {
+        if self.look_at.is_none_or(|look_at| now < look_at) {
+            return;
+        }
+        // Who was handed a place may lose it, and stand in the line again.
+        let granted = self.granted.values().filter_map(|(_, waiter)| waiter.until);
+        let (mut next, mut held_up) = (granted.min(), false);
+        let waiting_bytes = &mut self.waiting_bytes;
+        self.waiting.retain(|waiter| {
+            let is_late = waiter.until.is_some_and(|until| now >= until);
+            if is_late {
+                *waiting_bytes -= waiter.bytes;
+                held_up |= waiter.share == Share::Whole;
+                waiter.waker.take().into_iter().for_each(|waker| wake.push(waker));
+            } else {
+                next = next.into_iter().chain(waiter.until).min();
+            }
+            !is_late
+        });
+        self.look_at = next;
+        if held_up {
+            self.hand_over(wake);
+        }
+    }
+
+    /// Whether one who began to wait, and was handed nothing, still does.
+    pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.waiting.contains(ticket)
     }
 
     /// Takes the place that was handed over, or goes on waiting. Also returns a waker that is not needed any more, to be

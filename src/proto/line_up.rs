@@ -44,6 +44,15 @@ impl<T> LineUp<T> {
         self.0.pop_front()
     }
 
+    pub(crate) fn contains(&self, ticket: Ticket) -> bool {
+        self.place_of(ticket).is_some()
+    }
+
+    /// Those who are not kept leave.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
+        self.0.retain_mut(|(_, value)| keep(value));
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|(_, value)| value)
     }
@@ -57,10 +66,13 @@ impl<T> LineUp<T> {
     }
 
     fn place_of(&self, ticket: Ticket) -> Option<usize> {
-        match self.0.front() {
-            None => None,
-            Some((first, _)) if *first == ticket => Some(0),
-            Some(_) => self.0.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok(),
+        let is_its = |stands: &(Ticket, T)| stands.0 == ticket;
+        if self.0.front().is_some_and(is_its) {
+            return Some(0);
         }
+        if self.0.back().is_some_and(is_its) {
+            return Some(self.0.len() - 1);
+        }
+        self.0.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()
     }
 }

@@ -125,15 +125,12 @@ impl Foreign {
 
     /// The conversation is at its end. What it leaves behind decides whether the connection is used again.
     pub(crate) fn end(&mut self, handback: Handback) -> Condition {
-        let lent = self.leases.lent.take();
+        let is_over = self.leases.lent.as_ref().is_some_and(|lent| lent.is_over(handback));
+        self.leases.lent = None;
         if let State::Dead(_) = self.state {
             return Condition::Dead;
         }
-        let Some(lent) = lent else {
-            return Condition::Spoiled;
-        };
-        let is_open = matches!(self.state, State::Open);
-        if is_open && self.next == Next::Nothing && lent.is_over(handback) {
+        if matches!(self.state, State::Open) && self.next == Next::Nothing && is_over {
             self.speech.address(Addressee::Calls);
             return Condition::Clean;
         }

@@ -1,5 +1,9 @@
 //! Places, waiters and slots, by hand.
 
+#![allow(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
 use super::*;
 
 fn ledger(capacities: &[usize]) -> Ledger {
@@ -73,6 +77,65 @@ fn the_line_is_bounded_by_count_and_bytes() {
     assert_eq!(ledger.wait(Share::One, 41, waker), Err(Overload::Bytes { limit: 100 }));
     ledger.wait(Share::One, 40, waker).unwrap();
     assert_eq!(ledger.wait(Share::One, 0, waker), Err(Overload::Waiting { limit: 2 }));
+}
+
+/// Some that wait on a ledger without room, each with the end of its time.
+fn waiting<const N: usize>(ledger: &mut Ledger, waits: [(Share, Instant); N]) -> [Ticket; N] {
+    waits.map(|(share, until)| {
+        let ticket = ledger.wait(share, 1, Waker::noop()).unwrap();
+        ledger.limit(ticket, until);
+        ticket
+    })
+}
+
+#[test]
+fn those_whose_time_is_over_leave_the_line_and_nobody_is_looked_for_before() {
+    let (mut ledger, start) = (ledger(&[1]), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let place = ledger.place(Share::One, &[]).unwrap();
+    let waits = [20, 40, 10, 30].map(|seconds| (Share::One, at(seconds)));
+    let [first, second, third, fourth] = waiting(&mut ledger, waits);
+    assert_eq!(ledger.look_at(), Some(at(10)));
+    let mut wake = Wakes::default();
+    ledger.expire(at(9), &mut wake);
+    assert_eq!((wake.len(), ledger.waiting()), (0, 4));
+    ledger.expire(at(20), &mut wake);
+    assert_eq!((wake.len(), ledger.waiting(), ledger.waiting_bytes), (2, 2, 2));
+    assert!(!ledger.is_waiting(first) && !ledger.is_waiting(third));
+    assert_eq!(ledger.look_at(), Some(at(30)));
+    // It was there before the fourth.
+    ledger.release(place, &mut wake);
+    assert!(ledger.is_waiting(fourth) && ledger.claim(second, Waker::noop()).0.is_some());
+    ledger.expire(at(30), &mut wake);
+    assert_eq!((ledger.waiting(), ledger.look_at()), (0, None));
+}
+
+#[test]
+fn who_wanted_all_of_a_connection_and_waits_no_more_holds_up_nobody() {
+    let (mut ledger, start) = (ledger(&[2]), Instant::now());
+    let later = start + Duration::from_secs(1);
+    ledger.place(Share::One, &[]).unwrap();
+    let [_, one] = waiting(&mut ledger, [(Share::Whole, start), (Share::One, later)]);
+    let mut wake = Wakes::default();
+    ledger.expire(start, &mut wake);
+    assert_eq!(wake.len(), 2);
+    assert!(ledger.claim(one, Waker::noop()).0.is_some());
+}
+
+#[test]
+fn who_was_handed_a_place_keeps_it_over_their_time_and_is_looked_for_if_it_dies() {
+    let (mut ledger, start) = (ledger(&[1]), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let place = ledger.place(Share::One, &[]).unwrap();
+    let [first, second] = waiting(&mut ledger, [(Share::One, at(20)), (Share::One, at(10))]);
+    let mut wake = Wakes::default();
+    ledger.release(place, &mut wake);
+    ledger.expire(at(10), &mut wake);
+    assert!(!ledger.is_waiting(second));
+    assert_eq!(ledger.look_at(), Some(at(20)), "of the one who may lose its place");
+    ledger.shut(0, &mut wake);
+    ledger.expire(at(20), &mut wake);
+    assert!(!ledger.is_waiting(first));
 }
 
 #[test]

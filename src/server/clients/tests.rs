@@ -65,7 +65,7 @@ fn a_long_answer_that_its_client_has_settled_is_dropped_with_its_next_call() {
     let membership = clients.admit(&hello(1, 1, 0), 1, &connection());
     assert!(matches!(membership.begin(1, 1), Verdict::Run(_)));
     let body = bytes::Bytes::from(vec![0; DROP_BYTES]);
-    membership.settle(now(), 1, &Response::Reply(body.clone()));
+    membership.settle(now(), [(1, Response::Reply(body.clone()))].into_iter());
     assert!(!body.is_unique());
     assert!(matches!(membership.begin(2, 2), Verdict::Run(_)));
     assert!(body.is_unique());
