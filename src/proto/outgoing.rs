@@ -19,13 +19,12 @@ use bytes::{Bytes, BytesMut};
 use crate::proto::head::{
     ChunkHead, Head, MAX_HEAD, MAX_PART, MAX_UNFINISHED, Position, RequestHead,
 };
+use crate::proto::outgoing::hand::Hand;
+
+mod hand;
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
-/// The shell holds at most about so many bytes, what a control frame may have to wait for, ...
-const IN_HAND: usize = 4 * MAX_PART;
-/// ... and so many as long as all of it is accepted at once, so that nothing has to wait for it.
-const IN_HAND_MOST: usize = 16 * MAX_PART;
 /// Of the long messages so many take turns part by part: few, because what has begun lies half in memory at the other end, ...
 const IN_TURN: usize = 2;
 /// ... until one has had so many bytes, and goes behind all others that have begun.
@@ -105,31 +104,6 @@ struct Handed {
     what: What,
     length: usize,
     written: usize,
-}
-
-/// How much the shell may hold.
-#[derive(Debug)]
-struct Hand {
-    size: usize,
-    /// How much it held when it was last filled.
-    filled: usize,
-}
-
-impl Default for Hand {
-    fn default() -> Self {
-        Self { size: IN_HAND, filled: 0 }
-    }
-}
-
-impl Hand {
-    /// So many bytes were accepted, and so many were not.
-    fn learn(&mut self, accepted: usize, left: usize) {
-        if accepted == self.filled && accepted >= self.size {
-            self.size = (2 * self.size).min(IN_HAND_MOST);
-        } else if left > accepted {
-            self.size = (self.size / 2).max(IN_HAND);
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -275,8 +249,8 @@ impl Outgoing {
 
     /// Hands over what should be written next, as long as the shell does not hold enough.
     pub(crate) fn transmit(&mut self, out: &mut VecDeque<Bytes>) {
-        while self.in_hand_bytes < self.hand.size && self.hand_next(out) {}
-        self.hand.filled = self.in_hand_bytes;
+        while self.hand.has_room(self.in_hand_bytes) && self.hand_next(out) {}
+        self.hand.filled(self.in_hand_bytes);
     }
 
     /// False if there is nothing.
