@@ -399,6 +399,10 @@ impl<H: Handler> Desk<H> {
         for (job, _) in done.iter().filter(|(job, _)| !is_kept(job)) {
             self.take_running(job.id);
         }
+        // Calls that are not remembered do not concern the client's memory, whose lock its other connections take.
+        if !done.iter().any(|(job, _)| is_kept(job)) {
+            return;
+        }
         let kept = done.into_iter().filter(|(job, _)| is_kept(job));
         for twin in self.membership.settle(now, kept.map(|(job, response)| (job.id, response))) {
             respond(&twin.connection, now, twin.id, &twin.response);
