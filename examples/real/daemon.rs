@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 /// A machine under load may take a while to start a process.
@@ -35,7 +35,7 @@ impl Daemon {
     ) -> io::Result<Self> {
         let mut tries = 1;
         loop {
-            let address = free_address(host).await?;
+            let address = free_address(host)?;
             let arguments = arguments(address);
             let child = spawn(program, &arguments)?;
             let mut daemon = Self { program, arguments, address, child };
@@ -97,8 +97,13 @@ impl Drop for Daemon {
     }
 }
 
-async fn free_address(host: Ipv4Addr) -> io::Result<SocketAddr> {
-    TcpListener::bind((host, 0)).await?.local_addr()
+/// Bound, and never listening: a child that is started in this very moment by another thread has a copy of the socket until
+/// it runs its own program, and a copy that listens would take, and then reset, the first connections to the server.
+fn free_address(host: Ipv4Addr) -> io::Result<SocketAddr> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((host, 0).into())?;
+    socket.local_addr()
 }
 
 /// Looks where Debian puts daemons, too: that folder is not on everybody's path.

@@ -5,39 +5,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
+use tokio::net::ToSocketAddrs;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::connect::set_buffers;
 use crate::error::close::CloseError;
 use crate::error::config::ConfigError;
 use crate::error::instance::InstanceId;
-use crate::limits::SocketOptions;
 use crate::server::call::Handler;
 use crate::server::clients::Clients;
 use crate::server::half_open::HalfOpen;
+use crate::server::incoming::{Incoming, Listen, TcpIncoming};
 use crate::server::serve::serve;
 use crate::server::settings::{BindError, ServerBuilder};
 use crate::server::shared::Shared;
 
 /// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// Connections that the kernel keeps until they are accepted, if its own limit allows (`listen(2)`).
-const BACKLOG: u32 = 4096;
 /// So many clients are turned away with an explanation at a time; others are just closed.
 const TURNED_AWAY: usize = 64;
 
 /// The serving end of [`Native`](crate#the-protocol): accepts connections and runs a [`Handler`] for each call.
-#[derive(Debug)]
 pub struct Server {
     settings: ServerBuilder,
-    listener: TcpListener,
+    listener: Box<dyn Listen>,
     instance: InstanceId,
     control: ServerHandle,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { settings, instance, .. } = self;
+        let mut debug = f.debug_struct("Server");
+        debug.field("settings", settings).field("instance", instance).finish_non_exhaustive()
+    }
 }
 
 /// Shuts a server down from elsewhere. Cheap to clone.
@@ -79,7 +83,7 @@ impl Server {
     /// The address that it listens on; tells the port that the operating system chose for port 0.
     ///
     /// # Errors
-    /// As `getsockname(2)`.
+    /// As `getsockname(2)`, or what a [`Listen`] says.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -107,7 +111,7 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future ends the server at once: connections are closed, handlers dropped.
     pub async fn serve(self, handler: impl Handler) -> Result<(), CloseError> {
-        let Self { settings, listener, instance, control } = self;
+        let Self { settings, mut listener, instance, control } = self;
         let mut shutdown = control.shutdown.subscribe();
         let killed = CancellationToken::new();
         let _kill_on_drop = killed.clone().drop_guard();
@@ -130,7 +134,7 @@ impl Server {
         });
         let served = async {
             tokio::select! {
-                () = accept(&listener, &shared, &connections) => {}
+                () = accept(&mut *listener, &shared, &connections) => {}
                 () = clients.sweep() => {}
             }
         };
@@ -172,11 +176,21 @@ impl ServerBuilder {
     /// After the future is dropped nothing listens.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
         self.check()?;
+        let listener = TcpIncoming::listen(address, self.socket, self.heartbeat).await?;
+        Ok(self.listen_on(listener)?)
+    }
+
+    /// Takes its connections from `listener`, which listens already: for TLS, for Unix sockets, for a simulated network.
+    /// [`socket`](Self::socket) has no effect then.
+    ///
+    /// # Errors
+    /// A setting is out of its range, or the operating system gives no random bytes for the server's id.
+    pub fn listen_on(self, listener: impl Listen) -> Result<Server, ConfigError> {
+        self.check()?;
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
-        let listener = listen(address, &self.socket).await?;
         let control = ServerHandle { shutdown: Arc::new(watch::Sender::new(None)) };
-        let instance = InstanceId(instance);
+        let (listener, instance) = (Box::new(listener), InstanceId(instance));
         Ok(Server { settings: self, listener, instance, control })
     }
 }
@@ -215,32 +229,6 @@ impl ServerHandle {
     }
 }
 
-/// Listens on the first of the addresses that can be had.
-async fn listen(
-    address: impl ToSocketAddrs,
-    options: &SocketOptions,
-) -> Result<TcpListener, BindError> {
-    let mut failure = BindError::NoAddress;
-    let addresses = lookup_host(address).await;
-    for address in addresses.map_err(|error| BindError::Resolve(error.into()))? {
-        match listen_on(address, options) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failure = BindError::Os { address, error: error.into() },
-        }
-    }
-    Err(failure)
-}
-
-fn listen_on(address: SocketAddr, options: &SocketOptions) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Elsewhere than on Windows this means only that a server can be started again at once.
-    #[cfg(not(windows))]
-    socket.set_reuseaddr(true)?;
-    set_buffers(&socket, options)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 async fn requested(shutdown: &mut watch::Receiver<Option<Duration>>) -> Duration {
     loop {
         if let Some(limit) = *shutdown.borrow_and_update() {
@@ -254,13 +242,13 @@ async fn requested(shutdown: &mut watch::Receiver<Option<Duration>>) -> Duration
 }
 
 async fn accept<H: Handler>(
-    listener: &TcpListener,
+    listener: &mut dyn Listen,
     shared: &Arc<Shared<H>>,
     connections: &TaskTracker,
 ) {
     let mut number = 0;
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let Incoming { transport, peer } = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // ECONNABORTED concerns one connection; all others (EMFILE, ENOBUFS) would spin.
@@ -274,6 +262,6 @@ async fn accept<H: Handler>(
         number += 1;
         let silent = shared.half_open.enter(number);
         let shared = shared.clone();
-        connections.spawn(serve(shared, stream, peer, silent));
+        connections.spawn(serve(shared, transport, peer, silent));
     }
 }

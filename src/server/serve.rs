@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::autopsy::About;
 use crate::clock::now;
-use crate::connect::{Transport, set_options};
+use crate::connect::Transport;
 use crate::connection::{Connection, Tell};
 use crate::dormant::Dormant;
 use crate::driver::Driver;
@@ -41,7 +40,7 @@ const TOO_MANY_SILENT: &str = "too many connections that have not said HELLO";
 /// Lives with one connection to its end.
 pub(crate) async fn serve<H: Handler>(
     shared: Arc<Shared<H>>,
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
     peer: SocketAddr,
     silent: Silent,
 ) {
@@ -51,8 +50,7 @@ pub(crate) async fn serve<H: Handler>(
         return;
     };
     let about = About { endpoint: peer.to_string().into(), address: Some(peer), number };
-    let transport: Box<dyn Transport> = Box::new(stream);
-    let mut driver = Driver::new(desk.connection.clone(), transport, input, about);
+    let mut driver = Driver::new(desk.connection.clone(), stream, input, about);
     let span = info_span!("client", %peer, connection = number, client_number);
     work(&desk, &mut driver).instrument(span).await;
     drop((driver, desk, place));
@@ -60,7 +58,7 @@ pub(crate) async fn serve<H: Handler>(
 
 /// A connection that has been welcomed.
 struct Greeted<H: Handler> {
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
     desk: OpenDesk<H>,
     /// What came behind `HELLO`.
     input: BytesMut,
@@ -72,7 +70,7 @@ struct Greeted<H: Handler> {
 /// The handshake. `None` if there was none.
 async fn greet<H: Handler>(
     shared: &Arc<Shared<H>>,
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
     peer: SocketAddr,
     silent: Silent,
 ) -> Option<Greeted<H>> {
@@ -94,7 +92,7 @@ async fn greet<H: Handler>(
     let membership = shared.clients.admit(&hello, number, &connection);
     let desk = OpenDesk::new(Desk::new(shared.clone(), connection, membership, peer, number));
     let welcome = Frame::Welcome(welcome(settings, shared.instance));
-    if let Err(error) = send(&mut stream, &welcome).await {
+    if let Err(error) = send(&mut *stream, &welcome).await {
         debug!(%peer, %error, "client left in the handshake");
         return None;
     }
@@ -105,15 +103,11 @@ async fn greet<H: Handler>(
 /// turned away.
 async fn hear<H: Handler>(
     shared: &Shared<H>,
-    mut stream: TcpStream,
+    mut stream: Box<dyn Transport>,
     peer: SocketAddr,
     silent: Silent,
-) -> Option<(TcpStream, Hello, BytesMut)> {
+) -> Option<(Box<dyn Transport>, Hello, BytesMut)> {
     let settings = &shared.settings;
-    if let Err(error) = set_options(&stream, &settings.socket, &settings.heartbeat) {
-        warn!(%peer, %error, "socket options refused");
-        return None;
-    }
     if shared.places.available_permits() == 0 {
         no_room(shared, stream, peer, TOO_MANY).await;
         return None;
@@ -127,7 +121,7 @@ async fn hear<H: Handler>(
             turn_away(stream, Frame::Busy { code: Busy::DRAINING, retry_after: 0, text }).await;
             return None;
         }
-        hello = timeout(limit, await_hello(&mut stream)) => hello,
+        hello = timeout(limit, await_hello(&mut *stream)) => hello,
         () = silent.sent_away() => {
             no_room(shared, stream, peer, TOO_MANY_SILENT).await;
             return None;
@@ -189,7 +183,7 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
 }
 
 /// Says that there is no room.
-async fn no_room<H>(shared: &Shared<H>, stream: TcpStream, peer: SocketAddr, text: &str) {
+async fn no_room<H>(shared: &Shared<H>, stream: Box<dyn Transport>, peer: SocketAddr, text: &str) {
     warn!(%peer, "client turned away: {text}");
     let retry_after = millis(shared.settings.busy_retry_after);
     let answer = Frame::Busy { code: Busy::TOO_MANY, retry_after, text: text.into() };
@@ -197,12 +191,12 @@ async fn no_room<H>(shared: &Shared<H>, stream: TcpStream, peer: SocketAddr, tex
 }
 
 /// Says what is wrong.
-async fn reject<H>(shared: &Shared<H>, stream: TcpStream, code: u32, text: &str) {
+async fn reject<H>(shared: &Shared<H>, stream: Box<dyn Transport>, code: u32, text: &str) {
     explain(shared, stream, Frame::Reject { code, text: text.into() }).await;
 }
 
 /// Says no to so many at a time; others are just closed.
-async fn explain<H>(shared: &Shared<H>, stream: TcpStream, answer: Frame) {
+async fn explain<H>(shared: &Shared<H>, stream: Box<dyn Transport>, answer: Frame) {
     let Ok(_turn) = shared.explaining.try_acquire() else {
         return;
     };
@@ -210,9 +204,9 @@ async fn explain<H>(shared: &Shared<H>, stream: TcpStream, answer: Frame) {
 }
 
 /// Says no, then FIN, then reads to the client's FIN, so that no RST destroys the answer.
-async fn turn_away(mut stream: TcpStream, answer: Frame) {
+async fn turn_away(mut stream: Box<dyn Transport>, answer: Frame) {
     let farewell = async {
-        if send(&mut stream, &answer).await.is_err() || stream.shutdown().await.is_err() {
+        if send(&mut *stream, &answer).await.is_err() || stream.shutdown().await.is_err() {
             return;
         }
         let mut rest = [0; 1024];
