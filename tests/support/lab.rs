@@ -62,7 +62,7 @@ impl Lab {
             format!("-n {c} route add default via 10.77.1.1"),
             format!("-n {s} route add default via 10.77.2.1"),
         ] {
-            run("ip", &line.split(' ').collect::<Vec<_>>())?;
+            run("ip", &line.split(' ').collect::<Vec<_>>()).map(drop)?;
         }
         self.set("m", "net/ipv4/ip_forward", "1")
     }
@@ -111,7 +111,13 @@ impl Lab {
         self.exec("m", &["iptables", "-F", "FORWARD"]).unwrap();
     }
 
-    fn exec(&self, end: &str, command: &[&str]) -> Result<(), String> {
+    /// Runs a command at one end, or at the router, `m`.
+    pub(crate) fn exec(&self, end: &str, command: &[&str]) -> Result<(), String> {
+        self.ask(end, command).map(drop)
+    }
+
+    /// As [`Self::exec`]; also returns what it prints.
+    pub(crate) fn ask(&self, end: &str, command: &[&str]) -> Result<String, String> {
         let name = format!("{}{end}", self.prefix);
         run("ip", &[&["netns", "exec", &name], command].concat())
     }
@@ -130,14 +136,15 @@ impl Drop for Lab {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+/// What it prints.
+fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     let shown = || format!("{program} {}", arguments.join(" "));
     let output = Command::new(program)
         .args(arguments)
         .output()
         .map_err(|error| format!("{}: {error}", shown()))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("{}: {}", shown(), String::from_utf8_lossy(&output.stderr).trim()))
 }

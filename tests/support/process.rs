@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Process {
     child: Child,
     lines: mpsc::UnboundedReceiver<(Instant, String)>,
+    /// Those that [`Self::said`] passed over.
+    kept: Vec<(Instant, String)>,
 }
 
 impl Process {
@@ -44,7 +46,7 @@ impl Process {
                 }
             }
         });
-        Self { child, lines }
+        Self { child, lines, kept: Vec::new() }
     }
 
     /// The rest of the next line that begins so, and when it came. Other lines are passed over.
@@ -66,6 +68,27 @@ impl Process {
         }
     }
 
+    /// As [`Self::says`], and what is passed over can be had by the next of these: for lines whose order is not known.
+    pub(crate) async fn said(&mut self, beginning: &str) -> (Instant, String) {
+        let waiting = async {
+            let mut looked_at = 0;
+            loop {
+                let unseen = &self.kept[looked_at..];
+                if let Some(at) = unseen.iter().position(|(_, line)| line.starts_with(beginning)) {
+                    let (when, line) = self.kept.remove(looked_at + at);
+                    return Some((when, line[beginning.len()..].trim().to_owned()));
+                }
+                looked_at = self.kept.len();
+                self.kept.push(self.lines.recv().await?);
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(Some(found)) => found,
+            Ok(None) => panic!("the process ended before it said {beginning:?}, after {:?}", self.kept),
+            Err(_) => panic!("the process never said {beginning:?}, but {:?}", self.kept),
+        }
+    }
+
     /// Writes a line to its standard input.
     pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.child.stdin.as_mut().expect("a pipe"), "{line}").expect("it reads");
@@ -74,6 +97,11 @@ impl Process {
     /// SIGKILL. The kernel closes its sockets.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it is ours");
+    }
+
+    /// SIGTERM: it is asked to end.
+    pub(crate) fn terminate(&self) {
+        signal("-TERM", self.child.id());
     }
 
     /// Returns when the process is no more, and neither are its sockets.

@@ -21,8 +21,23 @@ use crate::support::process::{say, setting};
 /// How old servers cut their frames.
 const PLAIN: Framing = Framing::u32_le();
 
+/// What the test tells a process, line by line.
+pub(crate) type Commands = mpsc::UnboundedReceiver<String>;
+
 /// Plays a role until the process is killed or its standard input ends.
 pub(crate) fn play(role: &str) {
+    match role {
+        "server" => run(|_| serve()),
+        "old server" => run(|_| serve_plain_frames()),
+        "client" => run(call),
+        "plain server" => run(|_| plain::serve()),
+        "lessee" => run(plain::lease),
+        role => panic!("there is no role {role}"),
+    }
+}
+
+/// Plays this role.
+pub(crate) fn run<F: Future<Output = ()>>(role: impl FnOnce(Commands) -> F) {
     // The test harness leaves its cursor behind a text.
     println!();
     let (sender, commands) = mpsc::unbounded_channel();
@@ -33,14 +48,7 @@ pub(crate) fn play(role: &str) {
         std::process::exit(0);
     });
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match role {
-        "server" => runtime.block_on(serve()),
-        "old server" => runtime.block_on(serve_plain_frames()),
-        "client" => runtime.block_on(call(commands)),
-        "plain server" => runtime.block_on(plain::serve()),
-        "lessee" => runtime.block_on(plain::lease(commands)),
-        role => panic!("there is no role {role}"),
-    }
+    runtime.block_on(role(commands));
 }
 
 pub(crate) fn heartbeat() -> Heartbeat {
@@ -76,7 +84,7 @@ async fn serve_plain_frames() {
 /// A pool that calls `TO` and tells what happens to its connections. With `BUSY`, it makes a thousand calls a second.
 /// With `PLAIN`, it speaks plain frames that are answered in order, and has no heartbeat of its own.
 /// With `FULL`, it begins without a free file descriptor and gets them when it reads `release`.
-async fn call(mut commands: mpsc::UnboundedReceiver<String>) {
+async fn call(mut commands: Commands) {
     let mut files = if setting("FULL").is_some() { take_all_files() } else { Vec::new() };
     let mut builder = Pool::builder(setting("TO").expect("TO"))
         .heartbeat(heartbeat())
@@ -127,7 +135,7 @@ async fn call_all_the_time(pool: Pool, news: Arc<AtomicBool>) {
 }
 
 /// Opens files until there is no descriptor left (`RLIMIT_NOFILE` is set by whoever starts this).
-fn take_all_files() -> Vec<File> {
+pub(crate) fn take_all_files() -> Vec<File> {
     let mut files = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         files.push(file);
