@@ -91,7 +91,10 @@ impl Account {
                 Told::NotRun => times == 0,
                 Told::Unknown => times <= 1,
             };
-            assert!(right, "call {number} was executed {times} times, its caller was told: {told:?}");
+            assert!(
+                right,
+                "call {number} was executed {times} times, its caller was told: {told:?}"
+            );
         }
         assert!(times.is_empty(), "executed, and nobody had asked: {times:?}");
         // That much a machine under load may take to wake a caller.
@@ -114,7 +117,8 @@ mod tests {
     #[test]
     fn a_true_account_survives_being_written_and_is_found_right() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let calls = [(1, Told::Answered), (2, Told::NotRun), (3, Told::Unknown), (4, Told::Unknown)];
+        let calls =
+            [(1, Told::Answered), (2, Told::NotRun), (3, Told::Unknown), (4, Told::Unknown)];
         account(&calls).write(file.path());
         let read = Account::read(file.path());
         assert_eq!(read.calls, calls.into_iter().collect());

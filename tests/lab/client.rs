@@ -1,6 +1,6 @@
 //! The client at one end of the laboratory: a pool that is told what to do, and tells what the library says.
 //!
-//! Commands: `call BYTES` makes one call; `busy` makes a thousand small ones a second, until `rest`; `account FILE` writes
+//! Commands: `call THERE BACK` makes one call with so many bytes each way; `busy` makes a thousand small ones a second, until `rest`; `account FILE` writes
 //! down what each caller was told; `release` gives back the descriptors that `FULL` took.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,12 +46,19 @@ pub(crate) async fn call(mut commands: Commands) {
             Some(command) = commands.recv() => command,
         };
         match command.split_once(' ').unwrap_or((&command, "")) {
-            ("call", bytes) => drop(tokio::spawn(caller.clone().call_once(number(bytes)))),
+            ("call", bytes) => {
+                let (there, back) = bytes.split_once(' ').expect("two numbers");
+                let call = caller.clone().call_once(number(there), number(back));
+                tokio::spawn(call);
+            }
             ("busy", _) => busy = Some(tokio::spawn(caller.clone().keep_calling(stopped.clone()))),
             ("rest", _) => {
                 stop.send_modify(|times| *times += 1);
                 let calls = busy.take().expect("it is busy").await.expect("no panic");
-                tokio::spawn(async { calls.join_all().await; say("rested") });
+                tokio::spawn(async {
+                    calls.join_all().await;
+                    say("rested")
+                });
             }
             ("account", file) => {
                 caller.account.lock().unwrap().write(file);
@@ -90,17 +97,18 @@ impl Caller {
     }
 
     /// Tells what became of it: `call: answered`, or the outcome and the cause.
-    async fn call_once(self, bytes: usize) {
-        match self.call(bytes).await {
+    async fn call_once(self, there: usize, back: usize) {
+        match self.call(there, back).await {
             Ok(answer) => say(&format!("call: answered with {} bytes", answer.len())),
             Err(error) => say(&format!("call: {}, {}", error.outcome().as_str(), why(&error))),
         }
     }
 
-    async fn call(&self, bytes: usize) -> Result<Bytes, CallError> {
+    /// A body begins with the call's number and the length of the answer that it wants.
+    async fn call(&self, there: usize, back: usize) -> Result<Bytes, CallError> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let mut body = number.to_be_bytes().to_vec();
-        body.resize(bytes.max(8), number as u8);
+        let mut body = [number.to_be_bytes(), (back as u64).to_be_bytes()].concat();
+        body.resize(there.max(16), number as u8);
         let (body, began) = (Bytes::from(body), Instant::now());
         let result = self.pool.request(body.clone()).timeout(self.timeout).send().await;
         let late = began.elapsed().saturating_sub(self.timeout);
@@ -121,7 +129,7 @@ impl Caller {
             while calls.try_join_next().is_some() {}
             let (caller, first) = (self.clone(), first.clone());
             calls.spawn(async move {
-                if caller.call(64).await.is_ok() && first.swap(false, Ordering::Relaxed) {
+                if caller.call(64, 64).await.is_ok() && first.swap(false, Ordering::Relaxed) {
                     say("busy");
                 }
             });
@@ -132,12 +140,17 @@ impl Caller {
 fn tell(event: &Event) {
     match event {
         Event::Ready { connection, address, .. } => {
-            say(&format!("ready {connection} {}", address.map_or(String::new(), |at| at.ip().to_string())));
+            say(&format!(
+                "ready {connection} {}",
+                address.map_or(String::new(), |at| at.ip().to_string())
+            ));
         }
         Event::InstanceChanged { .. } => say("the server process was replaced"),
         Event::GoingAway { .. } => say("the server goes away"),
         Event::Lost { loss, .. } => say(&format!("lost: {}", of_loss(&loss.cause))),
-        Event::DialFailed { error, .. } => say(&format!("failed: {:?}: {}", error.phase, of_connect(&error.cause))),
+        Event::DialFailed { error, .. } => {
+            say(&format!("failed: {:?}: {}", error.phase, of_connect(&error.cause)))
+        }
         _ => {}
     }
 }
@@ -172,4 +185,3 @@ fn why(error: &CallError) -> String {
         cause => cause.to_string(),
     }
 }
-

@@ -1,12 +1,11 @@
 //! The server's end is gone, and a segment says so: FIN or RST, at once or when the client next sends something.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::account::Told;
-use crate::page::row;
+use crate::page::{row, thrice};
 use crate::scene::{Scene, Stage};
 use crate::support::lab::SERVER;
-use crate::support::news::ms;
 
 /// Ping after 300 ms of silence, give up after 700 ms more.
 const HEARTBEAT: [(&str, &str); 2] = [("EVERY", "300"), ("GIVE_UP", "700")];
@@ -15,142 +14,184 @@ const CALM: [(&str, &str); 2] = [("EVERY", "20000"), ("GIVE_UP", "20000")];
 
 #[tokio::test]
 async fn row_1_a_killed_server_is_known_at_once() {
-    let Some(mut scene) = Scene::usual(&CALM).await else { return };
-    scene.recovers().await;
-    let killed = Instant::now();
-    scene.server().kill();
-    scene.tells(&row("1"), killed).await;
-    scene.server().wait();
-    scene.tells(&row("1 next"), killed).await;
-    scene.start_server(SERVER).await;
-    scene.client.said("the server process was replaced").await;
-    scene.ends_well().await;
+    thrice(async || {
+        let Some(mut scene) = Scene::usual(&CALM).await else { return Ok(()) };
+        scene.recovers().await;
+        let killed = Instant::now();
+        scene.server().kill();
+        scene.tells(&row("1"), killed).await?;
+        scene.server().wait();
+        scene.tells(&row("1 next"), killed).await?;
+        scene.start_server(SERVER).await;
+        scene.client.said("the server process was replaced").await;
+        scene.ends_well().await;
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_2_a_server_killed_with_unread_calls_resets_and_they_are_told_to_be_unknown() {
-    let Some(mut scene) = Scene::usual(&CALM).await else { return };
-    scene.recovers().await;
-    scene.server().freeze();
-    scene.client.tell("call 64");
-    unread(&scene).await;
-    let killed = Instant::now();
-    scene.server().kill();
-    scene.tells(&row("2"), killed).await;
-    scene.start_server(SERVER).await;
-    // It had left, and nobody can say any more whether it ran.
-    let (_, what) = scene.client.said("call: ").await;
-    assert_eq!(what, "indeterminate, the server process was replaced");
-    assert_eq!(scene.ends_well().await.count(Told::Unknown), 1);
+    thrice(async || {
+        let Some(mut scene) = Scene::usual(&CALM).await else { return Ok(()) };
+        scene.recovers().await;
+        scene.server().freeze();
+        scene.client.tell("call 64 64");
+        scene.until_unread().await;
+        let killed = Instant::now();
+        scene.server().kill();
+        scene.tells(&row("2"), killed).await?;
+        scene.start_server(SERVER).await;
+        // It had left, and nobody can say any more whether it ran.
+        let (_, what) = scene.client.said("call: ").await;
+        assert_eq!(what, "indeterminate, the server process was replaced");
+        assert_eq!(scene.ends_well().await.count(Told::Unknown), 1);
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_3_a_server_that_is_asked_to_end_says_goodbye_and_no_call_fails() {
-    let Some(mut scene) = Scene::usual(&CALM).await else { return };
-    scene.client.tell("busy");
-    scene.client.said("busy").await;
-    let asked = Instant::now();
-    scene.server().terminate();
-    scene.tells(&row("3"), asked).await;
-    scene.server().wait();
-    scene.start_server(SERVER).await;
-    scene.client.said("ready ").await;
-    scene.client.tell("rest");
-    scene.client.said("rested").await;
-    let account = scene.ends_well().await;
-    assert_eq!(account.count(Told::NotRun) + account.count(Told::Unknown), 0);
+    thrice(async || {
+        let Some(mut scene) = Scene::usual(&CALM).await else { return Ok(()) };
+        scene.client.tell("busy");
+        scene.client.said("busy").await;
+        let asked = Instant::now();
+        scene.server().terminate();
+        scene.tells(&row("3"), asked).await?;
+        scene.server().wait();
+        scene.start_server(SERVER).await;
+        scene.client.said("ready ").await;
+        scene.client.tell("rest");
+        scene.client.said("rested").await;
+        let account = scene.ends_well().await;
+        assert_eq!(account.count(Told::NotRun) + account.count(Told::Unknown), 0);
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_3_foreign_a_server_that_closes_its_sockets_looks_like_a_killed_one() {
-    let Some(mut scene) = rude("echo", &[]).await else { return };
-    scene.recovers().await;
-    let closed = Instant::now();
-    scene.server().tell("close");
-    scene.tells(&row("3'"), closed).await;
-    scene.ends_well().await;
+    thrice(async || {
+        let Some(mut scene) = rude("echo", &[]).await else { return Ok(()) };
+        scene.recovers().await;
+        let closed = Instant::now();
+        scene.server().tell("close");
+        scene.tells(&row("3'"), closed).await?;
+        scene.ends_well().await;
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_4_a_reply_in_front_of_a_reset_is_delivered() {
-    let Some(mut scene) = rude("reply and reset", &[]).await else { return };
-    let called = Instant::now();
-    scene.client.tell("call 64");
-    let (_, what) = scene.client.said("call: ").await;
-    assert_eq!(what, "answered with 200 bytes");
-    scene.tells(&row("4"), called).await;
-    scene.ends_well().await;
+    thrice(async || {
+        let Some(mut scene) = rude("reply and reset", &[]).await else { return Ok(()) };
+        let called = Instant::now();
+        scene.client.tell("call 64 64");
+        let (_, what) = scene.client.said("call: ").await;
+        assert_eq!(what, "answered with 200 bytes");
+        scene.tells(&row("4"), called).await?;
+        scene.ends_well().await;
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_5_calls_that_run_into_a_fin_end_as_what_they_are() {
-    let Some(mut scene) = rude("echo", &CALM).await else { return };
-    scene.client.tell("busy");
-    scene.client.said("busy").await;
-    // The client is not there to read the FIN when it comes, and writes behind it.
-    scene.client.freeze();
-    scene.server().tell("close");
-    closed(&scene).await;
-    let thawed = Instant::now();
-    scene.client.thaw();
-    scene.tells(&row("5"), thawed).await;
-    scene.client.said("ready ").await;
-    scene.client.tell("rest");
-    scene.client.said("rested").await;
-    scene.ends_well().await;
+    thrice(async || {
+        let Some(mut scene) = rude("echo", &CALM).await else { return Ok(()) };
+        scene.client.tell("busy");
+        scene.client.said("busy").await;
+        // The client is not there to read the FIN when it comes, and writes behind it.
+        scene.client.freeze();
+        scene.server().tell("close");
+        scene.until_closed("c").await;
+        let thawed = Instant::now();
+        scene.client.thaw();
+        scene.tells(&row("5"), thawed).await?;
+        scene.client.said("ready ").await;
+        scene.client.tell("rest");
+        scene.client.said("rested").await;
+        scene.ends_well().await;
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_9_a_machine_that_was_switched_off_resets_when_it_is_back_and_is_written_to() {
-    let Some(mut scene) = Scene::usual(&[("EVERY", "1500"), ("GIVE_UP", "10000")]).await else { return };
-    scene.recovers().await;
-    let Scene { lab, server, .. } = &mut scene;
-    lab.crash_machine(server.as_mut().unwrap());
-    scene.start_server(SERVER).await;
-    let back = Instant::now();
-    scene.lab.heal();
-    // The ping is the first that it writes.
-    scene.tells(&row("9"), back).await;
-    scene.client.said("the server process was replaced").await;
-    scene.ends_well().await;
+    thrice(async || {
+        let Some(mut scene) = Scene::usual(&[("EVERY", "1500"), ("GIVE_UP", "10000")]).await else {
+            return Ok(());
+        };
+        scene.recovers().await;
+        let Scene { lab, server, .. } = &mut scene;
+        lab.crash_machine(server.as_mut().unwrap());
+        scene.start_server(SERVER).await;
+        let back = Instant::now();
+        scene.lab.heal();
+        // The ping is the first that it writes.
+        scene.tells(&row("9"), back).await?;
+        scene.client.said("the server process was replaced").await;
+        scene.ends_well().await;
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_9_a_kernel_that_outlives_its_process_says_fin_when_the_network_is_back() {
-    let Some(mut scene) = Scene::usual(&CALM).await else { return };
-    scene.recovers().await;
-    scene.lab.cut(SERVER);
-    scene.server().kill();
-    scene.server().wait();
-    scene.start_server(SERVER).await;
-    let back = Instant::now();
-    scene.lab.heal();
-    scene.tells(&row("9'"), back).await;
-    scene.ends_well().await;
+    thrice(async || {
+        let Some(mut scene) = Scene::usual(&CALM).await else { return Ok(()) };
+        scene.recovers().await;
+        scene.lab.cut(SERVER);
+        scene.server().kill();
+        scene.server().wait();
+        scene.start_server(SERVER).await;
+        let back = Instant::now();
+        scene.lab.heal();
+        scene.tells(&row("9'"), back).await?;
+        scene.ends_well().await;
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_10_a_socket_that_is_destroyed_from_outside_is_known_at_once_at_either_end() {
-    for (end, number) in [("c", "10"), ("s", "10'")] {
-        let Some(mut scene) = Scene::usual(&CALM).await else { return };
-        scene.recovers().await;
-        let destroyed = Instant::now();
-        scene.lab.destroy_connections(end);
-        scene.tells(&row(number), destroyed).await;
-        scene.ends_well().await;
-    }
+    thrice(async || {
+        for (end, number) in [("c", "10"), ("s", "10'")] {
+            let Some(mut scene) = Scene::usual(&CALM).await else { return Ok(()) };
+            scene.recovers().await;
+            let destroyed = Instant::now();
+            scene.lab.destroy_connections(end);
+            scene.tells(&row(number), destroyed).await?;
+            scene.ends_well().await;
+        }
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn row_14_a_server_that_accepts_and_closes_is_no_server() {
-    let Some(stage) = Stage::empty() else { return };
-    let stage = stage.server("rude server", &[("MANNER", "close at once")]).await;
-    let began = Instant::now();
-    let mut scene = stage.client(&CALM);
-    scene.tells(&row("14"), began).await;
-    scene.server().tell("behave");
-    scene.client.said("ready ").await;
-    scene.ends_well().await;
+    thrice(async || {
+        let Some(stage) = Stage::empty() else { return Ok(()) };
+        let stage = stage.server("rude server", &[("MANNER", "close at once")]).await;
+        let began = Instant::now();
+        let mut scene = stage.client(&CALM);
+        scene.tells(&row("14"), began).await?;
+        scene.server().tell("behave");
+        scene.client.said("ready ").await;
+        scene.ends_well().await;
+        Ok(())
+    })
+    .await;
 }
 
 /// The rude server's first connection is the client's.
@@ -159,28 +200,4 @@ async fn rude(manner: &str, settings: &[(&str, &str)]) -> Option<Scene> {
     let mut scene = stage.client(&[&HEARTBEAT, settings].concat());
     scene.client.said("ready ").await;
     Some(scene)
-}
-
-/// Returns when the server's kernel has got something that its process has not read.
-async fn unread(scene: &Scene) {
-    until(scene, "s", |line| line[1] != "0").await;
-}
-
-/// Returns when the client's kernel has got the server's FIN or RST.
-async fn closed(scene: &Scene) {
-    until(scene, "c", |line| line[0] != "ESTAB").await;
-}
-
-/// Until a connection of this end looks so to `ss`: state, receive queue, send queue.
-async fn until(scene: &Scene, end: &str, looks: impl Fn(&[&str]) -> bool) {
-    let looking = async {
-        loop {
-            let lines = scene.lab.connections(end);
-            if lines.is_empty() || lines.iter().any(|line| looks(&line.split_whitespace().collect::<Vec<_>>())) {
-                return;
-            }
-            tokio::time::sleep(ms(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), looking).await.expect("it comes to look so");
 }

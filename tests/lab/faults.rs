@@ -1,12 +1,11 @@
 //! How each fault is made: on the router, whose `FORWARD` chain the ends cannot see, and at the ends' links and kernels.
 
-use crate::support::lab::{Lab, SERVER};
+use crate::support::lab::{Lab, ROUTER, SERVER};
 
 /// Which packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// From the client to the server.
-    There,
+    /// From the server to the client.
     Back,
     Both,
 }
@@ -15,7 +14,6 @@ impl Way {
     /// The router's interfaces on which they come in.
     fn sources(self) -> &'static [&'static str] {
         match self {
-            Self::There => &["ethc"],
             Self::Back => &["eths"],
             Self::Both => &["ethc", "eths"],
         }
@@ -40,11 +38,6 @@ impl Lab {
     /// Those that open a connection vanish; connections that are there live on.
     pub(crate) fn drop_syn(&self) {
         self.rule("--syn -j DROP");
-    }
-
-    /// Acknowledgements without data that the client sends vanish, among them the last step of its handshakes.
-    pub(crate) fn drop_bare_acks(&self) {
-        self.rule("-i ethc --tcp-flags ALL ACK -m length --length 0:60 -j DROP");
     }
 
     /// Large ones vanish, small ones pass: a tunnel whose smaller MTU nobody was told of.
@@ -84,7 +77,9 @@ impl Lab {
     /// Both directions are no faster than this (as `1mbit`).
     pub(crate) fn limit_rate(&self, rate: &str) {
         for side in ["ethc", "eths"] {
-            let command = format!("tc qdisc replace dev {side} root tbf rate {rate} burst 16kb latency 300ms");
+            let command = format!(
+                "tc qdisc replace dev {side} root tbf rate {rate} burst 16kb latency 300ms"
+            );
             self.exec("m", &command.split(' ').collect::<Vec<_>>()).unwrap();
         }
     }
@@ -101,8 +96,12 @@ impl Lab {
     }
 
     pub(crate) fn add_route(&self, end: &str) {
-        let router = if end == "c" { "10.77.1.1" } else { "10.77.2.1" };
+        let router = Self::router_of(end);
         self.exec(end, &["ip", "route", "replace", "default", "via", router]).unwrap();
+    }
+
+    fn router_of(end: &str) -> &'static str {
+        if end == "c" { ROUTER } else { "10.77.2.1" }
     }
 
     pub(crate) fn remove_route(&self, end: &str) {
@@ -134,11 +133,40 @@ impl Lab {
         shown.lines().map(str::to_owned).collect()
     }
 
-    /// The kernel gives up in seconds, not in a quarter of an hour: so many retransmissions, and no more than so long between
-    /// two of them. For sockets that are made from now on.
-    pub(crate) fn give_up_early(&self, retransmissions: u32, at_most_ms: u32) {
-        self.set("c", "net/ipv4/tcp_retries2", &retransmissions.to_string()).unwrap();
-        self.set("c", "net/ipv4/tcp_rto_max_ms", &at_most_ms.to_string()).unwrap();
+    /// The flows that the router's firewall knows.
+    pub(crate) fn flows(&self) -> String {
+        self.ask("m", &["conntrack", "-L"]).unwrap()
+    }
+
+    /// Neither end of a connection that is made from now on sends longer segments to this one (`advmss`).
+    pub(crate) fn limit_segments(&self, end: &str, bytes: u32) {
+        let router = Self::router_of(end);
+        let bytes = bytes.to_string();
+        let route = ["ip", "route", "replace", "default", "via", router, "advmss", &bytes];
+        self.exec(end, &route).unwrap();
+    }
+
+    /// The longest segment that the first connection of this end sends.
+    pub(crate) fn segment_size(&self, end: &str) -> u32 {
+        let shown = self.ask(end, &["ss", "-H", "-n", "-t", "-i"]).unwrap();
+        let size = shown.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
+        size.expect("a connection").parse().unwrap()
+    }
+
+    /// Whether somebody listens at this port.
+    pub(crate) fn is_listening(&self, end: &str, port: u16) -> bool {
+        let filter = format!("sport = :{port}");
+        !self.ask(end, &["ss", "-H", "-l", "-n", "-t", &filter]).unwrap().is_empty()
+    }
+
+    /// How many attempts of this end to connect have failed.
+    pub(crate) fn refused(&self, end: &str) -> u64 {
+        let counters = self.ask(end, &["cat", "/proc/net/snmp"]).unwrap();
+        let mut tcp = counters.lines().filter(|line| line.starts_with("Tcp:"));
+        let names = tcp.next().unwrap().split_whitespace();
+        let mut both = names.zip(tcp.next().unwrap().split_whitespace());
+        let (_, count) = both.find(|(name, _)| *name == "AttemptFails").unwrap();
+        count.parse().unwrap()
     }
 
     /// What the machine of the server is after a power cut: the process is dead, and nobody knows of its connections. Packets

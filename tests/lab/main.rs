@@ -23,7 +23,10 @@ mod server;
 mod connecting;
 mod death;
 mod early_close;
+mod moved;
+mod proxied;
 mod silence;
+mod slow;
 
 /// Not a test: what [`support::process::Process`] starts.
 #[test]
@@ -31,6 +34,7 @@ fn child_process() {
     match support::process::setting("STEADFAST_ROLE").as_deref() {
         None => {}
         Some("lab client") => support::roles::run(client::call),
+        Some("old server of the lab") => support::roles::run(server::serve_plain_frames),
         Some("lab server") => support::roles::run(server::serve),
         Some("rude server") => support::roles::run(rude::serve),
         Some(role) => support::roles::play(role),

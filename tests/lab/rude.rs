@@ -88,7 +88,8 @@ pub(crate) async fn serve(mut commands: Commands) {
 }
 
 fn listen() -> TcpListener {
-    let address: std::net::SocketAddr = setting("LISTEN").expect("LISTEN").parse().expect("an address");
+    let address: std::net::SocketAddr =
+        setting("LISTEN").expect("LISTEN").parse().expect("an address");
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option");
     socket.bind(address).expect("an address that is free");
@@ -96,7 +97,12 @@ fn listen() -> TcpListener {
     socket.listen(backlog).expect("it listens")
 }
 
-async fn treat(stream: TcpStream, manner: Manner, mut told: watch::Receiver<String>, journal: Arc<Journal>) {
+async fn treat(
+    stream: TcpStream,
+    manner: Manner,
+    mut told: watch::Receiver<String>,
+    journal: Arc<Journal>,
+) {
     if manner == Manner::CloseAtOnce {
         return;
     }

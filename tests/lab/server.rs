@@ -2,21 +2,30 @@
 
 use std::sync::Arc;
 
-use steadfast::{Call, Server};
+use futures::{StreamExt as _, TryStreamExt as _};
+use steadfast::{Bytes, Call, ReplyCache, Server};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::journal::Journal;
 use crate::support::news::ms;
+use crate::support::plain;
 use crate::support::process::{say, setting};
 use crate::support::roles::{Commands, heartbeat};
+use crate::support::scripted::u64_at;
 
-/// Listens at `LISTEN`, writes into `JOURNAL`, keeps connections below `DESCRIPTORS`, if that is set, and drains on SIGTERM.
+/// Listens at `LISTEN`, writes into `JOURNAL`, and drains on SIGTERM.
 pub(crate) async fn serve(_: Commands) {
     let address = setting("LISTEN").expect("LISTEN");
     let journal = Arc::new(Journal::open(setting("JOURNAL").expect("JOURNAL")).expect("a file"));
-    let server = Server::builder().heartbeat(heartbeat()).message(64 << 20).bind(&address).await;
+    // More than any test here has in flight when a connection dies.
+    let remembered = ReplyCache::default().calls(10_000);
+    let builder =
+        Server::builder().heartbeat(heartbeat()).message(64 << 20).reply_cache(remembered);
+    let server = builder.bind(&address).await;
     let server = server.expect("an address that is free");
-    let (handle, mut terminated) = (server.handle(), signal(SignalKind::terminate()).expect("signals"));
+    let (handle, mut terminated) =
+        (server.handle(), signal(SignalKind::terminate()).expect("signals"));
     tokio::spawn(async move {
         terminated.recv().await;
         handle.shutdown(ms(5000));
@@ -24,11 +33,30 @@ pub(crate) async fn serve(_: Commands) {
     say(&format!("listening on {address}"));
     let ended = server.serve(move |call: Call| {
         let journal = journal.clone();
-        async move {
-            let number = call.body().first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
-            journal.executes(number).expect("the disk takes it");
-            Ok(call.into_body())
-        }
+        async move { Ok(execute(&journal, call.body())) }
     });
     ended.await.expect("everything was finished");
+}
+
+/// The answer: the call's number, and as many bytes as it wants.
+fn execute(journal: &Journal, body: &[u8]) -> Bytes {
+    let [number, wanted] = [0, 8].map(|at| u64_at(body, at));
+    journal.executes(number).expect("the disk takes it");
+    let mut answer = body[..8].to_vec();
+    answer.resize(wanted as usize, number as u8);
+    answer.into()
+}
+
+/// As [`serve`], with plain frames, answered in order: an old server, which knows of no heartbeat and no goodbye.
+pub(crate) async fn serve_plain_frames(_: Commands) {
+    let address = setting("LISTEN").expect("LISTEN");
+    let journal = Arc::new(Journal::open(setting("JOURNAL").expect("JOURNAL")).expect("a file"));
+    let listener = TcpListener::bind(&address).await.expect("an address that is free");
+    say(&format!("listening on {address}"));
+    while let Ok((stream, _)) = listener.accept().await {
+        let journal = journal.clone();
+        let (frames, bodies) = plain::frames(stream).split();
+        let answers = bodies.map_ok(move |body| execute(&journal, &body));
+        tokio::spawn(answers.forward(frames));
+    }
 }

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::process::Process;
 
+/// The router, as the client sees it.
+pub(crate) const ROUTER: &str = "10.77.1.1";
 pub(crate) const SERVER: &str = "10.77.2.2";
 pub(crate) const SERVER_TOO: &str = "10.77.2.3";
 
@@ -22,21 +24,32 @@ pub(crate) const SERVER_TOO: &str = "10.77.2.3";
 #[derive(Debug)]
 pub(crate) struct Lab {
     prefix: String,
+    /// Those that are started get no more descriptors than this.
+    descriptors: Option<u32>,
 }
 
 impl Lab {
     /// `None`, with a word about it, where there cannot be one.
     pub(crate) fn up() -> Option<Self> {
+        Self::up_with(&[])
+    }
+
+    /// As [`Self::up`], where these commands must work as well.
+    pub(crate) fn up_with(programs: &[&str]) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let lab = Self { prefix: format!("sf{}x{number}", std::process::id()) };
-        let Err(why) = lab.build() else {
+        let lab = Self { prefix: format!("sf{}x{number}", std::process::id()), descriptors: None };
+        let needed = programs.iter().map(|line| {
+            let words: Vec<_> = line.split(' ').collect();
+            run(words[0], &words[1..]).map(drop)
+        });
+        let Err(why) = needed.collect::<Result<(), _>>().and_then(|()| lab.build()) else {
             return Some(lab);
         };
         let demanded = std::env::var_os("STEADFAST_DEMAND_LAB").is_some();
         assert!(!demanded, "no network of our own: {why}");
         // Not with `eprintln`, which the test harness would swallow.
-        let _ = writeln!(std::io::stderr(), "SKIPPED, needs root, ip and iptables: {why}");
+        let _ = writeln!(std::io::stderr(), "SKIPPED, no network of our own: {why}");
         None
     }
 
@@ -70,7 +83,27 @@ impl Lab {
     /// Starts a role at one end, `c` or `s`.
     pub(crate) fn start(&self, end: &str, role: &str, settings: &[(&str, &str)]) -> Process {
         let name = format!("{}{end}", self.prefix);
-        Process::start(&["ip", "netns", "exec", &name], role, settings)
+        let limit = self.descriptors.map(|count| format!("ulimit -n {count}; exec \"$0\" \"$@\""));
+        let limit = limit.as_ref().map_or(vec![], |limit| vec!["sh", "-c", limit]);
+        Process::start(&[&["ip", "netns", "exec", &name][..], &limit].concat(), role, settings)
+    }
+
+    /// The processes that are started from now on may have so many.
+    pub(crate) fn limit_descriptors(&mut self, descriptors: Option<u32>) {
+        self.descriptors = descriptors;
+    }
+
+    /// A command at one end, to be started.
+    pub(crate) fn command(&self, end: &str, command: &[&str]) -> Command {
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", &format!("{}{end}", self.prefix)]).args(command);
+        inside
+    }
+
+    /// A file for a process at this end; its path.
+    pub(crate) fn file(&self, end: &str, name: &str, content: &str) -> String {
+        self.etc(end, name, content);
+        format!("{}/{name}", self.folder(end))
     }
 
     /// What the processes that are started at this end from now on find in a file of `/etc`.

@@ -70,6 +70,24 @@ impl Process {
 
     /// As [`Self::says`], and what is passed over can be had by the next of these: for lines whose order is not known.
     pub(crate) async fn said(&mut self, beginning: &str) -> (Instant, String) {
+        self.said_within(PATIENCE, beginning).await
+    }
+
+    /// It has not said any such line until now, or somebody has read it.
+    pub(crate) fn never_said(&mut self, beginning: &str) {
+        while let Ok(line) = self.lines.try_recv() {
+            self.kept.push(line);
+        }
+        let said = self.kept.iter().find(|(_, line)| line.starts_with(beginning));
+        assert_eq!(said, None, "among {:?}", self.kept);
+    }
+
+    /// As [`Self::said`], with another patience.
+    pub(crate) async fn said_within(
+        &mut self,
+        patience: Duration,
+        beginning: &str,
+    ) -> (Instant, String) {
         let waiting = async {
             let mut looked_at = 0;
             loop {
@@ -82,9 +100,11 @@ impl Process {
                 self.kept.push(self.lines.recv().await?);
             }
         };
-        match tokio::time::timeout(PATIENCE, waiting).await {
+        match tokio::time::timeout(patience, waiting).await {
             Ok(Some(found)) => found,
-            Ok(None) => panic!("the process ended before it said {beginning:?}, after {:?}", self.kept),
+            Ok(None) => {
+                panic!("the process ended before it said {beginning:?}, after {:?}", self.kept)
+            }
             Err(_) => panic!("the process never said {beginning:?}, but {:?}", self.kept),
         }
     }
