@@ -95,26 +95,30 @@ async fn row_24b_a_proxy_that_knows_that_its_server_is_down_closes_at_once() {
 #[tokio::test]
 async fn row_24c_a_proxys_idle_time_out_never_comes_with_a_heartbeat_below_it_and_is_a_fin_without()
 {
-    let heartbeat = [("EVERY", "700"), ("GIVE_UP", "2000")];
-    for (settings, is_kept) in [(&heartbeat[..], true), (&CALM[..], false)] {
-        let Some(stage) = Stage::empty() else { return };
-        let stage = stage.server("lab server", &[("EVERY", "60000")]).await;
-        let _proxy = proxy(&stage.lab, "").await;
-        let mut scene = stage.client(&[settings, &TO].concat());
-        scene.client.said("ready ").await;
-        scene.recovers().await;
-        let idle = Instant::now();
-        if is_kept {
-            // Twice as long as the time-out.
-            tokio::time::sleep(ms(4000)).await;
+    thrice(async || {
+        let heartbeat = [("EVERY", "700"), ("GIVE_UP", "2000")];
+        for (settings, is_kept) in [(&heartbeat[..], true), (&CALM[..], false)] {
+            let Some(stage) = Stage::empty() else { return Ok(()) };
+            let stage = stage.server("lab server", &[("EVERY", "60000")]).await;
+            let _proxy = proxy(&stage.lab, "").await;
+            let mut scene = stage.client(&[settings, &TO].concat());
+            scene.client.said("ready ").await;
             scene.recovers().await;
-            scene.client.never_said("lost");
-            row("24c").survived();
-        } else {
-            scene.tells(&row("24c calm"), idle).await;
+            let idle = Instant::now();
+            if is_kept {
+                // Twice as long as the time-out.
+                tokio::time::sleep(ms(4000)).await;
+                scene.recovers().await;
+                scene.client.never_said("lost");
+                row("24c").survived();
+            } else {
+                scene.tells(&row("24c calm"), idle).await?;
+            }
+            scene.ends_well().await;
         }
-        scene.ends_well().await;
-    }
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
