@@ -15,6 +15,7 @@ mod account;
 mod client;
 mod faults;
 mod journal;
+mod old_server;
 mod page;
 mod rude;
 mod scene;
@@ -34,7 +35,7 @@ fn child_process() {
     match support::process::setting("STEADFAST_ROLE").as_deref() {
         None => {}
         Some("lab client") => support::roles::run(client::call),
-        Some("old server of the lab") => support::roles::run(server::serve_plain_frames),
+        Some("old server of the lab") => support::roles::run(old_server::serve),
         Some("lab server") => support::roles::run(server::serve),
         Some("rude server") => support::roles::run(rude::serve),
         Some(role) => support::roles::play(role),

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use steadfast::{Bytes, Call, ReplyCache, Server};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::journal::Journal;
 use crate::support::news::ms;
-use crate::support::plain;
 use crate::support::process::{say, setting};
 use crate::support::roles::{Commands, heartbeat};
 use crate::support::scripted::u64_at;
@@ -39,24 +36,10 @@ pub(crate) async fn serve(_: Commands) {
 }
 
 /// The answer: the call's number, and as many bytes as it wants.
-fn execute(journal: &Journal, body: &[u8]) -> Bytes {
+pub(crate) fn execute(journal: &Journal, body: &[u8]) -> Bytes {
     let [number, wanted] = [0, 8].map(|at| u64_at(body, at));
     journal.executes(number).expect("the disk takes it");
     let mut answer = body[..8].to_vec();
     answer.resize(wanted as usize, number as u8);
     answer.into()
-}
-
-/// As [`serve`], with plain frames, answered in order: an old server, which knows of no heartbeat and no goodbye.
-pub(crate) async fn serve_plain_frames(_: Commands) {
-    let address = setting("LISTEN").expect("LISTEN");
-    let journal = Arc::new(Journal::open(setting("JOURNAL").expect("JOURNAL")).expect("a file"));
-    let listener = TcpListener::bind(&address).await.expect("an address that is free");
-    say(&format!("listening on {address}"));
-    while let Ok((stream, _)) = listener.accept().await {
-        let journal = journal.clone();
-        let (frames, bodies) = plain::frames(stream).split();
-        let answers = bodies.map_ok(move |body| execute(&journal, &body));
-        tokio::spawn(answers.forward(frames));
-    }
 }
