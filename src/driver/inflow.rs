@@ -20,12 +20,15 @@ pub(super) struct Inflow {
     /// Whether there are bytes that came behind the handshake, which the session has not seen.
     fresh: bool,
     read_size: usize,
+    /// The buffer is of a time when more came: the next one, when this is empty, is smaller.
+    outgrown: bool,
 }
 
 impl Inflow {
     /// `bytes` came behind the handshake.
     pub(super) fn new(bytes: BytesMut) -> Self {
-        Self { fresh: !bytes.is_empty(), arrived: bytes.into(), read_size: READ_LEAST }
+        let fresh = !bytes.is_empty();
+        Self { fresh, arrived: bytes.into(), read_size: READ_LEAST, outgrown: false }
     }
 
     /// Whether bytes came behind the handshake, the first time that it is asked.
@@ -39,10 +42,13 @@ impl Inflow {
         transport: &mut dyn Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<&[u8]>> {
-        let Self { arrived: Input { bytes: input, landing, .. }, read_size, .. } = self;
+        let Self { arrived: Input { bytes: input, landing, .. }, read_size, outgrown, .. } = self;
         if let Some(landing) = landing {
             let count = ready!(poll_read_buf(Pin::new(transport), cx, &mut landing.room()))?;
             return Poll::Ready(Ok(&landing.bytes[landing.bytes.len() - count..]));
+        }
+        if *outgrown && input.is_empty() {
+            (*outgrown, *input) = (false, BytesMut::new());
         }
         // Not for every read: as long as somebody keeps a piece of the buffer, reserving means another buffer.
         if input.capacity() - input.len() < *read_size / 4 {
@@ -52,8 +58,9 @@ impl Inflow {
         let count = ready!(poll_read_buf(Pin::new(transport), cx, input))?;
         if count == room {
             *read_size = (*read_size * 2).min(READ_MOST);
-        } else if count > 0 && count < *read_size / 8 {
-            *read_size = (*read_size / 2).max(READ_LEAST);
+        } else if count > 0 && count < *read_size / 8 && *read_size > READ_LEAST {
+            *read_size /= 2;
+            *outgrown = true;
         }
         Poll::Ready(Ok(&input[input.len() - count..]))
     }
