@@ -310,11 +310,17 @@ fn keepalive(heartbeat: &Heartbeat) -> TcpKeepalive {
     let second = Duration::from_secs(1);
     let keepalive = TcpKeepalive::new()
         .with_time(heartbeat.every.max(second))
-        .with_interval((heartbeat.give_up_after / 4).max(second));
-    #[cfg(not(any(target_os = "openbsd", target_os = "redox", target_os = "solaris")))]
-    let keepalive = keepalive.with_retries(4);
+        .with_interval((heartbeat.give_up_after / PROBES).max(second));
+    #[cfg(not(any(windows, target_os = "openbsd", target_os = "redox", target_os = "solaris")))]
+    let keepalive = keepalive.with_retries(PROBES);
     keepalive
 }
+
+#[cfg(not(windows))]
+const PROBES: u32 = 4;
+/// As many as Windows sends. Only since Windows 10, version 1703, can it be told another number (`TCP_KEEPCNT`).
+#[cfg(windows)]
+const PROBES: u32 = 10;
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,8 @@ mod support;
 
 mod connecting;
 mod death;
+#[cfg(target_os = "linux")]
+mod keepalive;
 mod leases;
 mod mistaken;
 mod network;

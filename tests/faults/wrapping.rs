@@ -1,16 +1,13 @@
 //! A layer above the pool's own TCP, as TLS and proxies are.
 
 use steadfast::{
-    Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase, Pool,
-    SocketOptions, Tcp,
+    Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase, Pool, Tcp,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::support::news;
 use crate::support::peer::{Peer, accept, listen};
-use crate::support::proc_net::row;
-use crate::support::scripted::{soon, until};
+use crate::support::scripted::soon;
 
 /// What a client says before anything else, and the server's answer.
 const PASSWORD: &[u8; 9] = b"let me in";
@@ -58,30 +55,4 @@ async fn a_layer_above_tcp_carries_calls_and_its_failure_names_its_address() {
     admitted.write_all(&[YES]).await.unwrap();
     tokio::spawn(async move { Peer::greet(admitted).await.echo().await });
     assert_eq!(soon("a reply", pool.call("hello")).await.unwrap(), "hello");
-}
-
-/// Whichever of the settings and the layer comes first.
-#[tokio::test]
-#[cfg(target_os = "linux")]
-async fn the_tcp_below_a_layer_has_the_pools_socket_options() {
-    let without = SocketOptions::default().without_keepalive();
-    let (listener, address) = listen().await;
-    let builders = [
-        (Pool::builder(&address).wrap_tcp(|tcp| tcp), "02"),
-        (Pool::builder(&address).wrap_tcp(|tcp| tcp).socket(without), "00"),
-        (Pool::builder(&address).socket(without).wrap_tcp(|tcp| tcp), "00"),
-    ];
-    for (builder, timer) in builders {
-        let _pool = builder.build().unwrap();
-        let peer = Peer::greet(accept(&listener).await).await;
-        until("the timer", || timer_at_the_far_end_of(&peer.stream).as_deref() == Some(timer))
-            .await;
-    }
-}
-
-/// Which timer runs at the other end of this connection, see `proc_net_tcp` in the kernel's documentation: 02 is that of
-/// the keepalive, 00 none. (01, retransmission, while something has not been acknowledged.)
-fn timer_at_the_far_end_of(stream: &TcpStream) -> Option<String> {
-    let row = row(stream.peer_addr().unwrap(), stream.local_addr().unwrap())?;
-    row[5].split(':').next().map(str::to_owned)
 }

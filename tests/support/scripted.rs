@@ -333,6 +333,7 @@ impl Piped {
         let socket = TcpSocket::new_v4()?;
         socket.set_nodelay(true)?;
         // Segments are as long as on Ethernet: those of the loopback do not fit small buffers, and then the kernel waits.
+        #[cfg(unix)]
         socket2::SockRef::from(&socket).set_tcp_mss(1460)?;
         socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
