@@ -6,8 +6,8 @@
 //!                                                              └──── no ──► nothing
 //! ```
 //!
-//! The owner of a socket is woken for each call; what ends a connection, once. Asking for each of its possible ends each time costs as
-//! much as a quarter of the call.
+//! The owner of a socket is woken for each call; what ends a connection, once. Asking for each of its possible ends each time would be
+//! a good part of what a call costs.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -67,6 +67,8 @@ mod error;
 mod event;
 mod exchange;
 mod fan_out;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshake;
 mod issued;
 mod limits;

@@ -95,7 +95,7 @@ impl Loss {
     }
 
     /// For tests of what does not look at the rest.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn example(cause: LossCause) -> Self {
         Self {
             cause,

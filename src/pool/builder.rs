@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use futures::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -69,6 +70,7 @@ pub struct PoolBuilder {
     protocol: Option<Box<dyn Opener>>,
     events: FanOut<Event>,
     pushes: FanOut<Bytes>,
+    seed: Option<u64>,
 }
 
 impl Pool {
@@ -104,6 +106,7 @@ impl PoolBuilder {
             protocol: None,
             events: FanOut::new(),
             pushes: FanOut::new(),
+            seed: None,
         }
     }
 
@@ -181,6 +184,15 @@ impl PoolBuilder {
     {
         self.hook = Some(Arc::new(move |conversation| hook(conversation).boxed()));
         self
+    }
+
+    /// For simulations that must repeat themselves: all that is random in the pool, its waits and the id by which servers know it,
+    /// follows from this number. Default: from the operating system.
+    ///
+    /// Never two pools with one seed at one server: it takes them for one client that comes back, and ends the connections of
+    /// the other.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
     }
 
     /// Another way to make connections than TCP: pipes in tests, Unix sockets. What puts a layer above TCP is made with
@@ -267,7 +279,10 @@ impl PoolBuilder {
             return Err(ConfigError::NoRuntime);
         };
         let mut client = [0; 16];
-        getrandom::fill(&mut client).map_err(|_| ConfigError::NoRandomness)?;
+        match self.seed {
+            Some(seed) => Rng::with_seed(seed).fill(&mut client),
+            None => getrandom::fill(&mut client).map_err(|_| ConfigError::NoRandomness)?,
+        }
         Ok(self.start(endpoint, ClientId(client), runtime))
     }
 

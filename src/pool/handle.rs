@@ -176,7 +176,8 @@ impl Pool {
     /// what it lacks.
     ///
     /// # Errors
-    /// [`ReadyError::Unavailable`] with the cause, at the limit, or at once if waiting cannot mend it.
+    /// [`ReadyError::Unavailable`] with the cause, at the limit, or at once if waiting cannot mend it;
+    /// [`ReadyError::Closed`] once the pool is closed.
     ///
     /// # Cancel safety
     /// Dropping the future does nothing.
@@ -260,7 +261,7 @@ impl Pool {
     /// [`CloseError`] says how many calls were cut off.
     ///
     /// # Cancel safety
-    /// Dropping the future stops the waiting, not the closing.
+    /// Dropping the future stops the waiting, not the closing; nothing is cut off at the limit any more.
     pub async fn close(&self, limit: Duration) -> Result<(), CloseError> {
         let Shared { board, channels: Channels { tasks, killed, .. }, closing, .. } = &*self.0;
         board.close();

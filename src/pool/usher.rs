@@ -1,5 +1,5 @@
 //! Shows those out of the line whose time is over: one task and one timer for all who wait for a place, because a timer of
-//! their own would cost most of them more than the wait.
+//! their own, which for most never runs out, would be nearly half of what it costs to wait.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -44,7 +44,7 @@ use crate::server::departure::Departure;
 ///     async fn notified(&self, notification: Call) {
 ///         let text = notification.body();
 ///         if let Some(blank) = text.iter().position(|byte| *byte == b' ') {
-///             // Copied, because what was received shares its memory with its neighbours.
+///             // Copied, because a piece of a body keeps all of its memory.
 ///             let [fruit, price] = [&text[..blank], &text[blank + 1..]].map(Bytes::copy_from_slice);
 ///             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(fruit, price);
 ///         }
@@ -105,8 +105,8 @@ impl Call {
         &self.body
     }
 
-    /// What the caller sent, when nothing else of the call is needed any more. It shares its memory with its neighbours:
-    /// copy it if you keep it for long.
+    /// What the caller sent, when nothing else of the call is needed any more. From 4 KiB on it may share its memory with
+    /// its neighbours: copy it if you keep it for long.
     pub fn into_body(self) -> Bytes {
         self.body
     }
@@ -131,6 +131,10 @@ impl Call {
     }
 
     /// Whether the caller has gone: it cancelled the call, its time was up, or its connection died.
+    ///
+    /// A call that is [remembered](crate::ReplyCache), as calls that are not idempotent are by default, outlives its
+    /// connection, because its caller may come back for the answer. It is cancelled when the client says so, at its deadline,
+    /// or when the client is forgotten.
     pub fn is_cancelled(&self) -> bool {
         self.is_cancelled_by(now())
     }
@@ -139,7 +143,7 @@ impl Call {
         self.departure.has_come() || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Returns when the caller has gone.
+    /// Returns when the caller has gone, as [`is_cancelled`](Self::is_cancelled) has it.
     ///
     /// # Cancel safety
     /// Dropping the future does nothing.

@@ -1,7 +1,7 @@
 //! Where one connection's requests are handed to handlers, and their answers taken.
 //!
 //! ```text
-//! Event ─► is it new? ─► a turn among the handlers ─► Handler ─► kept for its twins ─► this connection, and theirs
+//! Event ─► is it new? ─► a turn among the handlers ─► Handler ─► this connection ─► kept ─► its twins' connections
 //!             │               └ too many wait for one: refused
 //!             └ no: the answer that is kept, or nothing, because it runs
 //! ```
@@ -39,11 +39,10 @@ use crate::server::clients::{Membership, Verdict};
 use crate::server::departure::Departure;
 use crate::server::shared::Shared;
 
-/// What handlers that are begun together may take until they first wait, all of them. A task of its own costs about one
-/// microsecond.
-const ALL_TOGETHER: Duration = Duration::from_micros(100);
-/// The same, each on average.
-const EACH_TOGETHER: Duration = Duration::from_micros(20);
+/// Handlers that are begun together may take so long until they first wait, and [`BATCH_PER_CALL`] more for each that has been
+/// begun. A task of its own costs about one microsecond.
+const BATCH_BASE: Duration = Duration::from_micros(100);
+const BATCH_PER_CALL: Duration = Duration::from_micros(20);
 
 #[derive(Debug)]
 pub(crate) struct Desk<H> {
@@ -228,7 +227,7 @@ impl<H: Handler> Desk<H> {
             self.shared.cut_off.fetch_add(calls.len(), Ordering::Relaxed);
             return;
         }
-        let (mut limit, each) = (ALL_TOGETHER, EACH_TOGETHER);
+        let (mut limit, each) = (BATCH_BASE, BATCH_PER_CALL);
         let began = now();
         let (mut now, mut done) = (began, Vec::with_capacity(calls.len()));
         let mut left = calls.into_iter();

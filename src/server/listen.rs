@@ -59,7 +59,7 @@ impl Server {
     /// Listens with the default settings.
     ///
     /// # Errors
-    /// [`BindError::Os`] if the operating system refused the address.
+    /// As [`ServerBuilder::bind`].
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -167,7 +167,8 @@ impl ServerBuilder {
     /// Listens. From now on clients can connect; they are answered once [`Server::serve`] runs.
     ///
     /// # Errors
-    /// [`BindError`]: a setting is out of its range, or the operating system refused the address.
+    /// [`BindError`]: a setting is out of its range, the name cannot be resolved or has no address, the operating system
+    /// refused the address, or it gives no random bytes for the server's id.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

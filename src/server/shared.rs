@@ -21,7 +21,7 @@ pub(crate) struct Shared<H> {
     /// Places for connections that have said `HELLO`.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) half_open: Arc<HalfOpen>,
-    /// Bounds those who are told at a time why they are turned away.
+    /// Bounds those who are told at a time why they are turned away. While the server drains, [`HalfOpen`] does.
     pub(crate) explaining: Semaphore,
     /// Bounds the handlers at work.
     pub(crate) handlers: Arc<Semaphore>,
