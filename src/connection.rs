@@ -3,10 +3,14 @@
 //!
 //! One short lock: callers add their bytes and their place, the owner writes everything that gathered.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(steadfast_loom))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Waker};
 
 use bytes::BytesMut;
+#[cfg(steadfast_loom)]
+use loom::sync::{Mutex, MutexGuard};
 
 use crate::connect::Transport;
 use crate::proto::calling::Calling;
@@ -124,7 +128,7 @@ impl<S: ?Sized> std::fmt::Debug for Connection<S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
@@ -157,5 +161,54 @@ mod tests {
     fn an_owner_that_sleeps_is_woken_once_and_one_that_comes_back_by_itself_is_left_to_gather() {
         assert_eq!(wake_ups(Then::Sleep), 1);
         assert_eq!(wake_ups(Then::ComeBack), 0);
+    }
+}
+
+/// Every interleaving, with loom: `.ci/models`.
+#[cfg(all(test, steadfast_loom))]
+mod models {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    /// Two callers add something; the owner ends when it has found both.
+    fn owner_finds_both(first: Then) {
+        loom::model(move || {
+            let connection = Connection::new(0);
+            let callers = [(); 2].map(|()| {
+                let connection = connection.clone();
+                thread::spawn(move || {
+                    connection.with(|added| {
+                        *added += 1;
+                        ((), Tell::Owner)
+                    });
+                })
+            });
+            let (mut found, mut then) = (0, first);
+            block_on(poll_fn(|cx| {
+                let this = std::mem::replace(&mut then, Then::Sleep);
+                found += connection.turn(cx, |added| (std::mem::take(added), this));
+                if this == Then::ComeBack {
+                    cx.waker().wake_by_ref();
+                }
+                if found == 2 { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            callers.into_iter().for_each(|caller| caller.join().unwrap());
+        });
+    }
+
+    /// Loom finds the interleaving, if there is one, in which the owner sleeps for ever.
+    #[test]
+    fn model_what_callers_add_is_found_by_an_owner_that_sleeps() {
+        owner_finds_both(Then::Sleep);
+    }
+
+    #[test]
+    fn model_what_callers_add_is_found_by_an_owner_that_gathers() {
+        owner_finds_both(Then::ComeBack);
     }
 }

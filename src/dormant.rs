@@ -12,10 +12,16 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(not(steadfast_loom))]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+#[cfg(not(steadfast_loom))]
 use futures::task::AtomicWaker;
+#[cfg(steadfast_loom)]
+use loom::future::AtomicWaker;
+#[cfg(steadfast_loom)]
+use loom::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Dormant<F> {
@@ -36,12 +42,24 @@ impl<F> Dormant<F> {
     }
 }
 
+impl<F> Dormant<F> {
+    #[cfg(not(steadfast_loom))]
+    fn register(&self, cx: &Context<'_>) {
+        self.bell.task.register(cx.waker());
+    }
+
+    #[cfg(steadfast_loom)]
+    fn register(&self, cx: &Context<'_>) {
+        self.bell.task.register_by_ref(cx.waker());
+    }
+}
+
 impl<F: Future + Unpin> Future for Dormant<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // Before it is asked: who rings in between wakes the task.
-        self.bell.task.register(cx.waker());
+        self.register(cx);
         if !self.bell.rung.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
@@ -56,12 +74,13 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        // Not a store: what those who rang before have to show would not be seen with it.
+        self.rung.swap(true, Ordering::AcqRel);
         self.task.wake();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::AtomicUsize;
@@ -111,5 +130,53 @@ mod tests {
         }
         Waker::from(dormant.bell.clone()).wake();
         assert_eq!(tasks.map(|task| task.0.load(Ordering::SeqCst)), [0, 1]);
+    }
+}
+
+/// Every interleaving, with loom: `.ci/models`.
+#[cfg(all(test, steadfast_loom))]
+mod models {
+    use std::future::poll_fn;
+
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    /// What ends a connection: two who may say so, and the waker of who listens.
+    #[derive(Debug)]
+    struct Ends {
+        said: [AtomicBool; 2],
+        listener: AtomicWaker,
+    }
+
+    impl Ends {
+        fn say(&self, which: usize) {
+            self.said[which].store(true, Ordering::Release);
+            self.listener.wake();
+        }
+
+        fn poll_both(&self, cx: &Context<'_>) -> Poll<()> {
+            self.listener.register_by_ref(cx.waker());
+            match self.said.iter().all(|said| said.load(Ordering::Acquire)) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }
+    }
+
+    /// Loom finds the interleaving, if there is one, in which nobody is ever woken again.
+    #[test]
+    fn model_no_wake_up_is_lost() {
+        loom::model(|| {
+            let said = [AtomicBool::new(false), AtomicBool::new(false)];
+            let ends = Arc::new(Ends { said, listener: AtomicWaker::new() });
+            let others = [0, 1].map(|which| {
+                let ends = ends.clone();
+                thread::spawn(move || ends.say(which))
+            });
+            block_on(Dormant::new(poll_fn(|cx| ends.poll_both(cx))));
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
     }
 }

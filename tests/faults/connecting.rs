@@ -61,7 +61,8 @@ async fn an_unresolvable_name_fails_in_its_phase_with_the_resolvers_words() {
     assert!(error.took < ms(4500), "{error}");
     match &error.cause {
         ConnectCause::Os(cause) => {
-            assert!(cause.to_string().contains("lookup"), "{error}");
+            // Elsewhere than on Windows it is the standard library that speaks.
+            assert!(cfg!(windows) || cause.to_string().contains("lookup"), "{error}");
             let name = cause.name().expect("one of the usual C libraries");
             assert!(name.starts_with("EAI_") && error.to_string().contains(name), "{error}");
             let below = error.source().and_then(|source| source.downcast_ref::<OsError>());
@@ -79,7 +80,8 @@ async fn a_refused_port_is_told_with_its_code() {
     let error = first_failure(&pool).await;
     assert_eq!((error.phase, error.address), (Phase::Connect, Some(address)));
     let ConnectCause::Os(cause) = &error.cause else { panic!("{error}") };
-    assert_eq!((cause.name(), cause.code()), (Some("ECONNREFUSED"), Some(111)));
+    let code = if cfg!(windows) { 10061 } else { 111 };
+    assert_eq!((cause.name(), cause.code()), (Some("ECONNREFUSED"), Some(code)));
     assert!(!error.is_permanent());
 }
 
@@ -365,6 +367,10 @@ async fn a_name_with_several_addresses_reaches_the_one_that_listens() {
 
 #[tokio::test]
 async fn a_client_without_a_free_descriptor_says_so_does_not_spin_and_recovers() {
+    // `ulimit` is a thing of Unix.
+    if cfg!(windows) {
+        return;
+    }
     let (listener, address) = listen().await;
     let limited = ["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""];
     let mut client = Process::start(&limited, "client", &[("TO", &*address), ("FULL", "yes")]);

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::support::news::{self, median, ms, within};
 use crate::support::peer::{Peer, accept, echo_all, listen, own_loopback};
-use crate::support::process::Process;
+use crate::support::process::{Process, can_freeze, resets_look_like_ends};
 
 /// The promise: from the arrival of FIN or RST to the loss.
 const AT_ONCE: Duration = ms(10);
@@ -66,6 +66,9 @@ async fn an_idle_client_notices_a_killed_server_at_once_and_the_next_call_succee
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_with_unread_requests_resets_and_they_are_settled_at_once() {
+    if !can_freeze() {
+        return;
+    }
     let mut times = Vec::new();
     for _ in 0..3 {
         let (mut process, address) = server(&format!("{}:0", own_loopback())).await;
@@ -147,6 +150,7 @@ impl Close {
             (Self::WithUnreadBytes | Self::WithoutLinger, LossCause::Os(error)) => {
                 assert_eq!((error.name(), fin_seen), (Some("ECONNRESET"), false));
             }
+            (_, LossCause::ClosedByPeer) if resets_look_like_ends() => {}
             _ => panic!("{self:?} gave {cause}"),
         }
     }

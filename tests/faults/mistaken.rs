@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::news::{self, ms, within};
 use crate::support::peer::{Peer, accept, listen, own_loopback};
 use crate::support::pipes::pipes;
-use crate::support::process::Process;
+use crate::support::process::{Process, can_freeze};
 use crate::support::scripted::{CHUNK, PONG, REPLY, frame, pong};
 
 const EVERY: Duration = ms(100);
@@ -145,6 +145,9 @@ async fn skip_pings(client: &mut Process, peer: &mut Peer<TcpStream>, until: Ins
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_was_suspended_asks_again_before_it_judges() {
+    if !can_freeze() {
+        return;
+    }
     let (mut client, mut peer) = client_process().await;
     let asked = freeze_when_it_has_asked(&mut client, &mut peer).await;
     // It sleeps through the whole time of the answer, for twice the bound.
@@ -161,6 +164,9 @@ async fn a_client_that_was_suspended_asks_again_before_it_judges() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_was_suspended_reads_what_has_arrived_before_it_judges() {
+    if !can_freeze() {
+        return;
+    }
     let (mut client, mut peer) = client_process().await;
     for _ in 0..2 {
         let asked = freeze_when_it_has_asked(&mut client, &mut peer).await;

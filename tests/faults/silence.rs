@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::support::news::{self, ms, within};
 use crate::support::peer::{Peer, own_loopback};
 use crate::support::pipes::{Pipes, Switch, pipes};
-use crate::support::process::Process;
+use crate::support::process::{Process, can_freeze};
 use crate::support::scripted::{PONG, frame};
 use crate::support::tampered::{Below, Tamper, Tampered};
 
@@ -47,6 +47,9 @@ fn pool(address: &str, connections: usize) -> Pool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_is_noticed_on_all_idle_connections_within_the_bound() {
+    if !can_freeze() {
+        return;
+    }
     let (process, address) = server().await;
     let pool = pool(&address, 4);
     news::connected(&pool, 4).await;
@@ -66,6 +69,9 @@ async fn a_frozen_server_is_noticed_on_all_idle_connections_within_the_bound() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_is_noticed_within_the_bound_also_under_constant_sending() {
+    if !can_freeze() {
+        return;
+    }
     let (process, address) = server().await;
     let pool = pool(&address, 1);
     news::connected(&pool, 1).await;

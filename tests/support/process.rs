@@ -147,6 +147,19 @@ impl Drop for Process {
     }
 }
 
+/// Whether processes can be frozen here: Windows has no such signal. Says so where not.
+pub(crate) fn can_freeze() -> bool {
+    if cfg!(windows) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED, needs SIGSTOP");
+    }
+    cfg!(unix)
+}
+
+/// Under Wine the reset of an idle connection reads as its end, unlike on Windows.
+pub(crate) fn resets_look_like_ends() -> bool {
+    std::env::var_os("STEADFAST_WINE").is_some()
+}
+
 /// SIGSTOP: the process with this id, a child of ours, is frozen, its kernel goes on. Returns when no thread of it runs
 /// any more.
 pub(crate) fn freeze(id: u32) {
