@@ -148,7 +148,7 @@ impl Seen {
     pub(crate) fn check(&self, runs: u64) {
         let Self { answered, not_run, unknown, gone, executed_twice, connections } = *self;
         assert!(answered >= 20 * runs && connections >= runs, "{self:?}");
-        if runs >= 40 {
+        if runs >= 20 {
             assert!(not_run > 0 && unknown > 0 && gone > 0 && executed_twice > 0, "{self:?}");
         }
     }
