@@ -16,7 +16,12 @@ pub(crate) async fn start(
     program: &'static str,
     arguments: impl Fn(SocketAddr) -> Vec<String>,
 ) -> Option<Daemon> {
-    match Daemon::start(program, own_loopback(), arguments).await {
+    let started = match std::env::var_os("STEADFAST_WINE") {
+        // It finds the servers of the system around it, and cannot start them.
+        Some(_) => Err(io::ErrorKind::NotFound.into()),
+        None => Daemon::start(program, own_loopback(), arguments).await,
+    };
+    match started {
         Ok(daemon) => Some(daemon),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let demanded = std::env::var_os("STEADFAST_DEMAND_LAB").is_some();
