@@ -255,7 +255,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let handback = self.handback;
-        let condition = self.with(|session| (session.end(handback), Tell::Nobody));
+        let (condition, spent) = self.with(|session| (session.end(handback), Tell::Nobody));
+        drop(spent);
         hand_in(&self.pool.board, &self.foreign, self.place, condition);
     }
 }

@@ -123,10 +123,15 @@ impl Foreign {
             .map_or(Progress { queued: 0, sent: 0, received: 0 }, Lent::progress)
     }
 
-    /// The conversation is at its end. What it leaves behind decides whether the connection is used again.
-    pub(crate) fn end(&mut self, handback: Handback) -> Condition {
-        let is_over = self.leases.lent.as_ref().is_some_and(|lent| lent.is_over(handback));
-        self.leases.lent = None;
+    /// The conversation is at its end. What it leaves behind decides whether the connection is used again. Its wakers are in what
+    /// is also returned, to be dropped after the lock is released.
+    pub(crate) fn end(&mut self, handback: Handback) -> (Condition, Option<Lent>) {
+        let lent = self.leases.lent.take();
+        let is_over = lent.as_ref().is_some_and(|lent| lent.is_over(handback));
+        (self.condition(is_over), lent)
+    }
+
+    fn condition(&mut self, is_over: bool) -> Condition {
         if let State::Dead(_) = self.state {
             return Condition::Dead;
         }

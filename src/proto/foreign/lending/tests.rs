@@ -167,7 +167,7 @@ fn a_conversation_is_over_when_nothing_of_it_can_reach_the_next() {
             let mut bench = Bench::new();
             bench.lend();
             deed(&mut bench);
-            bench.session.end(handback)
+            bench.session.end(handback).0
         });
         assert_eq!(conditions, *expected, "{what}");
     }
@@ -183,7 +183,7 @@ fn a_connection_that_was_given_back_clean_can_be_lent_again() {
         bench.send("a");
         bench.arrive(b"\x01A").unwrap();
         assert_eq!(bench.take().unwrap(), "A");
-        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+        assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean);
     }
 }
 
@@ -219,7 +219,7 @@ fn the_answer_to_a_ping_that_was_out_is_no_part_of_the_conversation() {
         bench.send("b");
         bench.arrive(b"\x01B").unwrap();
         assert_eq!(bench.take().unwrap(), "B", "{cut}");
-        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean, "{cut}");
+        assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean, "{cut}");
         // And the heartbeat goes on.
         bench.ping();
         bench.arrive(b"\x04pong").unwrap();
@@ -232,9 +232,9 @@ fn the_answer_to_a_ping_may_come_when_the_conversation_is_over() {
     let mut bench = Bench::new();
     bench.ping();
     bench.lend();
-    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+    assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean);
     bench.lend();
-    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+    assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean);
     bench.arrive(b"\x04pong").unwrap();
     bench.lend();
     assert_eq!(bench.take(), None);
@@ -245,7 +245,7 @@ fn what_nobody_asked_for_between_two_leases_ends_the_connection() {
     for unasked in [&b"\x01X"[..], b"\x02X", b"\x00"] {
         let mut bench = Bench::new();
         bench.lend();
-        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+        assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean);
         assert!(bench.arrive(unasked).is_err());
         assert!(bench.session.lend().is_err());
     }
@@ -259,7 +259,7 @@ fn what_was_read_under_one_lease_never_reaches_the_next() {
         let mut bench = Bench::new();
         bench.lend();
         bench.read(late);
-        assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+        assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean);
         bench.lend();
         assert_eq!(bench.tell(), Err(unasked.clone()), "{late:?}");
         assert_eq!(bench.take(), None);
@@ -294,7 +294,7 @@ fn a_short_lease_does_not_put_the_heartbeat_off() {
     bench.lend();
     let alarm = bench.session.next_deadline().unwrap();
     assert!(alarm <= due, "the owner looks in time, whatever it hears of the lease");
-    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+    assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean);
     bench.now = due;
     bench.session.timeout(bench.now, &mut bench.effects).unwrap();
     assert_eq!(bench.write(usize::MAX), b"\x04ping");
@@ -322,7 +322,7 @@ fn silence_is_found_out_within_the_bound_after_a_long_lease() {
     while bench.now < over {
         assert_eq!(wake(&mut bench), Ok(Vec::new()));
     }
-    assert_eq!(bench.session.end(Handback::Dropped), Condition::Clean);
+    assert_eq!(bench.session.end(Handback::Dropped).0, Condition::Clean);
     let returned = bench.now;
     let mut pings = 0;
     let cause = loop {
@@ -387,4 +387,23 @@ fn what_had_arrived_before_the_end_is_received_before_the_error() {
     assert!(matches!(bench.session.send(&spoken), Err(Ended::Lost(_))));
     // All that was sent had left.
     assert!(matches!(bench.session.poll_flushed(Waker::noop()).0, Poll::Ready(Ok(()))));
+}
+
+/// A waker is a part of somebody's task, and what its drop does is not known here.
+#[test]
+fn who_waits_at_the_end_of_a_conversation_is_dropped_by_whoever_has_released_the_lock() {
+    let mut bench = Bench::new();
+    bench.lend();
+    let owned = Arc::new(Owned);
+    assert!(bench.session.poll_frame(&Waker::from(owned.clone())).0.is_pending());
+    let (_, spent) = bench.session.end(Handback::Broken);
+    assert_eq!(Arc::strong_count(&owned), 2, "it is not dropped yet");
+    drop(spent);
+    assert_eq!(Arc::strong_count(&owned), 1);
+}
+
+struct Owned;
+
+impl std::task::Wake for Owned {
+    fn wake(self: Arc<Self>) {}
 }

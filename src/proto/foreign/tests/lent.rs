@@ -68,7 +68,7 @@ fn the_beginning_of_a_frame_that_was_read_under_a_lease_is_no_calls_answer() {
         let mut desk = desk(silent(IN_ORDER));
         desk.foreign.lend().unwrap();
         desk.read(begun);
-        assert_eq!(desk.foreign.end(Handback::Dropped), Condition::Clean);
+        assert_eq!(desk.foreign.end(Handback::Dropped).0, Condition::Clean);
         let name = desk.call("question");
         assert_eq!(desk.tell(), Err(Violation::Unasked.into()), "{begun:?}");
         assert!(desk.sent().is_empty());
@@ -82,7 +82,7 @@ fn nothing_goes_out_behind_a_violation() {
     let mut desk = desk(silent(IN_ORDER));
     desk.foreign.lend().unwrap();
     desk.read(&frame(b"unasked"));
-    assert_eq!(desk.foreign.end(Handback::Dropped), Condition::Clean);
+    assert_eq!(desk.foreign.end(Handback::Dropped).0, Condition::Clean);
     desk.foreign.lend().unwrap();
     assert_eq!(desk.tell(), Err(Violation::Unasked.into()));
     // Its loss is not known yet.
