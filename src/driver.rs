@@ -264,6 +264,7 @@ impl<S: Session + ?Sized> Driver<S> {
         }
         let Self { connection, input, output, effects, gathered, phase, .. } = self;
         let accepted = output.take_accepted();
+        let all_has_left = output.is_done();
         let output = &mut output.pieces;
         let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
             let mut judge = || {
@@ -286,7 +287,7 @@ impl<S: Session + ?Sized> Driver<S> {
                 }
                 Ok(if session.is_finished() {
                     Verdict::Finished
-                } else if output.is_empty() && session.is_leaving() {
+                } else if all_has_left && output.is_empty() && session.is_leaving() {
                     Verdict::Leave
                 } else {
                     Verdict::Write
@@ -316,15 +317,19 @@ impl<S: Session + ?Sized> Driver<S> {
         self.effects.spent.clear();
     }
 
-    /// Writes as much as is taken. True if any byte was.
+    /// Writes as much as is taken, then flushes. True if any of it was done.
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         if let Phase::WriteFailed { .. } | Phase::Parting { fin_sent: true, .. } = self.phase {
             return false;
         }
         let mut progress = false;
-        while !self.output.pieces.is_empty() {
+        while !self.output.is_done() {
             let Self { output, transport, meter, .. } = self;
-            match output.poll_write(&mut **transport, cx, |gone| meter.went(gone)) {
+            let polled = match output.pieces.is_empty() {
+                true => output.poll_flush(&mut **transport, cx),
+                false => output.poll_write(&mut **transport, cx, |gone| meter.went(gone)),
+            };
+            match polled {
                 Poll::Ready(Ok(())) => progress = true,
                 Poll::Ready(Err(error)) => {
                     self.write_failed(now, error.into());
@@ -342,7 +347,7 @@ impl<S: Session + ?Sized> Driver<S> {
 
     /// Nothing more can be written; what the peer said before it closed may still be there to be read.
     fn write_failed(&mut self, now: Instant, error: OsError) {
-        self.output.pieces.clear();
+        self.output.give_up();
         match &mut self.phase {
             Phase::Open => {
                 self.phase = Phase::WriteFailed { error, until: now + LAST_WORDS };

@@ -58,11 +58,12 @@ pub(crate) async fn await_hello(
     Err(ConnectCause::Violation { violation, opening })
 }
 
-/// Writes one frame.
+/// Writes one frame, and sees it off.
 pub(crate) async fn send(transport: &mut dyn Transport, frame: &Frame) -> Result<(), OsError> {
     let mut out = BytesMut::new();
     frame.encode(&mut out);
-    Ok(transport.write_all(&out).await?)
+    transport.write_all(&out).await?;
+    Ok(transport.flush().await?)
 }
 
 /// The first frame, and how it began.

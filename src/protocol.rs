@@ -163,7 +163,11 @@ impl<'a> Frames<'a> {
         }
         if self.deaf.is_none() {
             self.is_cut = true;
-            self.deaf = self.transport.write_all(&out).await.err().map(OsError::from);
+            let written = async {
+                self.transport.write_all(&out).await?;
+                self.transport.flush().await
+            };
+            self.deaf = written.await.err().map(OsError::from);
             self.is_cut = false;
         }
         Ok(())

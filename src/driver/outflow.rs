@@ -17,12 +17,36 @@ pub(super) struct Outflow {
     pub(super) pieces: VecDeque<Bytes>,
     /// Accepted by `write`, not yet reported to the session.
     accepted: usize,
+    /// The transport may hold bytes back until it is flushed, as TLS does.
+    is_held_back: bool,
 }
 
 impl Outflow {
     /// Bytes that were accepted since this was asked last.
     pub(super) fn take_accepted(&mut self) -> usize {
         std::mem::take(&mut self.accepted)
+    }
+
+    /// Whether nothing is to be written or flushed.
+    pub(super) fn is_done(&self) -> bool {
+        self.pieces.is_empty() && !self.is_held_back
+    }
+
+    /// Nothing can be written any more.
+    pub(super) fn give_up(&mut self) {
+        self.pieces.clear();
+        self.is_held_back = false;
+    }
+
+    /// Sees off what was accepted.
+    pub(super) fn poll_flush(
+        &mut self,
+        transport: &mut dyn Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(transport).poll_flush(cx))?;
+        self.is_held_back = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Writes once, what there is, and shows `went` the bytes that were accepted. There must be some.
@@ -36,6 +60,7 @@ impl Outflow {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             bytes => {
                 self.accepted += bytes;
+                self.is_held_back = true;
                 self.advance(bytes, went);
                 Poll::Ready(Ok(()))
             }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A handle costs nothing as long as the body lives. After that it is memory that nobody uses; how much that is follows what
-//! came lately: what is free beyond what begins is given back, and all of it soon after the last long message.
+//! came lately: what is free beyond what begins is given back, and each piece of it soon after the last message that was in it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ const MOST: usize = 32 << 20;
 const HANDLES: usize = 32;
 /// Of those that nobody uses, so many stay when a message begins: others may begin right behind it.
 const FREE: usize = MAX_UNFINISHED;
-/// Nothing is kept longer than this after the last message began.
+/// Nothing is kept longer than this after the end of the last message that was in it.
 const WARM: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -33,21 +33,19 @@ pub(crate) struct Spares {
     /// The oldest first: its body is most likely gone.
     kept: VecDeque<Spare>,
     bytes: usize,
-    /// A long message has begun since the time was last told.
-    used: bool,
-    cools_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Spare {
     handle: BytesMut,
     size: usize,
+    /// `None` until the time is told.
+    cools_at: Option<Instant>,
 }
 
 impl Spares {
     /// The beginning of a message of `total` bytes, and the size of its memory if that was used before.
     pub(crate) fn begin(&mut self, part: &[u8], total: usize) -> (BytesMut, usize) {
-        self.used = true;
         let wanted = justified(part.len(), total);
         let (mut found, mut free) = (None, 0);
         let bytes = &mut self.bytes;
@@ -80,7 +78,7 @@ impl Spares {
             return bytes.freeze();
         }
         let body = bytes.split().freeze();
-        self.kept.push_back(Spare { handle: bytes, size });
+        self.kept.push_back(Spare { handle: bytes, size, cools_at: None });
         self.bytes += size;
         while self.bytes > MOST || self.kept.len() > HANDLES {
             self.bytes -= self.kept.pop_front().map_or(0, |spare| spare.size);
@@ -90,16 +88,17 @@ impl Spares {
 
     /// Time has passed.
     pub(crate) fn cool(&mut self, now: Instant) {
-        if std::mem::take(&mut self.used) {
-            self.cools_at = Some(now + WARM);
-        } else if self.cools_at.is_some_and(|at| now >= at) {
-            *self = Self::default();
+        for fresh in self.kept.iter_mut().rev().take_while(|spare| spare.cools_at.is_none()) {
+            fresh.cools_at = Some(now + WARM);
+        }
+        while self.cools_at().is_some_and(|at| now >= at) {
+            self.bytes -= self.kept.pop_front().map_or(0, |spare| spare.size);
         }
     }
 
-    /// When all of it is to be given back, if no long message begins before.
+    /// When something is to be given back, if no message takes it before.
     pub(crate) fn cools_at(&self) -> Option<Instant> {
-        self.cools_at
+        self.kept.front()?.cools_at
     }
 }
 
@@ -168,6 +167,24 @@ mod tests {
         drop(message(&mut spares, MOST + 1));
         drop(message(&mut spares, LEAST / 2));
         assert!(spares.kept.len() <= FREE + 1);
+    }
+
+    /// Two messages of one byte a second are no reason to keep 32 MiB, and a shorter one none to keep what a longer one had.
+    #[test]
+    fn messages_that_use_none_of_it_keep_no_memory_warm() {
+        for length in [1, LEAST] {
+            let (mut spares, mut now) = (Spares::default(), Instant::now());
+            let bodies: Vec<_> = (0..FREE).map(|_| message(&mut spares, 2 * MIB - PART).0).collect();
+            drop(bodies);
+            spares.cool(now);
+            assert!(spares.bytes > MOST / 2);
+            for _ in 0..5 {
+                now += WARM / 2;
+                drop(message(&mut spares, length));
+                spares.cool(now);
+            }
+            assert!(spares.bytes < 2 * LEAST, "{} bytes", spares.bytes);
+        }
     }
 
     #[test]

@@ -83,8 +83,8 @@ pub trait Listen: Send + 'static {
     ///
     /// # Errors
     /// Whatever the operating system says. The server tries again: at once after
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), which concerns one client, and 100 ms later after others,
-    /// which otherwise (`EMFILE`) would be met again and again without a pause.
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), which concerns one client, unless it comes more than 64 times
+    /// in a row, and 100 ms later after others, which otherwise (`EMFILE`) would be met again and again without a pause.
     ///
     /// # Cancel safety
     /// Dropping the future must lose no connection that the client believes to be accepted.

@@ -1,5 +1,6 @@
 //! The listening socket: accepting, turning away, shutting down.
 
+use std::io::ErrorKind::ConnectionAborted;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use tokio::net::ToSocketAddrs;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,8 @@ use crate::server::shared::Shared;
 
 /// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Connections that are gone before they are accepted come one by one; with more than so many in a row, something is broken.
+const GONE_IN_A_ROW: u32 = 64;
 /// So many clients are turned away with an explanation at a time; others are just closed.
 const TURNED_AWAY: usize = 64;
 
@@ -247,20 +251,25 @@ async fn accept<H: Handler>(
     shared: &Arc<Shared<H>>,
     connections: &TaskTracker,
 ) {
-    let mut number = 0;
+    let (mut number, mut gone) = (0, 0);
     loop {
+        // A listener that always has something leaves the others of this task and thread their turn.
+        yield_now().await;
         let Incoming { transport, peer } = match listener.accept().await {
             Ok(accepted) => accepted,
+            // It concerns this connection alone.
+            Err(error) if error.kind() == ConnectionAborted && gone < GONE_IN_A_ROW => {
+                gone += 1;
+                continue;
+            }
+            // Others (EMFILE, ENOBUFS) would spin.
             Err(error) => {
-                // ECONNABORTED concerns one connection; all others (EMFILE, ENOBUFS) would spin.
-                if error.kind() != std::io::ErrorKind::ConnectionAborted {
-                    warn!(%error, "cannot accept connections");
-                    sleep(ACCEPT_AGAIN).await;
-                }
+                warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_AGAIN).await;
                 continue;
             }
         };
-        number += 1;
+        (number, gone) = (number + 1, 0);
         let silent = shared.half_open.enter(number);
         let shared = shared.clone();
         connections.spawn(serve(shared, transport, peer, silent));

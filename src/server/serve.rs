@@ -92,9 +92,16 @@ async fn greet<H: Handler>(
     let membership = shared.clients.admit(&hello, number, &connection);
     let desk = OpenDesk::new(Desk::new(shared.clone(), connection, membership, peer, number));
     let welcome = Frame::Welcome(welcome(settings, shared.instance));
-    if let Err(error) = send(&mut *stream, &welcome).await {
-        debug!(%peer, %error, "client left in the handshake");
-        return None;
+    match timeout(settings.handshake, send(&mut *stream, &welcome)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "client left in the handshake");
+            return None;
+        }
+        Err(_) => {
+            warn!(%peer, "client does not read its welcome");
+            return None;
+        }
     }
     Some(Greeted { stream, desk, input, client_number: hello.connection, place })
 }

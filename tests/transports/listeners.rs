@@ -1,0 +1,83 @@
+//! Listeners that never wait.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use steadfast::{Accepting, Call, Incoming, Listen, Server, ServerHandle};
+
+use crate::memory::NOWHERE;
+use crate::support::news::ms;
+use crate::support::scripted::soon;
+
+/// When it gives in, so that a test which fails also ends.
+const ENOUGH: usize = 100_000;
+
+/// Always has something, and asks the server to shut down at the first chance.
+struct Restless {
+    handle: Arc<OnceLock<ServerHandle>>,
+    asked: Arc<AtomicUsize>,
+    next: fn() -> io::Result<Incoming>,
+}
+
+impl Listen for Restless {
+    fn accept(&mut self) -> Accepting<'_> {
+        Box::pin(async {
+            if let Some(handle) = self.handle.get() {
+                handle.shutdown(Duration::ZERO);
+            }
+            if self.asked.fetch_add(1, Ordering::SeqCst) >= ENOUGH {
+                std::future::pending::<()>().await;
+            }
+            (self.next)()
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(NOWHERE)
+    }
+}
+
+fn aborted() -> io::Result<Incoming> {
+    Err(io::ErrorKind::ConnectionAborted.into())
+}
+
+fn ended() -> io::Result<Incoming> {
+    Ok(Incoming { transport: Box::new(tokio::io::empty()), peer: NOWHERE })
+}
+
+/// How often it is asked for a connection by a server that is to shut down.
+async fn asked(next: fn() -> io::Result<Incoming>) -> usize {
+    let (handle, asked) = (Arc::<OnceLock<_>>::default(), Arc::<AtomicUsize>::default());
+    let restless = Restless { handle: handle.clone(), asked: asked.clone(), next };
+    let server = Server::builder().listen_on(restless).unwrap();
+    handle.set(server.handle()).unwrap();
+    let echo = |call: Call| async move { Ok(call.into_body()) };
+    let _ = soon("the server's end", server.serve(echo)).await;
+    asked.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn a_listener_whose_connections_are_all_aborted_does_not_keep_the_server_from_shutting_down()
+{
+    assert!(asked(aborted).await < ENOUGH, "nothing else had a turn");
+}
+
+#[tokio::test]
+async fn a_listener_that_always_has_a_connection_does_not_keep_the_server_from_shutting_down() {
+    assert!(asked(ended).await < ENOUGH, "nothing else had a turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_whose_connections_are_all_aborted_is_not_asked_without_a_pause() {
+    let asked = Arc::<AtomicUsize>::default();
+    let restless = Restless { handle: Arc::default(), asked: asked.clone(), next: aborted };
+    let server = Server::builder().listen_on(restless).unwrap();
+    let served = server.serve(|call: Call| async move { Ok(call.into_body()) });
+    assert!(tokio::time::timeout(ms(1050), served).await.is_err());
+    // At once a few times, then each 100 ms.
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((60..100).contains(&asked), "{asked}");
+}

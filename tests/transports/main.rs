@@ -1,0 +1,11 @@
+//! Transports and listeners of the user's own, behaving as they may.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod holding_back;
+mod layer;
+mod listeners;
+mod memory;
