@@ -27,6 +27,7 @@ use crate::error::loss::{Loss, LossCause};
 use crate::error::os::OsError;
 use crate::proto::session::{Effects, Happened, Session};
 use crate::proto::speech::Speech;
+use crate::proto::wakes::wake;
 use crate::timer::Timer;
 
 mod inflow;
@@ -308,9 +309,7 @@ impl<S: Session + ?Sized> Driver<S> {
 
     /// Wakes callers and reports events, now that the lock is released.
     fn deliver(&mut self, event: &mut impl FnMut(Happened<'_, S::Event>)) {
-        for waker in self.effects.wake.drain(..) {
-            waker.wake();
-        }
+        self.effects.wake.drain(..).for_each(wake);
         if !self.effects.events.is_empty() {
             event(self.effects.events.drain(..));
         }

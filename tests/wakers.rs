@@ -1,4 +1,5 @@
-//! Wakers are the user's: what runs when one is dropped may call into the pool, so none is dropped under its locks.
+//! Wakers are the user's: what runs when one is dropped may call into the pool, so none is dropped under its locks; and one that
+//! panics is nobody else's trouble.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use steadfast::Pool;
+use steadfast::{CallCause, Pool};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -108,4 +109,47 @@ fn a_reader_that_goes_leaves_no_waker_to_be_dropped_under_a_lock() {
         assert_eq!(soon("the push", other.next()).await.unwrap(), "news");
         assert_eq!(desk.dropped(), 1);
     });
+}
+
+/// As that of an executor whose queue is gone: `sender.send(task).expect("the executor runs")`.
+struct Orphan;
+
+impl Wake for Orphan {
+    fn wake(self: Arc<Self>) {
+        panic!("the executor is gone");
+    }
+}
+
+fn poll_orphaned<F: Future>(future: Pin<&mut F>) {
+    assert!(future.poll(&mut Context::from_waker(&Waker::from(Arc::new(Orphan)))).is_pending());
+}
+
+#[tokio::test]
+async fn one_who_waits_and_whose_waker_panics_takes_the_time_limit_from_nobody_else() {
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string()).build().unwrap();
+    let short = Duration::from_millis(100);
+    let mut orphan = Box::pin(pool.request("first").timeout(short).send());
+    poll_orphaned(orphan.as_mut());
+    let second = pool.request("second").timeout(3 * short).send();
+    let error = soon("the second caller's time-out", second).await.unwrap_err();
+    assert!(matches!(error.cause(), CallCause::TimedOut { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_call_whose_waker_panics_takes_the_connection_from_nobody_else() {
+    let Desk { pool, mut stream, .. } = Desk::new().await;
+    let mut orphan = Box::pin(pool.call("first"));
+    poll_orphaned(orphan.as_mut());
+    let first = expect(&mut stream, &[REQUEST]).await;
+    let second = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.call("second").await }
+    });
+    let other = expect(&mut stream, &[REQUEST]).await;
+    // Both are woken in one turn, the orphan first.
+    let replies = [reply(first.id(), b"one"), reply(other.id(), b"two")].concat();
+    stream.write_all(&replies).await.unwrap();
+    assert_eq!(soon("the second reply", second).await.unwrap().unwrap(), "two");
+    assert_eq!(soon("the orphan's own", orphan).await.unwrap(), "one");
 }

@@ -25,6 +25,10 @@ use crate::pool::shared::Shared;
 /// Cheap to clone. It needs a tokio runtime with I/O and time enabled. Dropping the last clone ends every task
 /// and closes every connection at once; [`close`](Self::close) does so politely.
 ///
+/// Its tasks run, and its time limits are kept, in the runtime that it was built in, wherever its callers are: while all
+/// threads of that runtime are blocked, nothing is answered and no call times out. Whoever must expect that keeps a time of
+/// his own beside it (`tokio::time::timeout`).
+///
 /// # Panics
 /// The futures that its methods return may panic when they are polled outside of a tokio runtime.
 #[derive(Debug, Clone)]

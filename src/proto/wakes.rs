@@ -1,6 +1,12 @@
 //! Who is to be woken, once the lock is released. Mostly that is one, and costs no allocation.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
+
+/// Wakes it. One that panics, as the panic hook reports, neither takes this task with it nor keeps others from being woken.
+pub(crate) fn wake(waker: Waker) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
@@ -19,8 +25,8 @@ impl Wakes {
     /// Not under a lock.
     pub(crate) fn wake(self) {
         if let Some(first) = self.first {
-            first.wake();
-            self.others.into_iter().for_each(Waker::wake);
+            wake(first);
+            self.others.into_iter().for_each(wake);
         }
     }
 
