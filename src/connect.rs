@@ -2,7 +2,6 @@
 //!
 //! [`Connect`] is the seam: tests put pipes in here, and others may put Unix sockets, or TLS around [`Tcp`].
 
-use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,57 +9,18 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::endpoint::Endpoint;
 use crate::error::connect::{ConnectCause, Phase};
 use crate::error::os::OsError;
-use crate::error::tcp_info::TcpInfo;
-#[cfg(target_os = "linux")]
-use crate::error::tcp_info::TcpState;
 use crate::limits::{SocketOptions, Timeouts};
 use crate::policy::Heartbeat;
-#[cfg(target_os = "linux")]
-use crate::sock_diag;
+use crate::transport::{Guarded, Transport};
 
 /// The "Connection Attempt Delay" of RFC 8305, section 5: the next address is tried so long after the one before.
 const STAGGER: Duration = Duration::from_millis(250);
-
-/// Bytes to and from a peer.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// What TCP itself knows of the connection now, for the report of its loss. `None` where this is not a plain
-    /// [`TcpStream`], and where the operating system does not tell.
-    fn tcp_info(&self) -> Option<TcpInfo>;
-}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {
-    fn tcp_info(&self) -> Option<TcpInfo> {
-        let transport: &dyn Any = self;
-        match transport.downcast_ref::<Box<dyn Transport>>() {
-            Some(boxed) => (**boxed).tcp_info(),
-            None => transport.downcast_ref().and_then(examine),
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn examine(stream: &TcpStream) -> Option<TcpInfo> {
-    match stream.peer_addr() {
-        Ok(peer) => sock_diag::ask(stream.local_addr().ok()?, peer).ok()?,
-        // The kernel knows no peer of a connection that it has given up.
-        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
-            Some(TcpInfo { state: TcpState::Close, flow: None })
-        }
-        Err(_) => None,
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn examine(_: &TcpStream) -> Option<TcpInfo> {
-    None
-}
 
 /// A connected transport.
 pub struct Connected {
@@ -155,6 +115,16 @@ pub struct Tcp {
     pub(crate) timeouts: Timeouts,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) options: SocketOptions,
+}
+
+impl<C: Connect> Connect for Guarded<C> {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        let connecting = self.0.connect(endpoint);
+        Box::pin(async {
+            let Connected { transport, address } = connecting.await?;
+            Ok(Connected { transport: Box::new(Guarded(transport)), address })
+        })
+    }
 }
 
 impl Connect for Tcp {
@@ -332,18 +302,6 @@ mod tests {
         let addresses = addresses.map(|address| address.parse().unwrap()).to_vec();
         let mixed: Vec<_> = interleave(addresses).iter().map(ToString::to_string).collect();
         assert_eq!(mixed, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn tcp_tells_of_itself_through_any_box_and_other_transports_tell_nothing() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let boxed: Box<dyn Transport> = Box::new(stream);
-        let twice: Box<dyn Transport> = Box::new(boxed);
-        let info = (*twice).tcp_info().unwrap();
-        assert_eq!(info.state, TcpState::Established);
-        assert_eq!(tokio::io::duplex(1).0.tcp_info(), None);
     }
 
     #[tokio::test]

@@ -12,10 +12,10 @@ use bytes::BytesMut;
 #[cfg(steadfast_loom)]
 use loom::sync::{Mutex, MutexGuard};
 
-use crate::connect::Transport;
 use crate::proto::calling::Calling;
 use crate::proto::session::Session;
 use crate::proto::speech::Speech;
+use crate::transport::Transport;
 
 /// The handle to a connection's session. Cheap to clone.
 pub(crate) struct Connection<S: ?Sized>(Arc<Mutex<Core<S>>>);

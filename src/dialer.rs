@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::autopsy::About;
 use crate::clock::now;
-use crate::connect::{Connect, Connected, NotConnected, Transport};
+use crate::connect::{Connect, Connected, NotConnected};
 use crate::connection::Connection;
 use crate::conversation::Conversation;
 use crate::driver::Driver;
@@ -40,6 +40,7 @@ use crate::proto::speech::Speech;
 use crate::protocol::Opener;
 use crate::roster::{ForeignEnd, Link};
 use crate::switchboard::Switchboard;
+use crate::transport::Transport;
 
 pub(crate) type Hook =
     Arc<dyn Fn(Conversation) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;

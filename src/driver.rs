@@ -19,7 +19,6 @@ use tokio::task::yield_now;
 
 use crate::autopsy::{About, Death, Ending, Meter};
 use crate::clock::now;
-use crate::connect::Transport;
 use crate::connection::{Connection, Parcel, Tell, Then};
 use crate::driver::inflow::Inflow;
 use crate::driver::outflow::Outflow;
@@ -29,6 +28,7 @@ use crate::proto::session::{Effects, Happened, Session};
 use crate::proto::speech::Speech;
 use crate::proto::wakes::wake;
 use crate::timer::Timer;
+use crate::transport::Transport;
 
 mod inflow;
 mod outflow;

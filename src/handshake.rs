@@ -3,7 +3,6 @@
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::connect::Transport;
 use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::opening::Opening;
 use crate::error::os::OsError;
@@ -11,6 +10,7 @@ use crate::error::violation::Violation;
 use crate::proto::frame::next_payload;
 use crate::proto::greeting::{Hello, Welcome};
 use crate::proto::native::{Frame, VERSION, after};
+use crate::transport::Transport;
 
 /// How much is read at a time.
 const READ: usize = 1024;

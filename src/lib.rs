@@ -83,10 +83,11 @@ mod server;
 mod sock_diag;
 mod switchboard;
 mod timer;
+mod transport;
 
 pub use bytes::Bytes;
 
-pub use crate::connect::{Connect, Connected, Connecting, NotConnected, Tcp, Transport};
+pub use crate::connect::{Connect, Connected, Connecting, NotConnected, Tcp};
 pub use crate::connections::Connections;
 pub use crate::conversation::Conversation;
 pub use crate::endpoint::Endpoint;
@@ -125,6 +126,7 @@ pub use crate::server::call::{Call, Handler, PushError, Pusher};
 pub use crate::server::incoming::{Accepting, Incoming, Listen};
 pub use crate::server::listen::{Server, ServerHandle};
 pub use crate::server::settings::{BindError, ServerBuilder};
+pub use crate::transport::Transport;
 
 /// The examples of the documents compile.
 #[cfg(doctest)]

@@ -6,13 +6,13 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::connect::Transport;
 use crate::error::connect::{BoxError, Busy, ConnectCause, Rejection};
 use crate::error::opening::Opening;
 use crate::error::os::OsError;
 use crate::proto::dialect::Dialect;
 use crate::proto::framing::Framing;
 use crate::proto::ordered::Ordered;
+use crate::transport::Transport;
 
 /// How much is read at a time.
 const READ: usize = 4096;

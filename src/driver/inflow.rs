@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio_util::io::poll_read_buf;
 
-use crate::connect::Transport;
 use crate::proto::input::Input;
+use crate::transport::Transport;
 
 /// How much is read at a time: little at first, because idle connections should cost little.
 const READ_LEAST: usize = 2 * 1024;

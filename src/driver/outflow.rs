@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
-use crate::connect::Transport;
+use crate::transport::Transport;
 
 /// Pieces given to one write.
 const PIECES: usize = 32;

@@ -31,6 +31,7 @@ use crate::proto::greeting::ClientId;
 use crate::proto::speech::Speech;
 use crate::protocol::{Opener, Protocol};
 use crate::switchboard::Switchboard;
+use crate::transport::Guarded;
 
 /// Makes the pool's connector, of its own TCP or not.
 type Connector = Box<dyn FnOnce(Tcp) -> Box<dyn Connect> + Send + Sync>;
@@ -200,7 +201,7 @@ impl PoolBuilder {
     ///
     /// [`socket`](Self::socket) does not apply to it; [`Timeouts::resolve`] and [`Timeouts::connect`] together do.
     pub fn connector(mut self, connector: impl Connect) -> Self {
-        self.connector = Box::new(|_| Box::new(connector));
+        self.connector = Box::new(|_| Box::new(Guarded(connector)));
         self
     }
 
@@ -211,7 +212,7 @@ impl PoolBuilder {
         mut self,
         wrap: impl FnOnce(Tcp) -> C + Send + Sync + 'static,
     ) -> Self {
-        self.connector = Box::new(|tcp| Box::new(wrap(tcp)));
+        self.connector = Box::new(|tcp| Box::new(Guarded(wrap(tcp))));
         self
     }
 

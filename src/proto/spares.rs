@@ -174,7 +174,8 @@ mod tests {
     fn messages_that_use_none_of_it_keep_no_memory_warm() {
         for length in [1, LEAST] {
             let (mut spares, mut now) = (Spares::default(), Instant::now());
-            let bodies: Vec<_> = (0..FREE).map(|_| message(&mut spares, 2 * MIB - PART).0).collect();
+            let bodies: Vec<_> =
+                (0..FREE).map(|_| message(&mut spares, 2 * MIB - PART).0).collect();
             drop(bodies);
             spares.cool(now);
             assert!(spares.bytes > MOST / 2);

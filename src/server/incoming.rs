@@ -11,10 +11,11 @@ use std::pin::Pin;
 use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 use tracing::warn;
 
-use crate::connect::{Transport, set_buffers, set_options};
+use crate::connect::{set_buffers, set_options};
 use crate::limits::SocketOptions;
 use crate::policy::Heartbeat;
 use crate::server::settings::BindError;
+use crate::transport::{Guarded, Transport};
 
 /// Connections that the kernel keeps until they are accepted, if its own limit allows (`listen(2)`).
 const BACKLOG: u32 = 4096;
@@ -139,6 +140,20 @@ impl Listen for TcpIncoming {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+impl<L: Listen> Listen for Guarded<L> {
+    fn accept(&mut self) -> Accepting<'_> {
+        let accepting = self.0.accept();
+        Box::pin(async {
+            let Incoming { transport, peer } = accepting.await?;
+            Ok(Incoming { transport: Box::new(Guarded(transport)), peer })
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
     }
 }
 

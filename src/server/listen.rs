@@ -24,6 +24,7 @@ use crate::server::incoming::{Incoming, Listen, TcpIncoming};
 use crate::server::serve::serve;
 use crate::server::settings::{BindError, ServerBuilder};
 use crate::server::shared::Shared;
+use crate::transport::Guarded;
 
 /// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -182,7 +183,7 @@ impl ServerBuilder {
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
         self.check()?;
         let listener = TcpIncoming::listen(address, self.socket, self.heartbeat).await?;
-        Ok(self.listen_on(listener)?)
+        Ok(self.server(Box::new(listener))?)
     }
 
     /// Takes its connections from `listener`, which listens already: for TLS, for Unix sockets, for a simulated network.
@@ -192,11 +193,14 @@ impl ServerBuilder {
     /// A setting is out of its range, or the operating system gives no random bytes for the server's id.
     pub fn listen_on(self, listener: impl Listen) -> Result<Server, ConfigError> {
         self.check()?;
+        self.server(Box::new(Guarded(listener)))
+    }
+
+    fn server(self, listener: Box<dyn Listen>) -> Result<Server, ConfigError> {
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
         let control = ServerHandle { shutdown: Arc::new(watch::Sender::new(None)) };
-        let (listener, instance) = (Box::new(listener), InstanceId(instance));
-        Ok(Server { settings: self, listener, instance, control })
+        Ok(Server { settings: self, listener, instance: InstanceId(instance), control })
     }
 }
 

@@ -14,7 +14,6 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::autopsy::About;
 use crate::clock::now;
-use crate::connect::Transport;
 use crate::connection::{Connection, Tell};
 use crate::dormant::Dormant;
 use crate::driver::Driver;
@@ -30,6 +29,7 @@ use crate::server::desk::{Desk, OpenDesk};
 use crate::server::half_open::Silent;
 use crate::server::settings::ServerBuilder;
 use crate::server::shared::Shared;
+use crate::transport::Transport;
 
 /// A client that was turned away gets so long to read why.
 const LINGER: Duration = Duration::from_secs(1);

@@ -9,7 +9,8 @@ use steadfast::{
 };
 use tokio::io::AsyncWriteExt as _;
 
-use crate::layer::{Habit, Layered};
+use crate::buffer::{Habit, buffered};
+use crate::layer::Layered;
 use crate::memory::in_memory;
 use crate::support::news::ms;
 use crate::support::pipes::{Switch, pipes};
@@ -26,13 +27,17 @@ fn quiet() -> Heartbeat {
 
 fn pool(habit: Habit) -> (PoolBuilder, Switch) {
     let (connector, switch) = pipes(PIPE);
-    (Pool::builder("peer:1").connector(Layered(connector, habit)).heartbeat(quiet()), switch)
+    (
+        Pool::builder("peer:1").connector(Layered(connector, buffered(habit))).heartbeat(quiet()),
+        switch,
+    )
 }
 
 async fn calls_of_all_sizes_are_answered(habit: Habit) {
     let (builder, mut switch) = pool(habit);
     let (line, listener) = in_memory();
-    let server = Server::builder().heartbeat(quiet()).listen_on(Layered(listener, habit)).unwrap();
+    let server =
+        Server::builder().heartbeat(quiet()).listen_on(Layered(listener, buffered(habit))).unwrap();
     let handle = server.handle();
     let served = tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
     let pool = builder.build().unwrap();

@@ -5,7 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod buffer;
 mod holding_back;
 mod layer;
 mod listeners;
 mod memory;
+mod panicking;

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use super::{Lease, Way};
-use crate::connect::Transport;
 use crate::connection::Tell;
 use crate::error::lease::{LeaseError, Step};
 use crate::proto::foreign::Foreign;
+use crate::transport::Transport;
 
 /// A socket that was taken out of its pool.
 pub struct Detached {

@@ -1,0 +1,127 @@
+//! Bytes to and from a peer, of whatever kind; and what is done about a user's own kind that panics.
+
+use std::any::Any;
+use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::error::tcp_info::TcpInfo;
+#[cfg(target_os = "linux")]
+use crate::error::tcp_info::TcpState;
+#[cfg(target_os = "linux")]
+use crate::sock_diag;
+
+/// Bytes to and from a peer. A panic in one ends its connection, like an error of the operating system.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// What TCP itself knows of the connection now, for the report of its loss. `None` where this is not a plain
+    /// [`TcpStream`], and where the operating system does not tell.
+    fn tcp_info(&self) -> Option<TcpInfo>;
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        let transport: &dyn Any = self;
+        if let Some(inner) = transport.downcast_ref::<Box<dyn Transport>>() {
+            return (**inner).tcp_info();
+        }
+        if let Some(Guarded(inner)) = transport.downcast_ref::<Guarded<Box<dyn Transport>>>() {
+            return (**inner).tcp_info();
+        }
+        transport.downcast_ref().and_then(examine)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn examine(stream: &TcpStream) -> Option<TcpInfo> {
+    match stream.peer_addr() {
+        Ok(peer) => sock_diag::ask(stream.local_addr().ok()?, peer).ok()?,
+        // The kernel knows no peer of a connection that it has given up.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+            Some(TcpInfo { state: TcpState::Close, flow: None })
+        }
+        Err(_) => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn examine(_: &TcpStream) -> Option<TcpInfo> {
+    None
+}
+
+/// Around a transport of the user's own, or around what makes them: a panic in one ends its connection, as an error of its
+/// would, and nothing else.
+pub(crate) struct Guarded<T>(pub(crate) T);
+
+impl Guarded<Box<dyn Transport>> {
+    fn poll<R>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut dyn Transport>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(Pin::new(&mut *self.0))));
+        polled.unwrap_or_else(|_panic| {
+            // Nobody knows what state it is in: it is not touched again.
+            self.0 = Box::new(tokio::io::empty());
+            Poll::Ready(Err(io::Error::other("the transport panicked")))
+        })
+    }
+}
+
+impl AsyncRead for Guarded<Box<dyn Transport>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll(|transport| transport.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Guarded<Box<dyn Transport>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll(|transport| transport.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll(|transport| transport.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|transport| transport.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|transport| transport.poll_shutdown(cx))
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tcp_tells_of_itself_through_any_box_and_guard_while_other_transports_tell_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let boxed: Box<dyn Transport> = Box::new(stream);
+        let twice: Box<dyn Transport> = Box::new(Guarded(Box::new(boxed) as Box<dyn Transport>));
+        let info = (*twice).tcp_info().unwrap();
+        assert_eq!(info.state, TcpState::Established);
+        assert_eq!(tokio::io::duplex(1).0.tcp_info(), None);
+    }
+}
