@@ -38,7 +38,7 @@ use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis, wire};
 use crate::proto::speech::Speech;
 use crate::protocol::Opener;
-use crate::roster::{ForeignEnd, Link};
+use crate::roster::link::{ForeignEnd, Link};
 use crate::switchboard::Switchboard;
 use crate::transport::Transport;
 

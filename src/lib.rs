@@ -123,8 +123,8 @@ pub use crate::proto::ordered::Ordered;
 pub use crate::proto::tenure::Retirement;
 pub use crate::protocol::{Frames, Protocol};
 pub use crate::server::call::{Call, Handler, PushError, Pusher};
-pub use crate::server::incoming::{Accepting, Incoming, Listen};
-pub use crate::server::listen::{Server, ServerHandle};
+pub use crate::server::handle::{Server, ServerHandle};
+pub use crate::server::listen::{Accepting, Incoming, Listen};
 pub use crate::server::settings::{BindError, ServerBuilder};
 pub use crate::transport::Transport;
 

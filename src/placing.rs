@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::proto::ledger::Ticket;
-use crate::roster::{NoPlace, Taken, Until, Wish};
+use crate::roster::link::Taken;
+use crate::roster::no_place::NoPlace;
+use crate::roster::wish::{Until, Wish};
 use crate::switchboard::Switchboard;
 
 /// The future of a place.
@@ -74,7 +76,8 @@ mod tests {
     use crate::proto::client::Client;
     use crate::proto::course::{ServerMemory, ServerProcess};
     use crate::proto::ledger::Share;
-    use crate::roster::{Link, Patience};
+    use crate::roster::link::Link;
+    use crate::roster::wish::Patience;
 
     /// A waker that takes the lock when it is dropped.
     struct Nosy(Arc<Switchboard>, Arc<AtomicUsize>);

@@ -4,30 +4,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
 
 use crate::clock::now;
-use crate::connection::Connection;
 use crate::connections::Connections;
 use crate::downtime::Downtime;
-use crate::error::call::{CallCause, Full, Overload, Stage};
+use crate::error::call::Full;
 use crate::error::instance::InstanceId;
 use crate::error::outage::{Began, Outage};
 use crate::event::State;
 use crate::limits::Limits;
 use crate::policy::Retry;
-use crate::proto::calling::Calling;
-use crate::proto::course::ServerProcess;
-use crate::proto::foreign::Foreign;
-use crate::proto::ledger::{Ledger, Place, Share, Ticket};
-use crate::proto::resume::{self, Resume, Way};
+use crate::proto::ledger::{Ledger, Place, Ticket};
+use crate::proto::resume::{Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
-use crate::proto::speech::Speech;
 use crate::proto::tenure::Retirement;
 use crate::proto::wakes::Wakes;
+use crate::roster::link::{Link, Taken};
+use crate::roster::no_place::{NoPlace, Scarcity};
+use crate::roster::wish::{Patience, Until, Wish};
 
+pub(crate) mod link;
+pub(crate) mod no_place;
 mod sizing;
+pub(crate) mod wish;
 
 #[derive(Debug)]
 pub(crate) struct Roster {
@@ -57,114 +57,6 @@ pub(crate) enum Life {
     Running,
     Closing,
     Closed,
-}
-
-/// What a call asks of the switchboard.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish<'a> {
-    pub(crate) share: Share,
-    pub(crate) bytes: usize,
-    pub(crate) patience: Patience,
-    /// Slots that have just refused this call, or had no room for its bytes.
-    pub(crate) avoid: &'a [usize],
-}
-
-/// Whether a call waits while nothing is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    Wait,
-    FailFast,
-}
-
-/// How long a place is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// As long as it takes.
-    Placed,
-    /// So long from when the wait begins. Where there is none, nobody looks at the clock.
-    After(Duration),
-    At(Instant),
-}
-
-impl Until {
-    /// From now on it is fixed.
-    pub(crate) fn begin(&mut self) -> Option<Instant> {
-        if let Self::After(limit) = *self {
-            *self = Self::At(now() + limit);
-        }
-        match *self {
-            Self::At(until) => Some(until),
-            Self::Placed | Self::After(_) => None,
-        }
-    }
-}
-
-/// Why there is no place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NoPlace {
-    Closed,
-    Unavailable(Arc<Outage>),
-    Overloaded(Overload),
-    TimedOut(Box<Scarcity>),
-}
-
-/// Why nothing was handed over in time: nothing is ready, or what is ready has no room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scarcity {
-    pub(crate) outage: Option<Arc<Outage>>,
-    pub(crate) full: Option<Full>,
-}
-
-impl NoPlace {
-    /// Why a call was not made, whose time was this long.
-    pub(crate) fn call_cause(self, limit: Duration) -> CallCause {
-        match self {
-            Self::Closed => CallCause::Closed,
-            Self::Unavailable(outage) => CallCause::Unavailable(outage),
-            Self::Overloaded(overload) => CallCause::Overloaded(overload),
-            Self::TimedOut(scarcity) => {
-                let Scarcity { outage, full } = *scarcity;
-                CallCause::TimedOut { limit, stage: Stage::Connection, outage, full }
-            }
-        }
-    }
-}
-
-/// A place and the connection that it is on.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) place: Place,
-    pub(crate) link: Arc<Link>,
-}
-
-/// What only a connection has that speaks a foreign protocol.
-#[derive(Debug)]
-pub(crate) struct ForeignEnd {
-    /// The same connection, to be lent.
-    pub(crate) connection: Connection<Foreign>,
-    /// How its frames are made.
-    pub(crate) speech: Arc<Speech>,
-}
-
-/// A connection that takes calls.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) connection: Connection<dyn Calling>,
-    /// `None`: it speaks `Native`.
-    pub(crate) foreign: Option<Arc<ForeignEnd>>,
-    pub(crate) number: u64,
-    pub(crate) server: ServerProcess,
-}
-
-impl Link {
-    fn leads_to(&self, instance: InstanceId) -> bool {
-        self.server.instance == Some(instance)
-    }
-
-    fn seen_at(&self, slot: usize) -> Option<resume::Seen> {
-        let instance = self.server.instance?;
-        Some(resume::Seen { slot, connection: self.number, instance })
-    }
 }
 
 /// A new call's id, and the oldest one that is not finished.

@@ -24,7 +24,10 @@ use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
 use crate::proto::retry::{Budget, Elsewhere};
 use crate::proto::wakes::Wakes;
-use crate::roster::{Life, NewId, NoPlace, Patience, Resumed, Roster, Taken, Until, Wish};
+use crate::roster::link::Taken;
+use crate::roster::no_place::NoPlace;
+use crate::roster::wish::{Patience, Until, Wish};
+use crate::roster::{Life, NewId, Resumed, Roster};
 use crate::switchboard::waiting::{Resuming, Seeking};
 
 mod reports;

@@ -27,7 +27,10 @@ use crate::proto::course::{Attempt, Course, Failed, Form};
 use crate::proto::ledger::{Place, Share};
 use crate::proto::resume::Resume;
 use crate::proto::retry::Elsewhere;
-use crate::roster::{Link, NoPlace, Patience, Resumed, Scarcity, Taken, Until, Wish};
+use crate::roster::Resumed;
+use crate::roster::link::{Link, Taken};
+use crate::roster::no_place::{NoPlace, Scarcity};
+use crate::roster::wish::{Patience, Until, Wish};
 use crate::switchboard::Switchboard;
 
 /// A call under way. Whatever it holds is given back when it is dropped.

@@ -24,7 +24,7 @@ use crate::proto::ledger::Place;
 use crate::proto::lent::{Handback, Progress};
 use crate::proto::session::Session as _;
 use crate::proto::tenure::Retirement;
-use crate::roster::ForeignEnd;
+use crate::roster::link::ForeignEnd;
 use crate::switchboard::Switchboard;
 use crate::timer::Stopwatch;
 

@@ -12,7 +12,9 @@ use crate::placing::Placing;
 use crate::pool::lease::{Lease, hand_in};
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::ledger::Share;
-use crate::roster::{NoPlace, Patience, Scarcity, Taken, Until, Wish};
+use crate::roster::link::Taken;
+use crate::roster::no_place::{NoPlace, Scarcity};
+use crate::roster::wish::{Patience, Until, Wish};
 
 /// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
 ///

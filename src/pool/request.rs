@@ -17,7 +17,7 @@ use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::calls::Answer;
 use crate::proto::course::{Failed, Form};
 use crate::proto::retry::{Attempts, Failure, Next, classify};
-use crate::roster::Patience;
+use crate::roster::wish::Patience;
 
 /// A request that has not been sent yet. Made by [`Pool::request`](crate::Pool::request).
 ///

@@ -16,10 +16,14 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::call::Overload;
+use crate::proto::ledger::slot::Slot;
+pub(crate) use crate::proto::ledger::slot::{Place, Share};
 use crate::proto::line_up::LineUp;
 pub(crate) use crate::proto::line_up::Ticket;
 use crate::proto::tenure::Usage;
 use crate::proto::wakes::Wakes;
+
+mod slot;
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -46,21 +50,6 @@ pub(crate) struct Ledger {
     max_waiting_bytes: usize,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    in_flight: usize,
-    /// Above 0 only while the slot's connection takes calls.
-    capacity: usize,
-    /// Places that only [`Ledger::place_on`] gives away.
-    reserved: usize,
-    /// Of the connection that is ready here. Places of an earlier one do not count.
-    epoch: u64,
-    /// Places that were given away on it.
-    given: u64,
-    /// One has all of it to themselves.
-    lent: bool,
-}
-
 /// Which slots take calls.
 #[derive(Debug, Clone, Copy, Default)]
 struct Survey {
@@ -68,30 +57,6 @@ struct Survey {
     /// Of those that are spare.
     ready_spare: usize,
     first_shut: Option<usize>,
-}
-
-/// A right to have one call on one connection, or all of it. Given back with [`Ledger::release`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) slot: usize,
-    epoch: u64,
-}
-
-/// How much of a connection is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Share {
-    /// Room for one call.
-    One,
-    /// All of it, to be alone on it.
-    Whole,
-}
-
-#[cfg(test)]
-impl Place {
-    /// One of no ledger.
-    pub(crate) fn example(slot: usize) -> Self {
-        Self { slot, epoch: 0 }
-    }
 }
 
 #[derive(Debug)]
@@ -436,22 +401,6 @@ impl Ledger {
         self.waiting_bytes -= waiter.bytes;
         waiter.waker.take().into_iter().for_each(|waker| wake.push(waker));
         self.granted.insert(ticket, (place, waiter));
-    }
-}
-
-impl Slot {
-    fn give(&mut self, slot: usize, share: Share) -> Place {
-        self.lent = share == Share::Whole;
-        self.in_flight += 1;
-        self.given += 1;
-        Place { slot, epoch: self.epoch }
-    }
-
-    fn has_room(&self, share: Share) -> bool {
-        match share {
-            Share::One => !self.lent && self.in_flight + self.reserved < self.capacity,
-            Share::Whole => self.in_flight + self.reserved == 0 && self.capacity > 0,
-        }
     }
 }
 

@@ -19,9 +19,11 @@ use bytes::{Bytes, BytesMut};
 use crate::proto::head::{
     ChunkHead, Head, MAX_HEAD, MAX_PART, MAX_UNFINISHED, Position, RequestHead,
 };
-use crate::proto::outgoing::hand::Hand;
+use crate::proto::outgoing::allowance::Allowance;
+use crate::proto::outgoing::page::Page;
 
-mod hand;
+mod allowance;
+mod page;
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
@@ -53,7 +55,7 @@ pub(crate) struct Outgoing {
     turn_of_long: bool,
     in_hand: VecDeque<Handed>,
     in_hand_bytes: usize,
-    hand: Hand,
+    allowance: Allowance,
     queued_bytes: usize,
     /// Requests whose first frames were handed over since the last [`take_begun`](Self::take_begun), in that order.
     begun: Vec<u64>,
@@ -79,17 +81,6 @@ pub(crate) enum Withdrawn {
     Begun,
     /// All of it has gone out or will.
     TooLate,
-}
-
-#[derive(Debug, Default)]
-struct Page {
-    bytes: BytesMut,
-    /// The end of the only message here, when it is too long to be copied.
-    rest: Option<Bytes>,
-    /// Where each request begins, and its id.
-    requests: Vec<(usize, u64)>,
-    /// Messages that were withdrawn, in no order.
-    dead: Vec<Range<usize>>,
 }
 
 #[derive(Debug)]
@@ -249,8 +240,8 @@ impl Outgoing {
 
     /// Hands over what should be written next, as long as the shell does not hold enough.
     pub(crate) fn transmit(&mut self, out: &mut VecDeque<Bytes>) {
-        while self.hand.has_room(self.in_hand_bytes) && self.hand_next(out) {}
-        self.hand.filled(self.in_hand_bytes);
+        while self.allowance.has_room(self.in_hand_bytes) && self.hand_next(out) {}
+        self.allowance.filled(self.in_hand_bytes);
     }
 
     /// False if there is nothing.
@@ -280,7 +271,7 @@ impl Outgoing {
     /// `write` accepted so many bytes of what was handed over.
     pub(crate) fn written(&mut self, mut bytes: usize) {
         self.in_hand_bytes -= bytes;
-        self.hand.learn(bytes, self.in_hand_bytes);
+        self.allowance.learn(bytes, self.in_hand_bytes);
         while let Some(first) = self.in_hand.front_mut() {
             let left = first.length - first.written;
             if bytes < left {
@@ -422,50 +413,6 @@ impl Outgoing {
         self.in_hand_bytes += length;
         self.in_hand.push_back(Handed { what, length, written: 0 });
         out.extend(pieces);
-    }
-}
-
-impl Page {
-    /// Everything that has gathered here.
-    fn split(&mut self) -> Self {
-        let (requests, dead) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.dead));
-        Self { bytes: self.bytes.split(), rest: None, requests, dead }
-    }
-
-    /// Takes over the memory of a list that has been dealt with, if it has none.
-    fn reuse(&mut self, requests: &mut Vec<(usize, u64)>) {
-        if self.requests.capacity() == 0 {
-            requests.clear();
-            self.requests = std::mem::take(requests);
-        }
-    }
-
-    /// In bytes, with what was withdrawn.
-    fn length(&self) -> usize {
-        self.bytes.len() + self.rest.as_ref().map_or(0, Bytes::len)
-    }
-
-    /// The ids of the requests that were not withdrawn, in order. `dead` is sorted.
-    fn live_requests(&self) -> impl Iterator<Item = u64> + '_ {
-        let is_dead =
-            |start: usize| self.dead.binary_search_by_key(&start, |range| range.start).is_ok();
-        self.requests.iter().filter(move |(start, _)| !is_dead(*start)).map(|(_, id)| *id)
-    }
-
-    /// The bytes without the withdrawn messages. `dead` is sorted.
-    fn compact(self) -> (Bytes, Vec<Range<usize>>) {
-        let Self { bytes, dead, .. } = self;
-        if dead.is_empty() {
-            return (bytes.freeze(), dead);
-        }
-        let mut live = BytesMut::with_capacity(bytes.len());
-        let mut from = 0;
-        for range in &dead {
-            live.extend_from_slice(&bytes[from..range.start]);
-            from = range.end;
-        }
-        live.extend_from_slice(&bytes[from..]);
-        (live.freeze(), dead)
     }
 }
 

@@ -10,7 +10,8 @@ use crate::error::outage::Began;
 use crate::proto::sizing::{Scene, Size, Wanted};
 use crate::proto::tenure::{Retirement, Tenure, Terms, Verdict};
 use crate::proto::wakes::Wakes;
-use crate::roster::{Life, Link, Roster};
+use crate::roster::link::Link;
+use crate::roster::{Life, Roster};
 
 impl Roster {
     /// From now on the pool has this size. Returns the slots that need a channel; those that are too many find out when they

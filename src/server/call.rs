@@ -11,7 +11,7 @@ use crate::clock::now;
 use crate::connection::{Connection, Tell};
 use crate::error::answer::ErrorReply;
 use crate::proto::serving::{NotPushed, Serving};
-use crate::server::departure::Departure;
+use crate::server::cancellation::Cancellation;
 
 /// Answers calls. Any `Fn(Call) -> impl Future<Output = Result<Bytes, ErrorReply>>` is one.
 ///
@@ -95,7 +95,7 @@ pub struct Call {
     pub(crate) peer: SocketAddr,
     pub(crate) connection: u64,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) departure: Departure,
+    pub(crate) cancellation: Cancellation,
     pub(crate) pusher: Pusher,
 }
 
@@ -140,7 +140,7 @@ impl Call {
     }
 
     pub(crate) fn is_cancelled_by(&self, now: Instant) -> bool {
-        self.departure.has_come() || self.deadline.is_some_and(|deadline| deadline <= now)
+        self.cancellation.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Returns when the caller has gone, as [`is_cancelled`](Self::is_cancelled) has it.
@@ -168,7 +168,7 @@ impl Call {
             }
         };
         tokio::select! {
-            () = self.departure.comes() => {}
+            () = self.cancellation.cancelled() => {}
             () = time_is_up => {}
         }
     }

@@ -16,22 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
-use crate::error::answer::ErrorReply;
 use crate::policy::ReplyCache;
 use crate::proto::greeting::{ClientId, Hello};
-use crate::proto::id_map::IdMap;
-use crate::proto::replies::{Replies, Response, Room, Seen, Swept};
+use crate::proto::replies::Room;
 use crate::proto::serving::Serving;
-use crate::server::departure::Departure;
+use crate::server::clients::client::{Client, Link, Memory};
+use crate::server::clients::membership::Membership;
 
-/// Answers that have left the cache are dropped when there are so many, or when it is looked through.
-const DROP_AT_ONCE: usize = 32;
-/// The same when they hold so many bytes: nobody counts those any more.
-const DROP_BYTES: usize = 64 * 1024;
-
-const REPLY_LOST: &str =
-    "the call ran; its reply was lost with the connection, and was too long to be kept";
-const EVICTED: &str = "the call was sent again, and it is not known any more whether it ran";
+mod client;
+pub(crate) mod membership;
 
 /// All clients of a server.
 #[derive(Debug)]
@@ -48,61 +41,6 @@ struct Known {
     table: HashMap<ClientId, Arc<Client>>,
     /// Clients whose last connections have ended, the first first. Some have come back since.
     gone: VecDeque<(ClientId, Instant)>,
-}
-
-/// One client.
-#[derive(Debug)]
-pub(crate) struct Client {
-    memory: Mutex<Memory>,
-}
-
-#[derive(Debug)]
-struct Memory {
-    replies: Replies,
-    /// By the server's own numbers.
-    connections: BTreeMap<u64, Link>,
-    /// What tells the handlers of remembered calls that nobody waits any more.
-    running: IdMap<Departure>,
-    swept: Swept,
-    /// Since when it has had no connection.
-    left: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Link {
-    /// The client's own number for it.
-    number: u64,
-    connection: Connection<Serving>,
-    /// Another connection has taken this one's place.
-    fenced: CancellationToken,
-}
-
-/// One connection among those of its client.
-#[derive(Debug)]
-pub(crate) struct Membership {
-    clients: Arc<Clients>,
-    id: ClientId,
-    client: Arc<Client>,
-    /// The server's number of the connection.
-    number: u64,
-    fenced: CancellationToken,
-}
-
-/// What is to be done with a request.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    Run(Departure),
-    Respond(Response),
-    /// It is run or answered elsewhere, or is none of ours.
-    Nothing,
-}
-
-/// An answer that another connection waits for than that on which the call came first.
-#[derive(Debug)]
-pub(crate) struct Twin {
-    pub(crate) connection: Connection<Serving>,
-    pub(crate) id: u64,
-    pub(crate) response: Response,
 }
 
 impl Clients {
@@ -203,163 +141,6 @@ impl Known {
         let count = gone.iter().take_while(old).count().max(gone.len().saturating_sub(most));
         gone.drain(..count).filter_map(|(id, _)| table.remove(&id)).collect()
     }
-}
-
-impl Client {
-    fn new(policy: ReplyCache, next_id: u64) -> Self {
-        let memory = Memory {
-            replies: Replies::new(policy, next_id),
-            connections: BTreeMap::new(),
-            running: IdMap::default(),
-            swept: Swept::default(),
-            left: None,
-        };
-        Self { memory: Mutex::new(memory) }
-    }
-
-    /// Nobody will come for the answers any more.
-    fn forget(&self, room: &Room) {
-        let mut memory = self.lock();
-        let Memory { replies, swept, .. } = &mut *memory;
-        replies.clear(room, swept);
-        let (swept, running) = (std::mem::take(swept), std::mem::take(&mut memory.running));
-        drop(memory);
-        drop(swept);
-        running.into_values().for_each(|departure| departure.announce());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Membership {
-    /// Returns when another connection has taken this one's place.
-    pub(crate) async fn fenced(&self) {
-        self.fenced.cancelled().await;
-    }
-
-    /// What a request is, of a client that has settled all calls below `oldest`.
-    pub(crate) fn begin(&self, id: u64, oldest: u64) -> Verdict {
-        let mut memory = self.client.lock();
-        if !memory.connections.contains_key(&self.number) {
-            // Fenced.
-            return Verdict::Nothing;
-        }
-        let Memory { replies, swept, running, .. } = &mut *memory;
-        let seen = replies.begin(self.number, id, oldest, &self.clients.room, swept);
-        let verdict = match seen {
-            Seen::New => {
-                let departure = Departure::default();
-                running.insert(id, departure.clone());
-                Verdict::Run(departure)
-            }
-            Seen::Joined => Verdict::Nothing,
-            Seen::Answered(response) => Verdict::Respond(response),
-            Seen::Lost => error(ErrorReply::REPLY_LOST, REPLY_LOST),
-            Seen::Evicted => error(ErrorReply::EVICTED, EVICTED),
-        };
-        let rubbish = memory.rubbish();
-        drop(memory);
-        rubbish.into_iter().for_each(Rubbish::dispose);
-        verdict
-    }
-
-    /// Calls that were begun are answered: keeps the answers, and returns those that other connections wait for, too.
-    pub(crate) fn settle(
-        &self,
-        now: Instant,
-        answered: impl Iterator<Item = (u64, Response)>,
-    ) -> Vec<Twin> {
-        let mut twins = Vec::new();
-        let mut memory = self.client.lock();
-        let Memory { replies, swept, running, connections, .. } = &mut *memory;
-        for (id, response) in answered {
-            running.remove(&id);
-            let copy = replies.is_joined(id).then(|| response.clone());
-            let joined = replies.settle(now, self.number, id, response, &self.clients.room, swept);
-            let Some(response) = copy else {
-                continue;
-            };
-            for link in joined.iter().filter_map(|number| connections.get(number)) {
-                let (connection, response) = (link.connection.clone(), response.clone());
-                twins.push(Twin { connection, id, response });
-            }
-        }
-        let rubbish = memory.rubbish();
-        drop(memory);
-        rubbish.into_iter().for_each(Rubbish::dispose);
-        twins
-    }
-
-    /// The caller has gone.
-    pub(crate) fn cancel(&self, id: u64) {
-        let departure = self.client.lock().running.remove(&id);
-        if let Some(departure) = departure {
-            departure.announce();
-        }
-    }
-
-    /// A call that was begun and has not been run need not be, unless another connection waits for it. True if it was
-    /// taken back: should it come again, it is new.
-    pub(crate) fn withdraw(&self, id: u64) -> bool {
-        let mut memory = self.client.lock();
-        if !memory.replies.withdraw(id) {
-            return false;
-        }
-        memory.running.remove(&id);
-        true
-    }
-
-    /// The connection has ended.
-    pub(crate) fn leave(&self) {
-        let now = now();
-        let mut memory = self.client.lock();
-        let link = memory.connections.remove(&self.number);
-        memory.replies.leave(self.number);
-        let is_last = link.is_some() && memory.connections.is_empty();
-        if is_last {
-            memory.left = Some(now);
-        }
-        drop(memory);
-        drop(link);
-        if is_last {
-            self.clients.lock().gone.push_back((self.id, now));
-        }
-    }
-}
-
-/// What has to happen outside the lock.
-struct Rubbish {
-    swept: Swept,
-    abandoned: Vec<Departure>,
-}
-
-impl Rubbish {
-    fn dispose(self) {
-        let Self { swept, abandoned } = self;
-        abandoned.iter().for_each(Departure::announce);
-        drop(swept);
-    }
-}
-
-impl Memory {
-    /// What is to be disposed of, when it is worth it.
-    fn rubbish(&mut self) -> Option<Rubbish> {
-        let Swept { responses, bytes, abandoned } = &self.swept;
-        if responses.len() < DROP_AT_ONCE && *bytes < DROP_BYTES && abandoned.is_empty() {
-            return None;
-        }
-        let responses = Vec::with_capacity(DROP_AT_ONCE);
-        let empty = Swept { responses, ..Swept::default() };
-        let swept = std::mem::replace(&mut self.swept, empty);
-        let abandoned = swept.abandoned.iter().filter_map(|id| self.running.remove(id)).collect();
-        Some(Rubbish { swept, abandoned })
-    }
-}
-
-fn error(code: u32, text: &'static str) -> Verdict {
-    Verdict::Respond(Response::Error(ErrorReply::new(code, text)))
 }
 
 #[cfg(test)]

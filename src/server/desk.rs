@@ -14,7 +14,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -22,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, poll};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
 
@@ -35,9 +34,12 @@ use crate::proto::requests::Remember;
 use crate::proto::serving::{Event, Serving};
 use crate::proto::session::Happened;
 use crate::server::call::{Call, Handler, Pusher};
-use crate::server::clients::{Membership, Verdict};
-use crate::server::departure::Departure;
+use crate::server::cancellation::Cancellation;
+use crate::server::clients::membership::{Membership, Verdict};
+use crate::server::desk::turn::{Admission, Turn};
 use crate::server::shared::Shared;
+
+mod turn;
 
 /// Handlers that are begun together may take so long until they first wait, and [`BATCH_PER_CALL`] more for each that has been
 /// begun. A task of its own costs about one microsecond.
@@ -52,7 +54,7 @@ pub(crate) struct Desk<H> {
     peer: SocketAddr,
     number: u64,
     /// Handlers of calls that are not remembered: they are told when the connection ends.
-    running: Mutex<IdMap<Departure>>,
+    running: Mutex<IdMap<Cancellation>>,
     /// The connection has ended.
     ended: CancellationToken,
 }
@@ -87,29 +89,12 @@ struct Job {
     cached: Cached,
 }
 
-/// A turn among the handlers, or a place in the line of those who wait for one.
-#[derive(Debug)]
-enum Admission {
-    Turn(OwnedSemaphorePermit),
-    Waiting(OwnedSemaphorePermit),
-}
-
 /// A request whose handler has its turn.
 #[derive(Debug)]
 struct Admitted {
     job: Job,
     call: Call,
     turn: OwnedSemaphorePermit,
-}
-
-/// What the wait for a turn came to.
-#[derive(Debug)]
-enum Turn {
-    Run(OwnedSemaphorePermit),
-    /// The caller has gone, or its time is up.
-    Late,
-    /// Its connection has ended. Should it come again, it is new.
-    Withdrawn,
 }
 
 /// Whether its answer is kept in the reply cache.
@@ -147,18 +132,18 @@ impl<H: Handler> Desk<H> {
                 return self.begin(id, body, deadline, remember);
             }
             Event::Notification { body } => {
-                let call = self.call(body, None, Departure::default());
+                let call = self.call(body, None, Cancellation::default());
                 let desk = self.clone();
                 self.start(0, async move { desk.notify(call).await });
             }
             Event::Cancelled { id } => match self.take_running(id) {
-                Some(departure) => departure.announce(),
+                Some(cancellation) => cancellation.cancel(),
                 None => self.membership.cancel(id),
             },
             // The client may come back for the answer of a call that is remembered.
             Event::Orphaned { id } => {
-                if let Some(departure) = self.take_running(id) {
-                    departure.announce();
+                if let Some(cancellation) = self.take_running(id) {
+                    cancellation.cancel();
                 }
             }
         }
@@ -170,7 +155,7 @@ impl<H: Handler> Desk<H> {
         self.membership.leave();
         self.ended.cancel();
         let running = std::mem::take(&mut *self.running());
-        running.into_values().for_each(|departure| departure.announce());
+        running.into_values().for_each(|cancellation| cancellation.cancel());
     }
 
     fn begin(
@@ -180,10 +165,10 @@ impl<H: Handler> Desk<H> {
         deadline: Option<Instant>,
         remember: Remember,
     ) -> Option<Admitted> {
-        let (cached, departure) = match remember {
+        let (cached, cancellation) = match remember {
             Remember::Yes { oldest } if self.shared.clients.remembers() => {
                 match self.membership.begin(id, oldest) {
-                    Verdict::Run(departure) => (Cached::Yes, departure),
+                    Verdict::Run(cancellation) => (Cached::Yes, cancellation),
                     Verdict::Nothing => {
                         debug!(id, "sent again, and not run again");
                         return None;
@@ -195,9 +180,9 @@ impl<H: Handler> Desk<H> {
                 }
             }
             _ => {
-                let departure = Departure::default();
-                self.running().insert(id, departure.clone());
-                (Cached::No, departure)
+                let cancellation = Cancellation::default();
+                self.running().insert(id, cancellation.clone());
+                (Cached::No, cancellation)
             }
         };
         let job = Job { id, cached };
@@ -205,7 +190,7 @@ impl<H: Handler> Desk<H> {
             self.turn_down(job);
             return None;
         };
-        let call = self.call(body, deadline, departure);
+        let call = self.call(body, deadline, cancellation);
         match admission {
             Admission::Turn(turn) => return Some(Admitted { job, call, turn }),
             Admission::Waiting(place) => {
@@ -265,13 +250,6 @@ impl<H: Handler> Desk<H> {
         });
     }
 
-    /// `None` if too many wait already, over all connections.
-    fn admit(&self) -> Option<Admission> {
-        let turn = self.shared.handlers.clone().try_acquire_owned();
-        let waiting = || self.shared.waiting.clone().try_acquire_owned().map(Admission::Waiting);
-        turn.map(Admission::Turn).or_else(|_| waiting()).ok()
-    }
-
     /// Refuses a request for which there is no room. It is not remembered, unless its twin has come meanwhile: that would
     /// take room from answers.
     fn turn_down(&self, job: Job) {
@@ -296,9 +274,9 @@ impl<H: Handler> Desk<H> {
         self.shared.tasks.spawn(task.instrument(span));
     }
 
-    fn call(&self, body: Bytes, deadline: Option<Instant>, departure: Departure) -> Call {
+    fn call(&self, body: Bytes, deadline: Option<Instant>, cancellation: Cancellation) -> Call {
         let pusher = Pusher(self.connection.clone());
-        Call { body, peer: self.peer, connection: self.number, deadline, departure, pusher }
+        Call { body, peer: self.peer, connection: self.number, deadline, cancellation, pusher }
     }
 
     async fn answer_later(self: Arc<Self>, job: Job, call: Call, place: OwnedSemaphorePermit) {
@@ -329,41 +307,6 @@ impl<H: Handler> Desk<H> {
                 Response::Error(ErrorReply::new(code, text))
             }
         }
-    }
-
-    /// Waits for a turn among the handlers, in its place in the line. Who has gone must not stay there: a client could fill
-    /// it with calls that it cancels.
-    async fn turn(&self, job: Job, call: &Call, _place: OwnedSemaphorePermit) -> Turn {
-        // The semaphore is never closed.
-        let run = |permit: Result<_, AcquireError>| permit.map_or(Turn::Late, Turn::Run);
-        let mut permit = pin!(self.shared.handlers.clone().acquire_owned());
-        tokio::select! {
-            biased;
-            permit = &mut permit => return run(permit),
-            () = call.cancelled() => return Turn::Late,
-            () = self.ended.cancelled() => {}
-        }
-        if job.cached == Cached::Yes && self.membership.withdraw(job.id) {
-            return Turn::Withdrawn;
-        }
-        tokio::select! {
-            biased;
-            permit = permit => run(permit),
-            () = call.cancelled() => Turn::Late,
-        }
-    }
-
-    /// Who says a last word and closes is heard, too. But what waits is bounded by its connection only as long as that lives;
-    /// then it needs a place in the line of all.
-    async fn turn_of_notification(&self) -> Option<SemaphorePermit<'_>> {
-        let mut permit = pin!(self.shared.handlers.acquire());
-        tokio::select! {
-            biased;
-            permit = &mut permit => return permit.ok(),
-            () = self.ended.cancelled() => {}
-        }
-        let _place = self.shared.waiting.try_acquire().ok()?;
-        permit.await.ok()
     }
 
     async fn notify(&self, notification: Call) {
@@ -408,11 +351,11 @@ impl<H: Handler> Desk<H> {
         }
     }
 
-    fn take_running(&self, id: u64) -> Option<Departure> {
+    fn take_running(&self, id: u64) -> Option<Cancellation> {
         self.running().remove(&id)
     }
 
-    fn running(&self) -> MutexGuard<'_, IdMap<Departure>> {
+    fn running(&self) -> MutexGuard<'_, IdMap<Cancellation>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

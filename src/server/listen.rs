@@ -1,281 +1,168 @@
-//! The listening socket: accepting, turning away, shutting down.
+//! Where a server's connections come from.
+//!
+//! [`Listen`] is the seam, as [`Connect`](crate::Connect) is the client's: others may put TLS, Unix sockets or a simulated
+//! network in here.
 
-use std::io::ErrorKind::ConnectionAborted;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::pin::Pin;
 
-use tokio::net::ToSocketAddrs;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
+use tracing::warn;
 
-use crate::error::close::CloseError;
-use crate::error::config::ConfigError;
-use crate::error::instance::InstanceId;
-use crate::server::call::Handler;
-use crate::server::clients::Clients;
-use crate::server::half_open::HalfOpen;
-use crate::server::incoming::{Incoming, Listen, TcpIncoming};
-use crate::server::serve::serve;
-use crate::server::settings::{BindError, ServerBuilder};
-use crate::server::shared::Shared;
-use crate::transport::Guarded;
+use crate::connect::{set_buffers, set_options};
+use crate::limits::SocketOptions;
+use crate::policy::Heartbeat;
+use crate::server::settings::BindError;
+use crate::transport::{Guarded, Transport};
 
-/// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// Connections that are gone before they are accepted come one by one; with more than so many in a row, something is broken.
-const GONE_IN_A_ROW: u32 = 64;
-/// So many clients are turned away with an explanation at a time; others are just closed.
-const TURNED_AWAY: usize = 64;
+/// Connections that the kernel keeps until they are accepted, if its own limit allows (`listen(2)`).
+const BACKLOG: u32 = 4096;
 
-/// The serving end of [`Native`](crate#the-protocol): accepts connections and runs a [`Handler`] for each call.
-pub struct Server {
-    settings: ServerBuilder,
-    listener: Box<dyn Listen>,
-    instance: InstanceId,
-    control: ServerHandle,
+/// An accepted transport.
+pub struct Incoming {
+    /// The bytes.
+    pub transport: Box<dyn Transport>,
+    /// Whose they are, for handlers and logs. What has no such address, as a Unix socket, says any.
+    pub peer: SocketAddr,
 }
 
-impl std::fmt::Debug for Server {
+impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { settings, instance, .. } = self;
-        let mut debug = f.debug_struct("Server");
-        debug.field("settings", settings).field("instance", instance).finish_non_exhaustive()
+        f.debug_struct("Incoming").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
-/// Shuts a server down from elsewhere. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct ServerHandle {
-    shutdown: Arc<watch::Sender<Option<Duration>>>,
-}
+/// The future of the next connection.
+pub type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<Incoming>> + Send + 'a>>;
 
-impl Server {
-    /// Settings for a server.
-    pub fn builder() -> ServerBuilder {
-        ServerBuilder::default()
-    }
-
-    /// Listens with the default settings.
+/// Accepts transports. A [`Server`](crate::Server) calls it again and again, until it is shut down; then it drops it, which
+/// must close what listens.
+///
+/// # Examples
+/// TLS over TCP. The handshake takes as long as the client likes, so it must not keep `accept`, and with it everybody else,
+/// waiting: here the stream does it when it is first read.
+/// ```
+/// use std::io;
+/// use std::net::SocketAddr;
+///
+/// use steadfast::{Accepting, Call, Incoming, Listen, Server};
+/// use tokio::net::TcpListener;
+/// # use tokio::net::TcpStream;
+/// # struct TlsAcceptor;
+/// # impl TlsAcceptor { fn lazily(&self, stream: TcpStream) -> TcpStream { stream } }
+///
+/// struct Tls {
+///     tcp: TcpListener,
+///     tls: TlsAcceptor,
+/// }
+///
+/// impl Listen for Tls {
+///     fn accept(&mut self) -> Accepting<'_> {
+///         Box::pin(async {
+///             let (stream, peer) = self.tcp.accept().await?;
+///             stream.set_nodelay(true)?;
+///             Ok(Incoming { transport: Box::new(self.tls.lazily(stream)), peer })
+///         })
+///     }
+///
+///     fn local_addr(&self) -> io::Result<SocketAddr> {
+///         self.tcp.local_addr()
+///     }
+/// }
+///
+/// # async fn example(tls: TlsAcceptor) -> Result<(), Box<dyn std::error::Error>> {
+/// let tcp = TcpListener::bind("0.0.0.0:7000").await?;
+/// let server = Server::builder().listen_on(Tls { tcp, tls })?;
+/// server.serve(|call: Call| async move { Ok(call.into_body()) }).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Listen: Send + 'static {
+    /// The next connection.
     ///
     /// # Errors
-    /// As [`ServerBuilder::bind`].
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Whatever the operating system says. The server tries again: at once after
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), which concerns one client, unless it comes more than 64 times
+    /// in a row, and 100 ms later after others, which otherwise (`EMFILE`) would be met again and again without a pause.
     ///
     /// # Cancel safety
-    /// After the future is dropped nothing listens.
-    ///
-    /// # Examples
-    /// ```no_run
-    /// # use steadfast::{Call, Server};
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let server = Server::bind("0.0.0.0:7000").await?;
-    /// server.serve(|call: Call| async move { Ok(call.into_body()) }).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn bind(address: impl ToSocketAddrs) -> Result<Self, BindError> {
-        Self::builder().bind(address).await
-    }
+    /// Dropping the future must lose no connection that the client believes to be accepted.
+    fn accept(&mut self) -> Accepting<'_>;
 
-    /// The address that it listens on; tells the port that the operating system chose for port 0.
+    /// Where it listens.
     ///
     /// # Errors
-    /// As `getsockname(2)`, or what a [`Listen`] says.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    /// As `getsockname(2)`, or that there is no such address.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// TCP, with the socket's options set.
+pub(crate) struct TcpIncoming {
+    listener: TcpListener,
+    options: SocketOptions,
+    heartbeat: Heartbeat,
+}
+
+impl TcpIncoming {
+    /// Listens on the first of the addresses that can be had.
+    pub(crate) async fn listen(
+        address: impl ToSocketAddrs,
+        options: SocketOptions,
+        heartbeat: Heartbeat,
+    ) -> Result<Self, BindError> {
+        let mut failure = BindError::NoAddress;
+        let addresses = lookup_host(address).await;
+        for address in addresses.map_err(|error| BindError::Resolve(error.into()))? {
+            match listen_on(address, &options) {
+                Ok(listener) => return Ok(Self { listener, options, heartbeat }),
+                Err(error) => failure = BindError::Os { address, error: error.into() },
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl Listen for TcpIncoming {
+    fn accept(&mut self) -> Accepting<'_> {
+        Box::pin(async {
+            loop {
+                let (stream, peer) = self.listener.accept().await?;
+                match set_options(&stream, &self.options, &self.heartbeat) {
+                    Ok(()) => return Ok(Incoming { transport: Box::new(stream), peer }),
+                    // It concerns this client alone, as where it has gone again.
+                    Err(error) => warn!(%peer, %error, "socket options refused"),
+                }
+            }
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+}
 
-    /// The id that tells clients this server from the one that ran here before.
-    pub fn instance(&self) -> InstanceId {
-        self.instance
+impl<L: Listen> Listen for Guarded<L> {
+    fn accept(&mut self) -> Accepting<'_> {
+        let accepting = self.0.accept();
+        Box::pin(async {
+            let Incoming { transport, peer } = accepting.await?;
+            Ok(Incoming { transport: Box::new(Guarded(transport)), peer })
+        })
     }
 
-    /// The handle that shuts it down.
-    pub fn handle(&self) -> ServerHandle {
-        self.control.clone()
-    }
-
-    /// Serves until [`ServerHandle::shutdown`] is called and everything is finished. Errors of single connections do
-    /// not end it.
-    ///
-    /// # Errors
-    /// [`CloseError`] if a shutdown ran out of time: it says how many calls were cut off, in their handlers or with their
-    /// replies on the way.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    ///
-    /// # Cancel safety
-    /// Dropping the future ends the server at once: connections are closed, handlers dropped.
-    pub async fn serve(self, handler: impl Handler) -> Result<(), CloseError> {
-        let Self { settings, mut listener, instance, control } = self;
-        let mut shutdown = control.shutdown.subscribe();
-        let killed = CancellationToken::new();
-        let _kill_on_drop = killed.clone().drop_guard();
-        let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let clients = Arc::new(Clients::new(settings.reply_cache, settings.connections));
-        let shared = Arc::new(Shared {
-            clients: clients.clone(),
-            places: Arc::new(Semaphore::new(settings.connections)),
-            half_open: HalfOpen::new(settings.half_open),
-            explaining: Semaphore::new(TURNED_AWAY),
-            handlers: Arc::new(Semaphore::new(settings.handlers)),
-            waiting: Arc::new(Semaphore::new(settings.waiting)),
-            settings,
-            instance,
-            handler,
-            draining: CancellationToken::new(),
-            killed: killed.clone(),
-            tasks: tasks.clone(),
-            cut_off: AtomicUsize::new(0),
-        });
-        let served = async {
-            tokio::select! {
-                () = accept(&mut *listener, &shared, &connections) => {}
-                () = clients.sweep() => {}
-            }
-        };
-        let limit = tokio::select! {
-            () = served => Duration::ZERO,
-            limit = requested(&mut shutdown) => limit,
-        };
-        drop(listener);
-        info!(?limit, "shutting down");
-        shared.draining.cancel();
-        connections.close();
-        tasks.close();
-        let finished = async {
-            connections.wait().await;
-            // Nobody can come back for an answer any more.
-            clients.forget_all();
-            tasks.wait().await;
-        };
-        if timeout(limit, finished).await.is_err() {
-            killed.cancel();
-            connections.wait().await;
-            tasks.wait().await;
-        }
-        let unfinished = shared.cut_off.load(Ordering::Relaxed);
-        if unfinished == 0 { Ok(()) } else { Err(CloseError { unfinished }) }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
     }
 }
 
-impl ServerBuilder {
-    /// Listens. From now on clients can connect; they are answered once [`Server::serve`] runs.
-    ///
-    /// # Errors
-    /// [`BindError`]: a setting is out of its range, the name cannot be resolved or has no address, the operating system
-    /// refused the address, or it gives no random bytes for the server's id.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    ///
-    /// # Cancel safety
-    /// After the future is dropped nothing listens.
-    pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
-        self.check()?;
-        let listener = TcpIncoming::listen(address, self.socket, self.heartbeat).await?;
-        Ok(self.server(Box::new(listener))?)
-    }
-
-    /// Takes its connections from `listener`, which listens already: for TLS, for Unix sockets, for a simulated network.
-    /// [`socket`](Self::socket) has no effect then.
-    ///
-    /// # Errors
-    /// A setting is out of its range, or the operating system gives no random bytes for the server's id.
-    pub fn listen_on(self, listener: impl Listen) -> Result<Server, ConfigError> {
-        self.check()?;
-        self.server(Box::new(Guarded(listener)))
-    }
-
-    fn server(self, listener: Box<dyn Listen>) -> Result<Server, ConfigError> {
-        let mut instance = [0; 16];
-        getrandom::fill(&mut instance).map_err(|_| ConfigError::NoRandomness)?;
-        let control = ServerHandle { shutdown: Arc::new(watch::Sender::new(None)) };
-        Ok(Server { settings: self, listener, instance: InstanceId(instance), control })
-    }
-}
-
-impl ServerHandle {
-    /// Asks the server to stop: it accepts no connections and no new calls, tells clients to go elsewhere, finishes the
-    /// calls that it has accepted, and closes with FIN. What is not finished after `limit` is cut off.
-    /// [`Server::serve`] returns when that is done. Further calls change nothing.
-    ///
-    /// Too little: calls are cut off that would soon be answered, and their callers cannot know whether they ran. Too much:
-    /// whoever supervises this process loses patience and kills it (systemd after 90 s, Kubernetes after 30 s).
-    ///
-    /// # Examples
-    /// On SIGTERM, which is how a supervisor asks a process to end. It takes tokio's feature `signal`:
-    /// ```no_run
-    /// # #[cfg(unix)]
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::time::Duration;
-    /// use steadfast::{Call, Server};
-    /// use tokio::signal::unix::{SignalKind, signal};
-    ///
-    /// let server = Server::bind("0.0.0.0:7000").await?;
-    /// let (handle, mut terminated) = (server.handle(), signal(SignalKind::terminate())?);
-    /// tokio::spawn(async move {
-    ///     terminated.recv().await;
-    ///     handle.shutdown(Duration::from_secs(20));
-    /// });
-    /// if let Err(error) = server.serve(|call: Call| async move { Ok(call.into_body()) }).await {
-    ///     eprintln!("not everything was answered within 20 s: {error}");
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn shutdown(&self, limit: Duration) {
-        self.shutdown.send_if_modified(|wanted| wanted.is_none() && wanted.insert(limit) == &limit);
-    }
-}
-
-async fn requested(shutdown: &mut watch::Receiver<Option<Duration>>) -> Duration {
-    loop {
-        if let Some(limit) = *shutdown.borrow_and_update() {
-            return limit;
-        }
-        if shutdown.changed().await.is_err() {
-            // Nobody can ask any more. (The server's own handle is a sender, so this does not come to pass.)
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-async fn accept<H: Handler>(
-    listener: &mut dyn Listen,
-    shared: &Arc<Shared<H>>,
-    connections: &TaskTracker,
-) {
-    let (mut number, mut gone) = (0, 0);
-    loop {
-        // A listener that always has something leaves the others of this task and thread their turn.
-        yield_now().await;
-        let Incoming { transport, peer } = match listener.accept().await {
-            Ok(accepted) => accepted,
-            // It concerns this connection alone.
-            Err(error) if error.kind() == ConnectionAborted && gone < GONE_IN_A_ROW => {
-                gone += 1;
-                continue;
-            }
-            // Others (EMFILE, ENOBUFS) would spin.
-            Err(error) => {
-                warn!(%error, "cannot accept connections");
-                sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
-        };
-        (number, gone) = (number + 1, 0);
-        let silent = shared.half_open.enter(number);
-        let shared = shared.clone();
-        connections.spawn(serve(shared, transport, peer, silent));
-    }
+fn listen_on(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Elsewhere than on Windows this means only that a server can be started again at once.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    set_buffers(&socket, options)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

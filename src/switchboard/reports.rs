@@ -13,7 +13,8 @@ use crate::proto::ledger::Place;
 use crate::proto::sizing::Wanted;
 use crate::proto::tenure::{Retirement, Tenure, Verdict};
 use crate::proto::wakes::Wakes;
-use crate::roster::{Life, Link};
+use crate::roster::Life;
+use crate::roster::link::Link;
 use crate::switchboard::Switchboard;
 
 impl Switchboard {

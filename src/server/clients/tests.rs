@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::policy::Heartbeat;
+use crate::proto::replies::Response;
 use crate::proto::serving::Bounds;
+use crate::server::clients::client::DROP_BYTES;
+use crate::server::clients::membership::Verdict;
 
 fn hello(client: u32, connection: u64, replaces: u64) -> Hello {
     Hello {

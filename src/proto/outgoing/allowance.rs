@@ -14,19 +14,19 @@ const IN_HAND_MOST: usize = 16 * MAX_PART;
 
 /// How much the shell may hold.
 #[derive(Debug)]
-pub(super) struct Hand {
+pub(super) struct Allowance {
     size: usize,
     /// How much it held when it was last filled.
     filled: usize,
 }
 
-impl Default for Hand {
+impl Default for Allowance {
     fn default() -> Self {
         Self { size: IN_HAND, filled: 0 }
     }
 }
 
-impl Hand {
+impl Allowance {
     pub(super) fn has_room(&self, held: usize) -> bool {
         held < self.size
     }

@@ -1,0 +1,49 @@
+//! A slot's connection, as those see it who are given a place on it.
+
+use std::sync::Arc;
+
+use crate::connection::Connection;
+use crate::error::instance::InstanceId;
+use crate::proto::calling::Calling;
+use crate::proto::course::ServerProcess;
+use crate::proto::foreign::Foreign;
+use crate::proto::ledger::Place;
+use crate::proto::resume;
+use crate::proto::speech::Speech;
+
+/// A place and the connection that it is on.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) place: Place,
+    pub(crate) link: Arc<Link>,
+}
+
+/// What only a connection has that speaks a foreign protocol.
+#[derive(Debug)]
+pub(crate) struct ForeignEnd {
+    /// The same connection, to be lent.
+    pub(crate) connection: Connection<Foreign>,
+    /// How its frames are made.
+    pub(crate) speech: Arc<Speech>,
+}
+
+/// A connection that takes calls.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) connection: Connection<dyn Calling>,
+    /// `None`: it speaks `Native`.
+    pub(crate) foreign: Option<Arc<ForeignEnd>>,
+    pub(crate) number: u64,
+    pub(crate) server: ServerProcess,
+}
+
+impl Link {
+    pub(super) fn leads_to(&self, instance: InstanceId) -> bool {
+        self.server.instance == Some(instance)
+    }
+
+    pub(super) fn seen_at(&self, slot: usize) -> Option<resume::Seen> {
+        let instance = self.server.instance?;
+        Some(resume::Seen { slot, connection: self.number, instance })
+    }
+}

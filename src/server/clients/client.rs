@@ -1,0 +1,103 @@
+//! What a server knows of one client: its connections, the calls that run, and the answers that it may still ask for.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::Connection;
+use crate::policy::ReplyCache;
+use crate::proto::id_map::IdMap;
+use crate::proto::replies::{Replies, Room, Swept};
+use crate::proto::serving::Serving;
+use crate::server::cancellation::Cancellation;
+
+/// Answers that have left the cache are dropped when there are so many, or when it is looked through.
+const DROP_AT_ONCE: usize = 32;
+/// The same when they hold so many bytes: nobody counts those any more.
+pub(super) const DROP_BYTES: usize = 64 * 1024;
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) replies: Replies,
+    /// By the server's own numbers.
+    pub(super) connections: BTreeMap<u64, Link>,
+    /// What tells the handlers of remembered calls that nobody waits any more.
+    pub(super) running: IdMap<Cancellation>,
+    pub(super) swept: Swept,
+    /// Since when it has had no connection.
+    pub(super) left: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The client's own number for it.
+    pub(super) number: u64,
+    pub(super) connection: Connection<Serving>,
+    /// Another connection has taken this one's place.
+    pub(super) fenced: CancellationToken,
+}
+
+impl Client {
+    pub(super) fn new(policy: ReplyCache, next_id: u64) -> Self {
+        let memory = Memory {
+            replies: Replies::new(policy, next_id),
+            connections: BTreeMap::new(),
+            running: IdMap::default(),
+            swept: Swept::default(),
+            left: None,
+        };
+        Self { memory: Mutex::new(memory) }
+    }
+
+    /// Nobody will come for the answers any more.
+    pub(super) fn forget(&self, room: &Room) {
+        let mut memory = self.lock();
+        let Memory { replies, swept, .. } = &mut *memory;
+        replies.clear(room, swept);
+        let (swept, running) = (std::mem::take(swept), std::mem::take(&mut memory.running));
+        drop(memory);
+        drop(swept);
+        running.into_values().for_each(|cancellation| cancellation.cancel());
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What has to happen outside the lock.
+pub(super) struct Rubbish {
+    swept: Swept,
+    abandoned: Vec<Cancellation>,
+}
+
+impl Rubbish {
+    pub(super) fn dispose(self) {
+        let Self { swept, abandoned } = self;
+        abandoned.iter().for_each(Cancellation::cancel);
+        drop(swept);
+    }
+}
+
+impl Memory {
+    /// What is to be disposed of, when it is worth it.
+    pub(super) fn rubbish(&mut self) -> Option<Rubbish> {
+        let Swept { responses, bytes, abandoned } = &self.swept;
+        if responses.len() < DROP_AT_ONCE && *bytes < DROP_BYTES && abandoned.is_empty() {
+            return None;
+        }
+        let responses = Vec::with_capacity(DROP_AT_ONCE);
+        let empty = Swept { responses, ..Swept::default() };
+        let swept = std::mem::replace(&mut self.swept, empty);
+        let abandoned = swept.abandoned.iter().filter_map(|id| self.running.remove(id)).collect();
+        Some(Rubbish { swept, abandoned })
+    }
+}
