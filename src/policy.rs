@@ -63,7 +63,8 @@ impl Default for Heartbeat {
 ///
 /// The first attempt after the loss of a stable connection comes at once, but for a small jitter. While calls wait,
 /// attempts are brought forward: at most one every 50 ms or every eighth of the outage so far, whichever is longer;
-/// but not while the server is there and turns connections away, or lets them die before they are stable.
+/// but not while the server is there and turns connections away, or lets them die before they are stable. That has a backoff of
+/// its own, so that the length of an outage does not count against a server that has only just come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reconnect {
     pub(crate) initial: Duration,
@@ -84,7 +85,7 @@ impl Reconnect {
     /// The backoff starts over only when a connection has lived for so long. 0 to 1 h, default 1 s.
     ///
     /// Too little: a server that accepts and closes is dialed without end. Too much: after a second, unrelated
-    /// loss the backoff is still the long one of the first.
+    /// loss the backoff is still that of the first, and no attempt is brought forward by waiting calls.
     #[must_use]
     pub fn stable_after(self, stable_after: Duration) -> Self {
         Self { stable_after, ..self }

@@ -7,7 +7,10 @@
 //!    └──────────────────┴───────────────────────────────┘
 //! ```
 //!
-//! The backoff starts over only when a connection has proved stable. The one file that knows the `backoff` crate.
+//! There are two backoffs: one for when nobody is there, one for a server that is and turns us away, or lets connections die
+//! young. So an outage, however long and however many attempts waiting calls brought forward in it, makes a server that has only
+//! just come back no harder to reach; one that goes on with it sees fewer and fewer attempts. Both start over only when a
+//! connection has proved stable. The one file that knows the `backoff` crate.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +33,8 @@ const LONGEST_WISH: Duration = Duration::from_secs(300);
 /// One channel's plan for its next attempt.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    backoff: Exponential,
+    absent: Exponential,
+    unwelcome: Exponential,
     stable_after: Duration,
     rng: Rng,
     state: State,
@@ -68,7 +72,8 @@ pub(crate) enum Callers {
 impl Plan {
     pub(crate) fn new(now: Instant, policy: policy::Reconnect, seed: u64) -> Self {
         Self {
-            backoff: Exponential::new(now, policy.initial, policy.cap),
+            absent: Exponential::new(now, policy.initial, policy.cap),
+            unwelcome: Exponential::new(now, policy.initial, policy.cap),
             stable_after: policy.stable_after,
             rng: Rng::with_seed(seed),
             state: State::Waiting { until: now, hurried: Some(now) },
@@ -94,15 +99,14 @@ impl Plan {
 
     /// It failed. `retry_after` is the server's own wish.
     pub(crate) fn failed(&mut self, now: Instant, phase: Phase, retry_after: Option<Duration>) {
-        let delay = self.backoff.next(now);
-        let hurried = match phase {
+        let (delay, hurried) = match phase {
             Phase::Resolve | Phase::Connect => {
                 // Nobody is there now who would make connections and let them die.
                 self.outage.flapping = false;
-                self.hurried(now)
+                (self.absent.next(now), self.hurried(now))
             }
-            // Something is there and turns us away: it shall see the backoff's rate, however many calls wait.
-            Phase::Handshake | Phase::Hook => None,
+            // It shall see the backoff's rate, however many calls wait.
+            Phase::Handshake | Phase::Hook => (self.unwelcome.next(now), None),
         };
         self.wait(now, delay, hurried, retry_after);
     }
@@ -110,7 +114,7 @@ impl Plan {
     /// It succeeded. If there was a connection until now, its time is over.
     pub(crate) fn succeeded(&mut self, now: Instant) {
         if self.is_stable(now) {
-            self.backoff.reset(now);
+            self.start_over(now);
         }
         self.state = State::Up { since: now };
     }
@@ -118,7 +122,7 @@ impl Plan {
     /// The connection was let go, and nothing was wrong with it.
     pub(crate) fn retired(&mut self, now: Instant) {
         if self.is_stable(now) {
-            self.backoff.reset(now);
+            self.start_over(now);
         }
         self.outage = Outage { since: now, flapping: false };
         self.state = State::Waiting { until: now, hurried: Some(now) };
@@ -132,13 +136,18 @@ impl Plan {
         let stable = self.is_stable(now);
         self.outage = Outage { since: now, flapping: !stable };
         let delay = if stable {
-            self.backoff.reset(now);
+            self.start_over(now);
             FIRST_JITTER
         } else {
-            self.backoff.next(now)
+            self.unwelcome.next(now)
         };
         let hurried = self.hurried(now);
         self.wait(now, delay, hurried, retry_after);
+    }
+
+    fn start_over(&mut self, now: Instant) {
+        self.absent.reset(now);
+        self.unwelcome.reset(now);
     }
 
     fn is_stable(&self, now: Instant) -> bool {
@@ -327,6 +336,26 @@ mod tests {
         assert!(plan.dial_at(Callers::None).unwrap() <= start + ms(61_110));
     }
 
+    /// As one that is restarted twice within a second.
+    #[test]
+    fn a_server_that_is_back_and_lost_again_at_once_is_not_paid_back_for_the_outage_before() {
+        let start = Instant::now();
+        for phase in [None, Some(Phase::Handshake)] {
+            let mut plan = plan(start);
+            attempts_within(&mut plan, start, ms(60_000), Callers::Waiting);
+            let back = start + ms(60_000);
+            plan.dial();
+            match phase {
+                None => {
+                    plan.succeeded(back);
+                    plan.lost(back + ms(300), None);
+                }
+                Some(phase) => plan.failed(back + ms(300), phase, None),
+            }
+            assert!(plan.dial_at(Callers::None).unwrap() <= back + ms(400), "{phase:?}");
+        }
+    }
+
     #[test]
     fn connections_that_die_young_leave_the_rate_to_the_backoff() {
         let start = Instant::now();
@@ -370,7 +399,7 @@ mod tests {
             plan.retired(at);
             assert_eq!(plan.dial_at(Callers::None), Some(at));
         };
-        let longest_delay = |plan: &Plan| plan.backoff.0.current_interval;
+        let longest_delay = |plan: &Plan| plan.absent.0.current_interval;
         attempts_within(&mut plan, start, ms(60_000), Callers::None);
         retire_at(&mut plan, start + ms(10));
         assert_eq!(longest_delay(&plan), ms(5000));
