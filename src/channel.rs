@@ -15,7 +15,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 use futures::future::{BoxFuture, OptionFuture};
@@ -244,11 +244,12 @@ impl Channel {
         let now = now();
         let plan = self.plan_of_attempts();
         plan.failed(now, error.phase, error.retry_after());
-        let next_in = plan.dial_at(Callers::None).map_or(Duration::ZERO, |at| at - now);
+        let next = plan.dial_at(Callers::None).unwrap_or(now);
+        let next_in = next - now;
         debug!(slot = self.dialer.slot, attempt = self.attempts, %error, ?next_in, "attempt failed");
         let error = Arc::new(error);
         // First the ledger, then the news: who hears it may ask.
-        self.board.attempt_failed(&error);
+        self.board.attempt_failed(&error, next);
         self.board.events.send(&Event::DialFailed { slot: self.dialer.slot, error, next_in });
     }
 
@@ -314,7 +315,15 @@ impl Channel {
         self.dialer.replaces = 0;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
         self.plan.lost(now(), goodbye.retry_after);
+        self.say_when_it_dials();
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
+    }
+
+    /// For those who ask why there is no connection.
+    fn say_when_it_dials(&self) {
+        if let Some(at) = self.plan.dial_at(Callers::None) {
+            self.board.dials_at(at);
+        }
     }
 
     fn died(&mut self, loss: Arc<Loss>, goodbye: Option<GoAway>) {
@@ -326,6 +335,7 @@ impl Channel {
             true => self.plan.retired(now()),
             false => self.plan.lost(now(), retry_after.or(loss.retry_after())),
         }
+        self.say_when_it_dials();
         report(&self.board, self.dialer.slot, loss);
     }
 }

@@ -12,16 +12,28 @@ pub(crate) struct Downtime {
     began: Began,
     attempts: u32,
     last: Option<Arc<ConnectError>>,
+    /// When the next attempt is made at the latest. `None` while one is under way.
+    next: Option<Instant>,
 }
 
 impl Downtime {
     pub(crate) fn new(now: Instant, began: Began) -> Self {
-        Self { since: now, began, attempts: 0, last: None }
+        Self { since: now, began, attempts: 0, last: None, next: None }
     }
 
     /// It has become known how it began.
     pub(crate) fn because(&mut self, began: Began) {
         self.began = began;
+    }
+
+    /// An attempt is under way.
+    pub(crate) fn dialing(&mut self) {
+        self.next = None;
+    }
+
+    /// The next attempt is made then at the latest.
+    pub(crate) fn dials_at(&mut self, next: Instant) {
+        self.next = self.next.into_iter().chain([next]).min();
     }
 
     /// An attempt failed. Returns the failure before, which can hold a user's error: to be dropped outside of locks.
@@ -57,6 +69,7 @@ impl Downtime {
             attempts: self.attempts,
             last: self.last.clone(),
             began: self.began.clone(),
+            next_in: self.next.map(|next| next.saturating_duration_since(now)),
         })
     }
 }

@@ -22,6 +22,8 @@ pub struct Outage {
     pub last: Option<Arc<ConnectError>>,
     /// How it began.
     pub began: Began,
+    /// The next attempt is made in that time at the latest: calls that wait may bring it forward. `None` while one is under way.
+    pub next_in: Option<Duration>,
 }
 
 /// How an outage began.
@@ -49,7 +51,7 @@ impl Outage {
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, lasted, attempts, last, began } = self;
+        let Self { endpoint, lasted, attempts, last, began, next_in } = self;
         let lasted = Rounded(*lasted);
         match began {
             Began::NeverConnected => write!(f, "no connection to {endpoint} yet, after {lasted}")?,
@@ -74,7 +76,13 @@ impl fmt::Display for Outage {
             (None, Began::NeverConnected | Began::Idle) => {
                 f.write_str("; the first attempt is under way")
             }
-            (None, _) => f.write_str("; no attempt has failed since"),
+            (None, _) => {
+                f.write_str("; no attempt has failed since")?;
+                match next_in {
+                    Some(next_in) => write!(f, ", the next is made within {}", Rounded(*next_in)),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

@@ -74,7 +74,14 @@ fn connect(phase: Phase, cause: ConnectCause) -> Arc<ConnectError> {
 
 fn outage(began: Began, last: Option<Arc<ConnectError>>) -> Arc<Outage> {
     let attempts = if last.is_some() { 5 } else { 0 };
-    Arc::new(Outage { endpoint: "orders:7000".into(), lasted: ms(12_345), attempts, last, began })
+    Arc::new(Outage {
+        endpoint: "orders:7000".into(),
+        lasted: ms(12_345),
+        attempts,
+        last,
+        began,
+        next_in: None,
+    })
 }
 
 fn goodbye(code: u32, text: &str, retry_after: Option<Duration>) -> GoAway {

@@ -27,17 +27,32 @@ impl Switchboard {
 
     /// An attempt begins.
     pub(crate) fn dialing(&self) {
-        self.lock().seek();
+        let mut core = self.lock();
+        core.seek();
+        if let Some(downtime) = &mut core.downtime {
+            downtime.dialing();
+        }
+        drop(core);
         self.publish();
     }
 
-    /// An attempt failed. If waiting cannot mend the cause, those who wait are told.
-    pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>) {
+    /// The next attempt is made then at the latest.
+    pub(crate) fn dials_at(&self, next: Instant) {
+        if let Some(downtime) = &mut self.lock().downtime {
+            downtime.dials_at(next);
+        }
+    }
+
+    /// An attempt failed; the next is made then at the latest. If waiting cannot mend the cause, those who wait are told.
+    pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>, next: Instant) {
         let mut wake = Wakes::default();
         let mut core = self.lock();
         core.seek();
         // An error can hold a user's, whose drop is the user's code: not under the lock.
-        let before = core.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
+        let before = core.downtime.as_mut().and_then(|downtime| {
+            downtime.dials_at(next);
+            downtime.failed(error.clone())
+        });
         // Who does not wait through outages has waited for this attempt, if it was the first.
         let is_first = core.downtime.as_ref().is_some_and(Downtime::was_tried_once);
         if error.is_permanent() || is_first {

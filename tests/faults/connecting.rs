@@ -391,3 +391,36 @@ async fn a_client_without_a_free_descriptor_says_so_does_not_spin_and_recovers()
     peer.say(reply(request.id, b"")).await;
     client.says("answered").await;
 }
+
+/// While calls wait, attempts are made often. That many of them failed in an outage must not keep the next, unrelated loss from
+/// being mended.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_restarted_twice_in_a_row_is_found_again_soon_both_times() {
+    let (connector, mut switch) = pipes(4096);
+    let connector = connector.closed_for(ms(10_000));
+    let pool =
+        Pool::builder("peer:1").connector(connector).call_timeout(ms(60_000)).build().unwrap();
+    let mut events = pool.events();
+    let first = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.call("first").await }
+    });
+    let mut peer = Peer::greet(switch.accept().await).await;
+    let request = peer.request().await.unwrap();
+    peer.say(reply(request.id, b"here")).await;
+    assert_eq!(first.await.unwrap().unwrap(), "here");
+    tokio::time::sleep(ms(350)).await;
+    drop(peer);
+    let lost = tokio::time::Instant::now();
+    news::lost(&mut events).await;
+    let outage = pool.status().outage.unwrap();
+    let next_in = outage.next_in.unwrap();
+    assert!(next_in <= ms(100), "{next_in:?}");
+    let words = "; no attempt has failed since, the next is made within ";
+    assert!(outage.to_string().contains(words), "{outage}");
+    let _peer = Peer::greet(switch.accept().await).await;
+    // A timer's granularity later.
+    assert!((next_in..next_in + ms(2)).contains(&lost.elapsed()), "{:?}", lost.elapsed());
+    news::connected(&pool, 1).await;
+    assert_eq!(pool.status().outage, None);
+}

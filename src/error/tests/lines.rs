@@ -207,6 +207,10 @@ fn an_outage_says_how_it_began_how_long_it_lasts_and_what_was_tried() {
     ] {
         assert_eq!(outage(began, last).to_string(), format!("no connection to orders:7000{line}"));
     }
+    let mut idle = Arc::unwrap_or_clone(outage(Began::Unknown, None));
+    idle.next_in = Some(ms(2100));
+    let line = "no connection to orders:7000 for 12.3 s; no attempt has failed since, the next is made within 2.1 s";
+    assert_eq!(idle.to_string(), line);
 }
 
 #[test]
