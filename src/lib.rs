@@ -31,7 +31,8 @@
 //!
 //! # Where to look
 //! - Calling: [`Pool`], [`PoolBuilder`], [`Request`]; what went wrong: [`CallError`], [`Outcome`], [`CallCause`].
-//! - What the causes and codes mean, and what to do: [when connections die](when_connections_die).
+//! - What the causes and codes mean, and what to do: [when connections die](when_connections_die). What is tried again, and how to
+//!   choose: [retrying].
 //! - Serving: [`Server`], [`ServerBuilder`], [`Handler`], [`Call`].
 //! - Policies, with their defaults and the harm of too little and too much: [`Heartbeat`], [`Reconnect`], [`Retry`],
 //!   [`Limits`], [`Timeouts`], [`SocketOptions`].
@@ -49,6 +50,12 @@
 #[cfg(doc)]
 #[doc = include_str!("../docs/when-connections-die.md")]
 pub mod when_connections_die {}
+
+/// A page of the documents, `docs/retrying.md`.
+///
+#[cfg(doc)]
+#[doc = include_str!("../docs/retrying.md")]
+pub mod retrying {}
 
 mod autopsy;
 mod channel;
@@ -85,7 +92,7 @@ mod switchboard;
 mod timer;
 mod transport;
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, BytesMut};
 
 pub use crate::connect::{Connect, Connected, Connecting, NotConnected, Tcp};
 pub use crate::connections::Connections;

@@ -109,7 +109,7 @@ impl Default for Reconnect {
 /// A request that never left is sent again until the deadline, whatever this policy says. Attempts and budget bound
 /// the rest: calls that the server refused, and calls marked [idempotent](crate::Request::idempotent) whose
 /// connection died. Calls that were not marked are sent again after they had left only to the server process that would
-/// know them again ([`ReplyCache`]); that counts as an attempt and costs no budget. `docs/retrying.md` has it all in
+/// know them again ([`ReplyCache`]); that counts as an attempt and costs no budget. [Retrying](crate::retrying) has it all in
 /// one table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
@@ -191,7 +191,8 @@ impl Retry {
     }
 
     /// So many retries a second are always allowed, for pools with little traffic. 0.0 to 1000.0, default 1.0.
-    /// Up to 10 s of it can be saved up.
+    /// Up to 10 s of it can be saved up. A pool whose idempotent calls shall all survive a restart of their server needs a tenth
+    /// of those that are in flight at a time.
     ///
     /// Too little: a pool with little traffic, which saves up nothing, shows its callers every blip. Too much: each
     /// client of a server that is in trouble adds so many calls a second to it.

@@ -15,7 +15,15 @@ use crate::error::tcp_info::TcpState;
 #[cfg(target_os = "linux")]
 use crate::sock_diag;
 
-/// Bytes to and from a peer. A panic in one ends its connection, like an error of the operating system.
+/// Bytes to and from a peer: whatever is `AsyncRead` and `AsyncWrite`.
+///
+/// What the pool and the server build upon:
+/// - Bytes that a write has accepted have left, as far as outcomes are concerned: the call may have run. What is accepted must not be
+///   taken back, and is flushed when nothing else is to be written, so it may be held back until then.
+/// - [`poll_shutdown`](AsyncWrite::poll_shutdown) says that nothing more comes (FIN), and reading goes on behind it; a read of 0
+///   bytes means that the peer has said so.
+/// - Dropping it closes the connection at once.
+/// - A panic in one ends its connection, like an error of the operating system.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// What TCP itself knows of the connection now, for the report of its loss. `None` where this is not a plain
     /// [`TcpStream`], and where the operating system does not tell.

@@ -38,6 +38,7 @@ impl Outcome {
 }
 
 impl fmt::Display for Outcome {
+    /// A sentence for people; [`as_str`](Self::as_str) is for machines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotSent => "the request was not sent, so it did not run",
@@ -249,7 +250,7 @@ impl fmt::Display for Because<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Full {
-    /// Calls that had a place.
+    /// Places that were in use: calls, or, where connections are lent, those that were lent.
     pub in_flight: usize,
     /// Connections that took calls.
     pub connections: usize,
@@ -258,9 +259,8 @@ pub struct Full {
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { in_flight, connections } = *self;
-        let (calls, connections) =
-            (Count(in_flight as u64, "call"), Count(connections as u64, "connection"));
-        write!(f, "all places were taken, {calls} in flight on {connections}")
+        let connections = Count(connections as u64, "connection");
+        write!(f, "all places were taken, {in_flight} in use on {connections}")
     }
 }
 

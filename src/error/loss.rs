@@ -81,6 +81,11 @@ impl Loss {
         matches!(self.cause, LossCause::ClosedHere | LossCause::Detached)
     }
 
+    /// Whether the peer ended it, between two frames: it went away, or its process did.
+    pub(crate) fn is_parting(&self) -> bool {
+        matches!(self.cause, LossCause::ClosedByPeer) && !self.cut_off
+    }
+
     /// Whether it died of silence, found out on this side or by the kernel: other connections to the same peer may be
     /// dead as well.
     pub(crate) fn is_silence(&self) -> bool {

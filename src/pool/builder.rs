@@ -199,7 +199,41 @@ impl PoolBuilder {
     /// Another way to make connections than TCP: pipes in tests, Unix sockets. What puts a layer above TCP is made with
     /// [`wrap_tcp`](Self::wrap_tcp).
     ///
-    /// [`socket`](Self::socket) does not apply to it; [`Timeouts::resolve`] and [`Timeouts::connect`] together do.
+    /// [`socket`](Self::socket) does not apply to it; [`Timeouts::resolve`] and [`Timeouts::connect`] together do. The pool's endpoint
+    /// is what errors and logs call the other end then; it keeps the form `host:port`.
+    ///
+    /// # Examples
+    /// A Unix socket. At the other end is a [`Listen`](crate::Listen) around a `UnixListener`.
+    /// ```
+    /// # #[cfg(unix)]
+    /// # mod unix {
+    /// use std::path::PathBuf;
+    ///
+    /// use steadfast::{Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase, Pool};
+    /// use tokio::net::UnixStream;
+    ///
+    /// struct Unix(PathBuf);
+    ///
+    /// impl Connect for Unix {
+    ///     fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
+    ///         Box::pin(async {
+    ///             match UnixStream::connect(&self.0).await {
+    ///                 Ok(stream) => Ok(Connected { transport: Box::new(stream), address: None }),
+    ///                 Err(error) => {
+    ///                     let cause = ConnectCause::Os(error.into());
+    ///                     Err(NotConnected { phase: Phase::Connect, cause, address: None })
+    ///                 }
+    ///             }
+    ///         })
+    ///     }
+    /// }
+    ///
+    /// # pub async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder("orders:1").connector(Unix("/run/orders.sock".into())).build()?;
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
     pub fn connector(mut self, connector: impl Connect) -> Self {
         self.connector = Box::new(|_| Box::new(Guarded(connector)));
         self

@@ -47,7 +47,8 @@ impl<'a> LeaseRequest<'a> {
         Self { limit: limit.min(LONGEST_CALL), ..self }
     }
 
-    /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one.
+    /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one. Where all that are ready
+    /// are lent it waits for its turn all the same: bound that with [`timeout`](Self::timeout).
     pub fn fail_fast(self) -> Self {
         Self { patience: Patience::FailFast, ..self }
     }

@@ -55,8 +55,13 @@ impl<'a> Request<'a> {
     }
 
     /// Running it twice is harmless; by default it is taken not to be. Then it is tried again, within the [`Retry`] policy
-    /// and its budget, also when it may have run. A call that has to be safe although it is not harmless can carry a key
-    /// of yours in its body, under which the server remembers what it has done.
+    /// and its budget, also when it may have run.
+    ///
+    /// Two copies of it may run **at the same time**, on the same server: the first one may still be at work when its connection
+    /// dies. A call that changes something is not made harmless by a key in its body that the server looks up, works, and then
+    /// writes down; the key must be written in the same transaction as the effect, or before the work begins, where a second
+    /// copy finds it. A call that is not marked needs nothing of this as long as the server process lives: the server's
+    /// [`ReplyCache`](crate::ReplyCache) joins the copy to the call that runs.
     pub fn idempotent(self) -> Self {
         Self { idempotent: true, ..self }
     }
@@ -68,7 +73,8 @@ impl<'a> Request<'a> {
         Self { limit: limit.min(LONGEST_CALL), ..self }
     }
 
-    /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one.
+    /// Fails at once, with the outage as its cause, if no connection is ready. By default it waits for one. Where one is ready and
+    /// has no room it waits for its turn all the same: bound that with [`timeout`](Self::timeout).
     ///
     /// Where none is kept ([`Connections`](crate::Connections) of 0 at least), that none was needed so far is no outage: it
     /// waits for the attempt that is made for it, and fails when that has failed.

@@ -137,10 +137,12 @@ async fn hear<H: Handler>(
     match hello.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
         Ok((hello, input)) => Some((stream, hello, input)),
         Err(cause) => {
-            warn!(%peer, %cause, "no handshake");
-            if let ConnectCause::Violation { violation, .. } = cause {
-                reject(shared, stream, Rejection::NOT_HELLO, &violation.to_string()).await;
-            }
+            let ConnectCause::Violation { violation, opening } = cause else {
+                warn!(%peer, %cause, "no handshake");
+                return None;
+            };
+            warn!(%peer, %violation, %opening, "no handshake: what came is no HELLO");
+            reject(shared, stream, Rejection::NOT_HELLO, &violation.to_string()).await;
             None
         }
     }
@@ -185,7 +187,7 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
             bytes_in = loss.bytes_in, frames_in = loss.frames_in, cut_off = loss.cut_off,
             bytes_out = loss.bytes_out, frames_out = loss.frames_out, reading = %loss.reading,
             writing = %loss.writing, tcp = loss.tcp.map(tracing::field::display), cause = %loss.cause,
-            "client lost");
+            "client {}", if loss.is_parting() { "left" } else { "lost" });
     }
 }
 

@@ -62,6 +62,9 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
+            Self::Resolve(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                write!(f, "cannot listen: the address is no host:port ({})", error.words())
+            }
             Self::Resolve(error) => {
                 write!(f, "cannot listen, resolving the name failed: {}", error.meaning())
             }
@@ -148,7 +151,9 @@ impl ServerBuilder {
     /// refused, wait beyond it; those whose connections have ended need a place here, too, or are dropped. 0 to 1,000,000, default 16,384.
     ///
     /// Too few: a burst is refused that would soon have been served. Too many: memory, and in a longer overload all
-    /// requests wait for so long that their callers have given up before they are served.
+    /// requests wait for so long that their callers have given up before they are served. A measure for handlers that take their
+    /// time: [`handlers`](Self::handlers) x the callers' time-out / the time that one takes, so 80 for 4 handlers of 50 ms and
+    /// callers who wait 1 s. The default is meant for handlers of microseconds.
     pub fn waiting(self, requests: usize) -> Self {
         Self { waiting: requests, ..self }
     }
@@ -262,5 +267,11 @@ mod tests {
         );
         let source = error.source().and_then(|source| source.downcast_ref::<OsError>());
         assert_eq!(source.and_then(OsError::code), Some(98));
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_port_is_called_that() {
+        let error = crate::Server::bind("127.0.0.1").await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot listen: the address is no host:port"), "{error}");
     }
 }

@@ -256,7 +256,7 @@ fn a_call_that_timed_out_says_what_it_waited_for() {
     let full = Full { in_flight: 64, connections: 1 };
     assert_eq!(
         text(Outcome::NotSent, Stage::Connection, None, Some(full)),
-        "orders:7000: no place on a connection within 500 ms: all places were taken, 64 calls in flight on 1 \
+        "orders:7000: no place on a connection within 500 ms: all places were taken, 64 in use on 1 \
          connection; the request was not sent, so it did not run"
     );
     let down = outage(Began::NeverConnected, None);
