@@ -1,5 +1,6 @@
 //! The time during which a pool has no connection that takes calls: how it began, and what was tried since.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,11 +15,13 @@ pub(crate) struct Downtime {
     last: Option<Arc<ConnectError>>,
     /// When the next attempt is made at the latest. `None` while one is under way.
     next: Option<Instant>,
+    /// To where an attempt has connected, and waits for the handshake.
+    connected: Option<SocketAddr>,
 }
 
 impl Downtime {
     pub(crate) fn new(now: Instant, began: Began) -> Self {
-        Self { since: now, began, attempts: 0, last: None, next: None }
+        Self { since: now, began, attempts: 0, last: None, next: None, connected: None }
     }
 
     /// It has become known how it began.
@@ -28,7 +31,12 @@ impl Downtime {
 
     /// An attempt is under way.
     pub(crate) fn dialing(&mut self) {
-        self.next = None;
+        (self.next, self.connected) = (None, None);
+    }
+
+    /// It has connected to there, and waits for the handshake; or, without an address, waits for that no more.
+    pub(crate) fn greets(&mut self, address: Option<SocketAddr>) {
+        self.connected = address;
     }
 
     /// The next attempt is made then at the latest.
@@ -39,6 +47,7 @@ impl Downtime {
     /// An attempt failed. Returns the failure before, which can hold a user's error: to be dropped outside of locks.
     pub(crate) fn failed(&mut self, error: Arc<ConnectError>) -> Option<Arc<ConnectError>> {
         self.attempts += 1;
+        self.connected = None;
         self.last.replace(error)
     }
 
@@ -69,6 +78,7 @@ impl Downtime {
             attempts: self.attempts,
             last: self.last.clone(),
             began: self.began.clone(),
+            connected: self.connected,
             next_in: self.next.map(|next| next.saturating_duration_since(now)),
         })
     }

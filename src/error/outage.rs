@@ -1,6 +1,7 @@
 //! Why nothing is ready, and for how long.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Outage {
     pub last: Option<Arc<ConnectError>>,
     /// How it began.
     pub began: Began,
+    /// An attempt is under way that has connected to there, and waits for the handshake.
+    pub connected: Option<SocketAddr>,
     /// The next attempt is made in that time at the latest: calls that wait may bring it forward. `None` while one is under way.
     pub next_in: Option<Duration>,
 }
@@ -51,7 +54,7 @@ impl Outage {
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, lasted, attempts, last, began, next_in } = self;
+        let Self { endpoint, lasted, attempts, last, began, connected, next_in } = self;
         let lasted = Rounded(*lasted);
         match began {
             Began::NeverConnected => write!(f, "no connection to {endpoint} yet, after {lasted}")?,
@@ -74,7 +77,16 @@ impl fmt::Display for Outage {
                 write!(f, "; {} failed, the last: {}", Count(*attempts, "attempt"), last.briefly())
             }
             (None, Began::NeverConnected | Began::Idle) => {
-                f.write_str("; the first attempt is under way")
+                f.write_str("; the first attempt is under way")?;
+                match connected {
+                    Some(address) => {
+                        write!(
+                            f,
+                            ": {address} is connected, and has not answered the handshake yet"
+                        )
+                    }
+                    None => Ok(()),
+                }
             }
             (None, _) => {
                 f.write_str("; no attempt has failed since")?;

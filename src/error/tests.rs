@@ -80,6 +80,7 @@ fn outage(began: Began, last: Option<Arc<ConnectError>>) -> Arc<Outage> {
         attempts,
         last,
         began,
+        connected: None,
         next_in: None,
     })
 }

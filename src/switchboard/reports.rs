@@ -1,5 +1,6 @@
 //! What becomes of the connections of slots, as channels report it, or callers find out; and which are wanted.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +35,13 @@ impl Switchboard {
         }
         drop(core);
         self.publish();
+    }
+
+    /// An attempt has connected to there, and waits for the handshake; or, without an address, waits for that no more.
+    pub(crate) fn greets(&self, address: Option<SocketAddr>) {
+        if let Some(downtime) = &mut self.lock().downtime {
+            downtime.greets(address);
+        }
     }
 
     /// The next attempt is made then at the latest.

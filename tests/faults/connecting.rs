@@ -135,7 +135,11 @@ async fn a_server_that_says_nothing_is_given_up_after_the_handshakes_time_out() 
     let limit = ms(300);
     let timeouts = Timeouts::default().handshake(limit);
     let pool = Pool::builder(address.clone()).timeouts(timeouts).build().unwrap();
-    let (error, _stream) = tokio::join!(first_failure(&pool), accept(&listener));
+    let _stream = accept(&listener).await;
+    let Err(ReadyError::Unavailable(outage)) = pool.ready(limit / 2).await else { panic!() };
+    assert!(outage.to_string().ends_with("has not answered the handshake yet"), "{outage}");
+    assert_eq!(outage.connected.unwrap().to_string(), address);
+    let error = first_failure(&pool).await;
     assert_eq!((error.phase, &error.cause), (Phase::Handshake, &ConnectCause::TimedOut { limit }));
     assert_eq!(error.address.unwrap().to_string(), address);
     assert!((limit..limit * 2).contains(&error.took), "{error}");
