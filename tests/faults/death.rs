@@ -1,8 +1,11 @@
 //! A server that dies in a way that its kernel tells: FIN or RST. It is noticed at once, with no call made.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use steadfast::{CallCause, Event, LossCause, Outcome, Pool, Reconnect, Retry, Subscription};
+use steadfast::{
+    CallCause, Event, Heartbeat, LossCause, OsError, Outcome, Pool, Reconnect, Retry, Subscription,
+};
 use tokio::net::TcpStream;
 
 use crate::support::news::{self, median, ms, within};
@@ -62,6 +65,51 @@ async fn an_idle_client_notices_a_killed_server_at_once_and_the_next_call_succee
     }
     // The best, because it takes the kernel a while to take a process apart on a busy machine.
     assert!(times.iter().min() <= Some(&AT_ONCE), "{times:?}");
+}
+
+/// As above, and on systems that do not always tell the end of a killed process's connection (Wine): the heartbeat finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_process_is_noticed_and_its_successor_is_found() {
+    let (mut process, address) = server(&format!("{}:0", own_loopback())).await;
+    let heartbeat = Heartbeat::every(ms(200)).give_up_after(ms(400));
+    let reconnect = Reconnect::exponential(ms(10), ms(50));
+    let pool = Pool::builder(&*address).heartbeat(heartbeat).reconnect(reconnect).build().unwrap();
+    let mut events = pool.events();
+    for round in 0..3 {
+        news::connected(&pool, 1).await;
+        assert_eq!(pool.call("before").await.unwrap(), "before", "round {round}");
+        process.kill();
+        process.wait();
+        let (_, cause, _) = lost(&mut events).await;
+        let is_told = matches!(&cause, LossCause::ClosedByPeer);
+        assert!(is_told || resets_look_like_ends(), "{cause}");
+        (process, _) = server(&address).await;
+        assert_eq!(pool.call("after").await.unwrap(), "after", "round {round}");
+    }
+}
+
+/// The story of 10054: a process that was killed, and somebody who writes to it nevertheless.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_to_a_killed_process_gives_a_code_that_has_its_names() {
+    let (mut process, address) = server(&format!("{}:0", own_loopback())).await;
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    process.kill();
+    process.wait();
+    let began = Instant::now();
+    let error = loop {
+        match stream.write(b"is anybody there?") {
+            Ok(_) => assert!(began.elapsed() < ms(20_000), "no error"),
+            Err(error) => break OsError::from(error),
+        }
+    };
+    let (code, meaning) = match cfg!(windows) {
+        true => (10054, "the peer reset the connection (ECONNRESET 104, WSAECONNRESET 10054)"),
+        false => (32, "the peer had closed before this was written (EPIPE 32, WSAESHUTDOWN 10058)"),
+    };
+    // The first of two writes may meet the reset itself.
+    if error.name() != Some("ECONNRESET") || cfg!(windows) {
+        assert_eq!((error.code(), &*error.meaning().to_string()), (Some(code), meaning));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,6 +38,11 @@ impl Known {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn winsock_code(&self) -> i32 {
+        self.winsock_code
+    }
+
     pub(super) fn is_text(&self, text: &str) -> bool {
         self.texts.iter().any(|end| text.ends_with(end))
     }

@@ -18,6 +18,35 @@ fn codes_without_a_kind_are_known_by_number() {
     );
 }
 
+/// Also on Windows, where people look for 10054 and 10053.
+#[test]
+fn each_number_of_this_platform_is_told_under_both_names() {
+    for known in KNOWN.iter() {
+        let Some(code) = known.native_code() else { continue };
+        let error = OsError::from(io::Error::from_raw_os_error(code));
+        assert_eq!(error.code(), Some(code));
+        let meaning = error.meaning().to_string();
+        let winsock = format!(", {} {})", known.winsock, known.winsock_code());
+        assert!(meaning.ends_with(&winsock), "{code}: {meaning}");
+        // What the standard library takes it for; it has its own tables.
+        assert!(known.kind.is_none_or(|kind| kind == error.kind()), "{code}: {:?}", error.kind());
+    }
+}
+
+#[test]
+#[cfg(windows)]
+fn the_numbers_of_windows_are_those_that_people_search_for() {
+    for (code, unix, words) in [
+        (10053, "ECONNABORTED", "this host aborted the connection"),
+        (10054, "ECONNRESET", "the peer reset the connection"),
+        (10060, "ETIMEDOUT", "the peer's host did not answer"),
+        (10061, "ECONNREFUSED", "nothing listens there"),
+    ] {
+        let error = OsError::from(io::Error::from_raw_os_error(code));
+        assert_eq!((error.name(), &*error.words()), (Some(unix), words));
+    }
+}
+
 #[test]
 fn a_kind_without_a_number_has_its_names_all_the_same() {
     let reset = OsError::from(io::ErrorKind::ConnectionReset);
