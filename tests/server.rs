@@ -420,3 +420,9 @@ async fn a_server_that_cannot_have_its_address_says_which_and_why() {
     let error = Server::bind("name.invalid:7000").await.unwrap_err();
     assert!(matches!(error, BindError::Resolve(_)), "{error}");
 }
+
+#[tokio::test]
+async fn an_address_without_a_port_is_called_that() {
+    let error = Server::bind("127.0.0.1").await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot listen: the address is no host:port"), "{error}");
+}

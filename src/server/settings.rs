@@ -268,10 +268,4 @@ mod tests {
         let source = error.source().and_then(|source| source.downcast_ref::<OsError>());
         assert_eq!(source.and_then(OsError::code), Some(98));
     }
-
-    #[tokio::test]
-    async fn an_address_without_a_port_is_called_that() {
-        let error = crate::Server::bind("127.0.0.1").await.unwrap_err().to_string();
-        assert!(error.starts_with("cannot listen: the address is no host:port"), "{error}");
-    }
 }

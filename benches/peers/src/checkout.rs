@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use crate::peers::pooled::CONNECTIONS;
 use crate::rounds::Table;
-use crate::server::runtime;
+use crate::runtime::runtime;
 
 mod sources;
 

@@ -5,14 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use steadfast::Pool;
 
 use crate::child::{Server, this};
 use crate::peers::Name;
 use crate::process::{cpu_seconds, memory};
-use crate::server::runtime;
+use crate::runtime::{allow_descriptors, runtime};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -76,13 +75,6 @@ pub(crate) fn client(arguments: &ClientArguments) {
     let idle = runtime().block_on(measure(arguments));
     println!("{}", serde_json::to_string(&idle).expect("numbers can be written"));
     std::process::exit(0);
-}
-
-/// As many as there may be.
-pub(crate) fn allow_descriptors() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
 }
 
 async fn measure(ClientArguments { arguments, address, server }: &ClientArguments) -> Idle {

@@ -22,7 +22,9 @@ mod peers;
 mod process;
 mod recovery;
 mod report;
+mod results;
 mod rounds;
+mod runtime;
 mod sample;
 mod server;
 

@@ -15,8 +15,8 @@ use crate::peers::redis::Redis;
 use crate::peers::tarpc::Tarpc;
 use crate::peers::tonic::Tonic;
 use crate::peers::{BoxError, Name, Peer, Target};
+use crate::runtime::runtime;
 use crate::sample::Sample;
-use crate::server::runtime;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

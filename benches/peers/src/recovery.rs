@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::child::{self, Server};
 use crate::peers::Name;
 use crate::rounds::median;
-use crate::server::runtime;
+use crate::runtime::runtime;
 
 mod callers;
 mod timeline;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::everything::Results;
+use crate::results::Results;
 
 mod goals;
 mod page;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::peers::{self, BoxError, Name};
+use crate::runtime::{allow_descriptors, runtime};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -17,20 +17,9 @@ pub(crate) struct Arguments {
     pub(crate) address: String,
 }
 
-/// Says how many worker threads both ends have, if not two. (Processes that are started inherit it.)
-const WORKERS: &str = "PEERS_WORKERS";
-
-/// Both ends have one like this.
-pub(crate) fn runtime() -> Runtime {
-    let asked = std::env::var(WORKERS).map(|asked| asked.parse().expect("a number of workers"));
-    let workers = asked.unwrap_or(2);
-    let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-    runtime.expect("a runtime")
-}
-
 /// Prints its address, and serves until nobody holds the other end of its standard input.
 pub(crate) fn run(arguments: &Arguments) {
-    crate::idle::allow_descriptors();
+    allow_descriptors();
     let runtime = runtime();
     runtime.block_on(serve(arguments)).expect("it can serve");
     let mut nothing = [0];

@@ -1,9 +1,9 @@
 //! What must be reached, and whether it is.
 
 use super::tables::{digits, table};
-use crate::everything::Results;
 use crate::grid::Row;
 use crate::peers::Name::{self, Raw1, Rawpipe, Redis, Steadfast};
+use crate::results::Results;
 use crate::sample::Sample;
 
 struct Goal {

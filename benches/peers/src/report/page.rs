@@ -2,10 +2,10 @@
 
 use super::goals;
 use super::tables::{by_load, digits, optional, short, table, title};
-use crate::everything::Results;
 use crate::grid::Row;
 use crate::machine::versions;
 use crate::peers::Name;
+use crate::results::Results;
 use crate::rounds::median;
 use crate::sample::Sample;
 

@@ -1,8 +1,8 @@
 //! Tables in Markdown, and numbers as they stand in them.
 
-use crate::everything::Results;
 use crate::grid::Row;
 use crate::peers::Name;
+use crate::results::Results;
 
 /// A table, of its lines.
 pub(super) fn table(head: &[String], lines: impl IntoIterator<Item = Vec<String>>) -> String {
