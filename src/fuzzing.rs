@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::proto::frame::next_payload;
 use crate::proto::native::Frame;
 
+mod callers;
 mod client_session;
 mod end;
 mod foreign_session;

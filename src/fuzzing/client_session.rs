@@ -1,26 +1,29 @@
-//! A calling end: whatever comes, each call is settled exactly once.
+//! A calling end of the native protocol.
 
-use std::collections::BTreeSet;
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use crate::fuzzing::callers::{Callers, Wire, mark};
 use crate::fuzzing::end::End;
 use crate::fuzzing::script::Script;
 use crate::policy::Heartbeat;
-use crate::proto::calling::{Bounds, Calling, Kind, Start};
+use crate::proto::calling::Bounds;
 use crate::proto::client::Client;
+use crate::proto::frame::next_payload;
+use crate::proto::head::{Head, Position};
+use crate::proto::native::Frame;
 
 pub(super) const LIMIT: usize = 100_000;
-const BOUNDS: Bounds = Bounds { send: LIMIT, receive: LIMIT, queued_bytes: 2 * LIMIT };
+pub(super) const BOUNDS: Bounds = Bounds { send: LIMIT, receive: LIMIT, queued_bytes: 2 * LIMIT };
 
-/// The calling end of the native protocol.
+/// Whatever comes: see [`Callers`].
 pub fn client_session(data: &[u8]) {
     let (mut script, now) = (Script::new(data), Instant::now());
     let client = Client::new(now, Heartbeat::default(), None, BOUNDS);
     let mut end = End::new(now, client);
-    let mut callers = Callers::default();
+    let mut callers = Callers::new(Native::default());
     while !script.is_over() && !end.is_over() {
         let step = script.byte() % 12;
         if !end.step(step, &mut script) {
@@ -31,78 +34,57 @@ pub fn client_session(data: &[u8]) {
     callers.end(&mut end);
 }
 
-pub(super) fn bounds() -> Bounds {
-    BOUNDS
-}
-
-/// Those who wait for answers.
 #[derive(Debug, Default)]
-pub(super) struct Callers {
-    made: u64,
-    waiting: BTreeSet<u64>,
+struct Native {
+    leaving: BytesMut,
+    coming: BytesMut,
+    replies: BTreeMap<u64, Vec<Bytes>>,
+    /// Whose replies came in parts.
+    in_parts: BTreeSet<u64>,
 }
 
-impl Callers {
-    /// A caller does something; `speak` makes the head and the body of a call's frame.
-    pub(super) fn step<S: Calling>(
-        &mut self,
-        step: u8,
-        script: &mut Script<'_>,
-        end: &mut End<S>,
-        speak: impl Fn(u64, Bytes) -> Result<(Bytes, Bytes), ()>,
-    ) {
-        match step {
-            7..=9 => self.call(script, end, speak),
-            10 => {
-                let chosen = usize::from(script.byte()) % self.waiting.len().max(1);
-                if let Some(id) = self.waiting.iter().nth(chosen).copied() {
-                    self.waiting.remove(&id);
-                    end.session.leave(end.now, id);
+impl Wire for Native {
+    fn left(&mut self, bytes: &[u8]) -> Vec<u64> {
+        self.leaving.extend_from_slice(bytes);
+        let mut whole = Vec::new();
+        while let Some(frame) = next(&mut self.leaving) {
+            match frame {
+                Frame::Message {
+                    head: Head::Request(_) | Head::Notify { .. },
+                    total: None,
+                    part,
+                } => {
+                    whole.extend(mark(&part));
                 }
+                // A request's id is its mark.
+                Frame::Chunk { id, position: Position::Last, .. } => whole.push(id),
+                _ => {}
             }
-            // Once in a while: nothing new comes behind it.
-            _ if script.byte() == 0 => end.session.drain(),
-            _ => end.session.probe(end.now),
+        }
+        whole
+    }
+
+    fn came(&mut self, bytes: &[u8]) {
+        self.coming.extend_from_slice(bytes);
+        while let Some(frame) = next(&mut self.coming) {
+            match frame {
+                Frame::Message { head: Head::Reply { id }, total: None, part } => {
+                    self.replies.entry(id).or_default().push(part);
+                }
+                Frame::Message { head: Head::Reply { id }, .. } => drop(self.in_parts.insert(id)),
+                _ => {}
+            }
         }
     }
 
-    fn call<S: Calling>(
-        &mut self,
-        script: &mut Script<'_>,
-        end: &mut End<S>,
-        speak: impl Fn(u64, Bytes) -> Result<(Bytes, Bytes), ()>,
-    ) {
-        let flags = script.byte();
-        let kind = match flags % 4 {
-            0 => Kind::Notification,
-            flags => Kind::Request { repeatable: flags == 1, resent: flags == 2 },
-        };
-        let length = if flags > 250 { usize::from(script.short()) } else { usize::from(flags) };
-        self.made += 1;
-        let Ok((head, body)) = speak(self.made, Bytes::from(vec![1; length])) else { return };
-        let deadline = end.now + Duration::from_millis(u64::from(script.short()));
-        let oldest = self.waiting.first().copied().unwrap_or(self.made);
-        let start =
-            Start { id: self.made, kind, head: &head, body: &body, deadline, oldest, place: None };
-        if end.session.start(end.now, &start, Waker::noop()).is_ok() {
-            self.waiting.insert(self.made);
-        }
+    fn is_reply(&self, call: u64, body: &Bytes) -> bool {
+        let whole = self.replies.get(&call);
+        self.in_parts.contains(&call) || whole.is_some_and(|replies| replies.contains(body))
     }
+}
 
-    /// They take what is there for them.
-    pub(super) fn look<S: Calling>(&mut self, end: &mut End<S>) {
-        self.waiting.retain(|id| end.session.poll(*id, Waker::noop()).0.is_pending());
-        end.effects.events.clear();
-        end.effects.wake.clear();
-        end.effects.spent.clear();
-    }
-
-    /// The connection ends, and with it everything is settled.
-    pub(super) fn end<S: Calling>(&mut self, end: &mut End<S>) {
-        end.lose();
-        for id in std::mem::take(&mut self.waiting) {
-            let told = end.session.poll(id, Waker::noop()).0;
-            assert!(matches!(told, Poll::Ready(_)), "call {id} is not settled");
-        }
-    }
+/// Behind one that cannot be read there is none.
+fn next(bytes: &mut BytesMut) -> Option<Frame> {
+    let payload = next_payload(bytes).ok()??;
+    Frame::decode(payload).ok()
 }

@@ -27,13 +27,17 @@ pub(super) struct End<S: Session> {
     reader: Option<Arc<Speech>>,
     out: VecDeque<Bytes>,
     over: bool,
+    /// What has left, and what has come, since somebody took it from here.
+    pub(super) left: Vec<u8>,
+    pub(super) came: Vec<u8>,
 }
 
 impl<S: Session> End<S> {
     pub(super) fn new(now: Instant, session: S) -> Self {
         let reader = session.reader();
         let (effects, input, out) = (Effects::default(), Input::default(), VecDeque::new());
-        Self { session, effects, now, input, reader, out, over: false }
+        let (left, came) = (Vec::new(), Vec::new());
+        Self { session, effects, now, input, reader, out, over: false, left, came }
     }
 
     /// The session has said that the connection is to end.
@@ -72,6 +76,7 @@ impl<S: Session> End<S> {
                     bytes.len()
                 }
             };
+            self.came.extend_from_slice(&bytes[..count]);
             bytes = &bytes[count..];
             if let Some(reader) = &self.reader {
                 reader.read(&mut self.input);
@@ -106,6 +111,7 @@ impl<S: Session> End<S> {
         let (mut left, mut count) = (most, 0);
         while let Some(first) = self.out.front_mut().filter(|_| left > 0) {
             let piece = first.split_to(left.min(first.len()));
+            self.left.extend_from_slice(&piece);
             (left, count) = (left - piece.len(), count + piece.len());
             if first.is_empty() {
                 self.out.pop_front();

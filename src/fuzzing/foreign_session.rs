@@ -7,7 +7,8 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
-use crate::fuzzing::client_session::{Callers, LIMIT, bounds};
+use crate::fuzzing::callers::{Callers, Wire, is_answered, mark};
+use crate::fuzzing::client_session::{BOUNDS, LIMIT};
 use crate::fuzzing::end::End;
 use crate::fuzzing::script::Script;
 use crate::policy::Heartbeat;
@@ -62,14 +63,15 @@ impl Dialect for ById {
 /// The first byte chooses the dialect.
 pub fn foreign_session(data: &[u8]) {
     let (mut script, now) = (Script::new(data), Instant::now());
-    let dialect: Box<dyn Dialect> = match script.byte() % 3 {
-        0 => Box::new(Ordered::new(Framing::u16_be())),
-        1 => Box::new(Ordered::new(Framing::u16_be()).pipeline(8).heartbeat("ping")),
-        _ => Box::new(ById),
+    let (dialect, matching): (Box<dyn Dialect>, _) = match script.byte() % 3 {
+        0 => (Box::new(Ordered::new(Framing::u16_be())), By::Turn),
+        1 => (Box::new(Ordered::new(Framing::u16_be()).pipeline(8).heartbeat("ping")), By::Turn),
+        _ => (Box::new(ById), By::Id),
     };
+    let wire = Frames { by: matching, asked: Direction::default(), answered: Direction::default() };
     let speech = Arc::new(Speech::new(dialect, LIMIT).unwrap());
-    let mut end = End::new(now, Foreign::new(now, Heartbeat::default(), speech.clone(), bounds()));
-    let mut callers = Callers::default();
+    let mut end = End::new(now, Foreign::new(now, Heartbeat::default(), speech.clone(), BOUNDS));
+    let mut callers = Callers::new(wire);
     while !script.is_over() && !end.is_over() {
         match script.byte() % 12 {
             // What a server says, in a frame.
@@ -90,4 +92,76 @@ pub fn foreign_session(data: &[u8]) {
         callers.look(&mut end);
     }
     callers.end(&mut end);
+}
+
+#[derive(Debug)]
+enum By {
+    /// The first answer is to the first question, a heartbeat's among them.
+    Turn,
+    Id,
+}
+
+/// What passed: frames behind a length of two bytes.
+#[derive(Debug)]
+struct Frames {
+    by: By,
+    asked: Direction,
+    answered: Direction,
+}
+
+#[derive(Debug, Default)]
+struct Direction {
+    bytes: BytesMut,
+    frames: Vec<Bytes>,
+}
+
+impl Direction {
+    /// Returns the frames that are whole with these.
+    fn pass(&mut self, bytes: &[u8]) -> &[Bytes] {
+        self.bytes.extend_from_slice(bytes);
+        let before = self.frames.len();
+        while let Ok(Some(frame)) = Framing::u16_be().next(&mut self.bytes) {
+            self.frames.push(frame);
+        }
+        &self.frames[before..]
+    }
+}
+
+impl Frames {
+    /// What a caller gave, of a frame.
+    fn body<'a>(by: &By, frame: &'a Bytes) -> &'a [u8] {
+        match by {
+            By::Turn => frame,
+            By::Id => frame.get(1..).unwrap_or_default(),
+        }
+    }
+}
+
+impl Wire for Frames {
+    fn left(&mut self, bytes: &[u8]) -> Vec<u64> {
+        let by = &self.by;
+        self.asked.pass(bytes).iter().filter_map(|frame| mark(Self::body(by, frame))).collect()
+    }
+
+    fn came(&mut self, bytes: &[u8]) {
+        self.answered.pass(bytes);
+    }
+
+    fn is_reply(&self, call: u64, reply: &Bytes) -> bool {
+        let asked = |frame: &Bytes| mark(Self::body(&self.by, frame)) == Some(call);
+        let frames = self.asked.frames.iter();
+        let questions: Vec<_> = frames.filter(|f| is_answered(Self::body(&self.by, f))).collect();
+        let Some(turn) = questions.iter().position(|frame| asked(frame)) else {
+            // It was answered before all of it had left.
+            return true;
+        };
+        let (question, answers) = (questions[turn], &self.answered.frames);
+        match self.by {
+            By::Turn => answers.get(turn).is_some_and(|answer| answer == reply),
+            By::Id => answers.iter().any(|answer| {
+                let is_whole = answer.len() >= 2 && answer[1] % 6 < 2;
+                answer.first() == question.first() && is_whole && reply.ends_with(&answer[2..])
+            }),
+        }
+    }
 }
