@@ -104,7 +104,7 @@ async fn a_call_that_times_out_behind_others_says_how_many_hold_the_places() {
         panic!("{error}");
     };
     assert_eq!((full.in_flight, full.connections), (2, 1));
-    assert!(error.to_string().contains("2 calls in flight on 1 connection"), "{error}");
+    assert!(error.to_string().contains("2 in use on 1 connection"), "{error}");
 }
 
 #[tokio::test]
