@@ -28,8 +28,10 @@ fn each_number_of_this_platform_is_told_under_both_names() {
         let meaning = error.meaning().to_string();
         let winsock = format!(", {} {})", known.winsock, known.winsock_code());
         assert!(meaning.ends_with(&winsock), "{code}: {meaning}");
-        // What the standard library takes it for; it has its own tables.
-        assert!(known.kind.is_none_or(|kind| kind == error.kind()), "{code}: {:?}", error.kind());
+        // What the standard library takes it for; it has its own tables, and on Windows no kind for a socket that was shut.
+        let is_told_apart = !(cfg!(windows) && code == 10058);
+        let kind = known.kind.filter(|_| is_told_apart);
+        assert!(kind.is_none_or(|kind| kind == error.kind()), "{code}: {:?}", error.kind());
     }
 }
 
