@@ -222,7 +222,7 @@ impl Roster {
     }
 
     /// A call waits to be sent again to this server process.
-    pub(crate) fn resumes(&mut self, instance: InstanceId) {
+    pub(crate) fn begin_resuming(&mut self, instance: InstanceId) {
         match self.resuming.iter_mut().find(|(other, _)| *other == instance) {
             Some((_, calls)) => *calls += 1,
             None => self.resuming.push((instance, 1)),
@@ -231,7 +231,7 @@ impl Roster {
     }
 
     /// It waits no more.
-    pub(crate) fn resumed(&mut self, instance: InstanceId, wake: &mut Wakes) {
+    pub(crate) fn end_resuming(&mut self, instance: InstanceId, wake: &mut Wakes) {
         for (_, calls) in self.resuming.iter_mut().filter(|(other, _)| *other == instance) {
             *calls -= 1;
         }

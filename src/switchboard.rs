@@ -194,7 +194,7 @@ impl Switchboard {
 
     /// A call waits to be sent again, until what this returns is dropped.
     pub(crate) fn resuming(&self, instance: InstanceId) -> Resuming<'_> {
-        self.lock().resumes(instance);
+        self.lock().begin_resuming(instance);
         self.demand.notify_waiters();
         Resuming { board: self, instance }
     }

@@ -60,8 +60,8 @@ fn examine(_: &TcpStream) -> Option<TcpInfo> {
     None
 }
 
-/// Around a transport of the user's own, or around what makes them: a panic in one ends its connection, as an error of its
-/// would, and nothing else.
+/// Around a transport of the user's own: a panic in it ends its connection, as an error of its would, and nothing else. Around a
+/// connector or a listener of the user's own, whose transports are guarded so.
 pub(crate) struct Guarded<T>(pub(crate) T);
 
 impl Guarded<Box<dyn Transport>> {

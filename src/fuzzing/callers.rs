@@ -25,6 +25,9 @@ pub(super) trait Wire {
 
     /// Whether this may be the reply to that call.
     fn is_reply(&self, call: u64, body: &Bytes) -> bool;
+
+    /// Whether what answers that call has come, as far as can be told.
+    fn is_answered(&self, call: u64) -> bool;
 }
 
 /// The length of the number that a call's body begins with.
@@ -137,6 +140,8 @@ impl<W: Wire> Callers<W> {
                 }
                 Poll::Pending => {
                     assert!(caller.deadline >= end.now || end.is_over(), "call {id} is late");
+                    let is_answered = !end.is_over() && self.wire.is_answered(id);
+                    assert!(!is_answered, "call {id} is answered, and not told");
                     self.waiting.insert(id, caller);
                 }
             }

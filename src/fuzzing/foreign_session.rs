@@ -128,6 +128,13 @@ impl Direction {
 }
 
 impl Frames {
+    /// The whole frame of a call, and how many before it are answered.
+    fn question(&self, call: u64) -> Option<(usize, &Bytes)> {
+        let frames = self.asked.frames.iter();
+        let mut questions = frames.filter(|f| is_answered(Self::body(&self.by, f))).enumerate();
+        questions.find(|(_, frame)| mark(Self::body(&self.by, frame)) == Some(call))
+    }
+
     /// What a caller gave, of a frame.
     fn body<'a>(by: &By, frame: &'a Bytes) -> &'a [u8] {
         match by {
@@ -148,14 +155,11 @@ impl Wire for Frames {
     }
 
     fn is_reply(&self, call: u64, reply: &Bytes) -> bool {
-        let asked = |frame: &Bytes| mark(Self::body(&self.by, frame)) == Some(call);
-        let frames = self.asked.frames.iter();
-        let questions: Vec<_> = frames.filter(|f| is_answered(Self::body(&self.by, f))).collect();
-        let Some(turn) = questions.iter().position(|frame| asked(frame)) else {
+        let Some((turn, question)) = self.question(call) else {
             // It was answered before all of it had left.
             return true;
         };
-        let (question, answers) = (questions[turn], &self.answered.frames);
+        let answers = &self.answered.frames;
         match self.by {
             By::Turn => answers.get(turn).is_some_and(|answer| answer == reply),
             By::Id => answers.iter().any(|answer| {
@@ -163,5 +167,10 @@ impl Wire for Frames {
                 answer.first() == question.first() && is_whole && reply.ends_with(&answer[2..])
             }),
         }
+    }
+
+    fn is_answered(&self, call: u64) -> bool {
+        let is_past = |(turn, _)| turn < self.answered.frames.len();
+        matches!(self.by, By::Turn) && self.question(call).is_some_and(is_past)
     }
 }

@@ -4,7 +4,9 @@
 //!            place: a slot has room ──────────────► Taken ── release ──► next waiter, or free
 //! newcomer ──┤
 //!            └ nothing has room ──► Waiting ── hand-over ──► Granted ── claim ──► Taken
-//!                                      └──────── leave: the place goes to the next ◄──┘
+//!                                    │ │ ▲                    │ │
+//!                       expire: out ◄┘ │ └── shut: in line ───┘ │
+//!                                      └───── leave: the place goes to the next
 //! ```
 //!
 //! Waiters are served first in, first out, by direct hand-over: while anybody waits, a newcomer waits behind. Whoever

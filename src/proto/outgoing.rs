@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Here a message is long from the size on at which its body is not copied any more; the protocol's long messages, of
-//! more than one frame, are some of those. Small messages are gathered in pages that end where a frame ends. A page can
+//! more than one frame, are some of those. A foreign protocol's request is one frame, however long: it has a place among the small
+//! ones, and a page to itself if it is not copied. Small messages are gathered in pages that end where a frame ends. A page can
 //! still lose a message while it waits here; once it is handed to the shell it goes out whole. So "was the last byte of
 //! this message accepted?" has an exact answer at every moment, without any work per message on the way out.
 
@@ -260,7 +261,7 @@ impl Outgoing {
         true
     }
 
-    /// The same with control frames alone.
+    /// Hands over control frames alone.
     pub(crate) fn transmit_control(&mut self, out: &mut VecDeque<Bytes>) {
         if !self.control.is_empty() {
             let bytes = self.control.split().freeze();

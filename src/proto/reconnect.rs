@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!            dial                    succeeded
-//! Waiting ─────────► Dialing ────────────────────────► Up
-//!    ▲                  │ failed                        │ lost, retired
+//! Waiting ─────────► Dialing ────────────────────────► Up ──┐ succeeded: another connection
+//!    ▲                  │ failed                        │ ▲──┘ has taken this one's place
 //!    └──────────────────┴───────────────────────────────┘
+//!                                              lost, retired
 //! ```
+//!
+//! A connection that is to be replaced because of its age goes on while the attempts are made: they have a plan of their own.
 //!
 //! There are two backoffs: one for when nobody is there, one for a server that is and turns us away, or lets connections die
 //! young. So an outage, however long and however many attempts waiting calls brought forward in it, makes a server that has only
@@ -39,7 +42,7 @@ pub(crate) struct Plan {
     rng: Rng,
     state: State,
     /// Since when there has been no usable connection, and how it began.
-    outage: Outage,
+    absence: Absence,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +59,7 @@ enum State {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Outage {
+struct Absence {
     since: Instant,
     /// Connections are made, but die before they are stable: the backoff alone rules.
     flapping: bool,
@@ -77,7 +80,7 @@ impl Plan {
             stable_after: policy.stable_after,
             rng: Rng::with_seed(seed),
             state: State::Waiting { until: now, hurried: Some(now) },
-            outage: Outage { since: now, flapping: false },
+            absence: Absence { since: now, flapping: false },
         }
     }
 
@@ -102,7 +105,7 @@ impl Plan {
         let (delay, hurried) = match phase {
             Phase::Resolve | Phase::Connect => {
                 // Nobody is there now who would make connections and let them die.
-                self.outage.flapping = false;
+                self.absence.flapping = false;
                 (self.absent.next(now), self.hurried(now))
             }
             // It shall see the backoff's rate, however many calls wait.
@@ -111,7 +114,7 @@ impl Plan {
         self.wait(now, delay, hurried, retry_after);
     }
 
-    /// It succeeded. If there was a connection until now, its time is over.
+    /// It succeeded, or the attempt that another plan made to replace this one's connection did.
     pub(crate) fn succeeded(&mut self, now: Instant) {
         if self.is_stable(now) {
             self.start_over(now);
@@ -124,7 +127,7 @@ impl Plan {
         if self.is_stable(now) {
             self.start_over(now);
         }
-        self.outage = Outage { since: now, flapping: false };
+        self.absence = Absence { since: now, flapping: false };
         self.state = State::Waiting { until: now, hurried: Some(now) };
     }
 
@@ -134,7 +137,7 @@ impl Plan {
             return;
         };
         let stable = self.is_stable(now);
-        self.outage = Outage { since: now, flapping: !stable };
+        self.absence = Absence { since: now, flapping: !stable };
         let delay = if stable {
             self.start_over(now);
             FIRST_JITTER
@@ -159,10 +162,10 @@ impl Plan {
 
     /// The time to which waiting calls may bring the next attempt forward, if they may.
     fn hurried(&mut self, now: Instant) -> Option<Instant> {
-        if self.outage.flapping {
+        if self.absence.flapping {
             return None;
         }
-        let lasted = now.saturating_duration_since(self.outage.since);
+        let lasted = now.saturating_duration_since(self.absence.since);
         let distance = HURRIED.max(lasted / 8);
         Some(now + self.jitter(distance, distance + distance / 4))
     }
@@ -399,12 +402,18 @@ mod tests {
             plan.retired(at);
             assert_eq!(plan.dial_at(Callers::None), Some(at));
         };
-        let longest_delay = |plan: &Plan| plan.absent.0.current_interval;
+        let longest_delays =
+            |plan: &Plan| [&plan.absent, &plan.unwelcome].map(|backoff| backoff.0.current_interval);
         attempts_within(&mut plan, start, ms(60_000), Callers::None);
+        for _ in 0..10 {
+            plan.dial();
+            plan.succeeded(start);
+            plan.lost(start, None);
+        }
         retire_at(&mut plan, start + ms(10));
-        assert_eq!(longest_delay(&plan), ms(5000));
+        assert_eq!(longest_delays(&plan), [ms(5000); 2]);
         retire_at(&mut plan, start + ms(1000));
-        assert_eq!(longest_delay(&plan), ms(100));
+        assert_eq!(longest_delays(&plan), [ms(100); 2]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A server's clients, each over all of its connections: the fence between an old connection and the one that takes its
-//! place, and the reply cache, shared by the connections of one client.
+//! place, and the reply cache, shared by the connections of one client. Two locks: the table's, and under it, never the other way
+//! round, that of one client's memory.
 //!
 //! ```text
 //!           HELLO                       last connection ends             age
@@ -9,6 +10,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use crate::policy::ReplyCache;
 use crate::proto::greeting::{ClientId, Hello};
 use crate::proto::replies::Room;
 use crate::proto::serving::Serving;
-use crate::server::clients::client::{Client, Link, Memory};
+use crate::server::clients::client::{Client, Member, Memory};
 use crate::server::clients::membership::Membership;
 
 mod client;
@@ -62,12 +64,12 @@ impl Clients {
         connection: &Connection<Serving>,
     ) -> Arc<Membership> {
         let fenced = CancellationToken::new();
-        let link = Link {
+        let member = Member {
             number: hello.connection,
             connection: connection.clone(),
             fenced: fenced.clone(),
         };
-        let (client, replaced) = self.enter(hello, number, link);
+        let (client, replaced) = self.enter(hello, number, member);
         for old in replaced.into_values() {
             old.connection.with(|serving| (serving.fence(), Tell::Nobody));
             old.fenced.cancel();
@@ -77,7 +79,7 @@ impl Clients {
     }
 
     /// Forgets what is too old, again and again.
-    pub(crate) async fn sweep(&self) {
+    pub(crate) async fn sweep(&self) -> Infallible {
         let often = (self.policy.age / 8).clamp(Duration::from_millis(5), Duration::from_secs(5));
         loop {
             tokio::time::sleep(often).await;
@@ -87,17 +89,22 @@ impl Clients {
 
     /// Puts a connection among those of its client, and returns the one that it replaces. The lock on the table is held for
     /// all of it: if the client's last connection ended in between, it would count as gone though it has come back.
-    fn enter(&self, hello: &Hello, number: u64, link: Link) -> (Arc<Client>, BTreeMap<u64, Link>) {
+    fn enter(
+        &self,
+        hello: &Hello,
+        number: u64,
+        member: Member,
+    ) -> (Arc<Client>, BTreeMap<u64, Member>) {
         let mut known = self.lock();
         let new = || Arc::new(Client::new(self.policy, hello.next_id));
         let client = known.table.entry(hello.client).or_insert_with(new).clone();
         let mut memory = client.lock();
         memory.left = None;
-        let is_replaced = |link: &Link| hello.replaces != 0 && link.number == hello.replaces;
+        let is_replaced = |member: &Member| hello.replaces != 0 && member.number == hello.replaces;
         let connections = std::mem::take(&mut memory.connections);
         let (replaced, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            connections.into_iter().partition(|(_, link)| is_replaced(link));
-        rest.insert(number, link);
+            connections.into_iter().partition(|(_, member)| is_replaced(member));
+        rest.insert(number, member);
         memory.connections = rest;
         drop(memory);
         (client, replaced)

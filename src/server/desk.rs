@@ -35,7 +35,7 @@ use crate::proto::serving::{Event, Serving};
 use crate::proto::session::Happened;
 use crate::server::call::{Call, Handler, Pusher};
 use crate::server::cancellation::Cancellation;
-use crate::server::clients::membership::{Membership, Verdict};
+use crate::server::clients::membership::{Membership, Reception};
 use crate::server::desk::turn::{Admission, Turn};
 use crate::server::shared::Shared;
 
@@ -168,12 +168,12 @@ impl<H: Handler> Desk<H> {
         let (cached, cancellation) = match remember {
             Remember::Yes { oldest } if self.shared.clients.remembers() => {
                 match self.membership.begin(id, oldest) {
-                    Verdict::Run(cancellation) => (Cached::Yes, cancellation),
-                    Verdict::Nothing => {
+                    Reception::Run(cancellation) => (Cached::Yes, cancellation),
+                    Reception::Nothing => {
                         debug!(id, "sent again, and not run again");
                         return None;
                     }
-                    Verdict::Respond(response) => {
+                    Reception::Respond(response) => {
                         respond(&self.connection, now(), id, &response);
                         return None;
                     }

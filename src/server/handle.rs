@@ -1,5 +1,6 @@
 //! A server as its owner sees it: binding, accepting, shutting down.
 
+use std::convert::Infallible;
 use std::io::ErrorKind::ConnectionAborted;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::server::call::Handler;
 use crate::server::clients::Clients;
 use crate::server::connection::serve;
 use crate::server::half_open::HalfOpen;
-use crate::server::listen::{Incoming, Listen, TcpIncoming};
+use crate::server::listen::{Incoming, Listen, TcpListening};
 use crate::server::settings::{BindError, ServerBuilder};
 use crate::server::shared::Shared;
 use crate::transport::Guarded;
@@ -139,12 +140,12 @@ impl Server {
         });
         let served = async {
             tokio::select! {
-                () = accept(&mut *listener, &shared, &connections) => {}
-                () = clients.sweep() => {}
+                never = accept(&mut *listener, &shared, &connections) => never,
+                never = clients.sweep() => never,
             }
         };
         let limit = tokio::select! {
-            () = served => Duration::ZERO,
+            never = served => match never {},
             limit = requested(&mut shutdown) => limit,
         };
         drop(listener);
@@ -182,7 +183,7 @@ impl ServerBuilder {
     /// After the future is dropped nothing listens.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, BindError> {
         self.check()?;
-        let listener = TcpIncoming::listen(address, self.socket, self.heartbeat).await?;
+        let listener = TcpListening::listen(address, self.socket, self.heartbeat).await?;
         Ok(self.server(Box::new(listener))?)
     }
 
@@ -234,7 +235,11 @@ impl ServerHandle {
     /// # }
     /// ```
     pub fn shutdown(&self, limit: Duration) {
-        self.shutdown.send_if_modified(|wanted| wanted.is_none() && wanted.insert(limit) == &limit);
+        self.shutdown.send_if_modified(|wanted| {
+            let is_first = wanted.is_none();
+            wanted.get_or_insert(limit);
+            is_first
+        });
     }
 }
 
@@ -254,7 +259,7 @@ async fn accept<H: Handler>(
     listener: &mut dyn Listen,
     shared: &Arc<Shared<H>>,
     connections: &TaskTracker,
-) {
+) -> Infallible {
     let (mut number, mut gone) = (0, 0);
     loop {
         // A listener that always has something leaves the others of this task and thread their turn.

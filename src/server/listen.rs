@@ -6,8 +6,10 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
+use futures::FutureExt as _;
 use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 use tracing::warn;
 
@@ -85,7 +87,8 @@ pub trait Listen: Send + 'static {
     /// # Errors
     /// Whatever the operating system says. The server tries again: at once after
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), which concerns one client, unless it comes more than 64 times
-    /// in a row, and 100 ms later after others, which otherwise (`EMFILE`) would be met again and again without a pause.
+    /// in a row, and 100 ms later after others, which otherwise (`EMFILE`) would be met again and again without a pause. A
+    /// panic counts as one of those.
     ///
     /// # Cancel safety
     /// Dropping the future must lose no connection that the client believes to be accepted.
@@ -99,13 +102,13 @@ pub trait Listen: Send + 'static {
 }
 
 /// TCP, with the socket's options set.
-pub(crate) struct TcpIncoming {
+pub(crate) struct TcpListening {
     listener: TcpListener,
     options: SocketOptions,
     heartbeat: Heartbeat,
 }
 
-impl TcpIncoming {
+impl TcpListening {
     /// Listens on the first of the addresses that can be had.
     pub(crate) async fn listen(
         address: impl ToSocketAddrs,
@@ -124,7 +127,7 @@ impl TcpIncoming {
     }
 }
 
-impl Listen for TcpIncoming {
+impl Listen for TcpListening {
     fn accept(&mut self) -> Accepting<'_> {
         Box::pin(async {
             loop {
@@ -145,9 +148,10 @@ impl Listen for TcpIncoming {
 
 impl<L: Listen> Listen for Guarded<L> {
     fn accept(&mut self) -> Accepting<'_> {
-        let accepting = self.0.accept();
         Box::pin(async {
-            let Incoming { transport, peer } = accepting.await?;
+            let accepting = AssertUnwindSafe(async { self.0.accept().await }).catch_unwind();
+            let panicked = |_| Err(io::Error::other("the listener panicked"));
+            let Incoming { transport, peer } = accepting.await.unwrap_or_else(panicked)?;
             Ok(Incoming { transport: Box::new(Guarded(transport)), peer })
         })
     }

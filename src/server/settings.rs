@@ -1,4 +1,4 @@
-//! What a service sets before it listens. Everything is checked in [`ServerBuilder::bind`].
+//! What a service sets before it listens. Everything is checked before that is done.
 
 use std::fmt;
 use std::net::SocketAddr;

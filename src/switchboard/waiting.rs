@@ -14,7 +14,7 @@ pub(crate) struct Resuming<'a> {
 impl Drop for Resuming<'_> {
     fn drop(&mut self) {
         let mut wake = Wakes::default();
-        self.board.lock().resumed(self.instance, &mut wake);
+        self.board.lock().end_resuming(self.instance, &mut wake);
         wake.wake();
     }
 }

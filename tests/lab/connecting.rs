@@ -177,8 +177,7 @@ async fn row_17_a_client_without_free_ports_says_so_does_not_spin_and_goes_on_wi
         );
         scene.recovers().await;
         scene.lab.use_ports(32_768, 60_999);
-        for connection in 0..6 {
-            assert!(connection < 6);
+        for _ in 0..6 {
             scene.client.said("ready ").await;
         }
         scene.ends_well().await;

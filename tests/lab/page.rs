@@ -1,5 +1,5 @@
 //! `docs/faults.md`: what the library promises to say, and within which time. The page itself is what the tests hold the
-//! library to, so it cannot say anything else than the library does.
+//! library to, but for what becomes of calls: that is the journals' business.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

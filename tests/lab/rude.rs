@@ -21,7 +21,7 @@ const BIG: usize = 16 << 20;
 /// How it treats a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// Answers each call with its own body, and does what it is told: `close`, `reset`.
+    /// Answers each call with its own body, and does what it is told: `close`.
     Echo,
     /// Closes before it says anything.
     CloseAtOnce,

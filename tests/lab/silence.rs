@@ -15,7 +15,7 @@ const SECONDS: [(&str, &str); 3] = [("EVERY", "1000"), ("GIVE_UP", "2000"), ("PL
 const UPLOAD: &str = "call 16777216 64";
 
 #[tokio::test]
-async fn row_7_a_frozen_server_is_noticed_within_the_bound_and_its_calls_are_not_lost() {
+async fn row_7_a_frozen_server_is_noticed_within_the_bound_and_used_again_when_it_thaws() {
     thrice(async || {
         let Some(mut scene) = Scene::usual(&HEARTBEAT).await else { return Ok(()) };
         scene.recovers().await;

@@ -14,6 +14,8 @@ use crate::ends::Ends;
 const TOLERATED: usize = 512 * 1024;
 /// So long after the last call nothing is in a cache any more, and memory that is kept to be used again is given back.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than any answer is remembered, or any dead connection not given up.
+const REST: Duration = Duration::from_millis(2500);
 
 /// All of it must be no more later than it was at first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl fmt::Display for Footprint {
     }
 }
 
-/// When it has not become less for a second: connections that are dead are given up, answers forgotten.
+/// When it has not become less for [`REST`]: connections that are dead are given up, answers forgotten.
 pub(crate) async fn at_rest(
     runtime: &Handle,
     allocator: &StatsAlloc<System>,
@@ -67,7 +69,7 @@ pub(crate) async fn at_rest(
     let began = Instant::now();
     let mut least = Footprint::now(runtime, allocator, ends);
     let mut since = Instant::now();
-    while since.elapsed() < Duration::from_millis(2500) {
+    while since.elapsed() < REST {
         assert!(began.elapsed() < PATIENCE, "it does not come to rest: {least}");
         sleep(Duration::from_millis(50)).await;
         let now = Footprint::now(runtime, allocator, ends);

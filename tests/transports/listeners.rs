@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use steadfast::{Accepting, Call, Incoming, Listen, Server, ServerHandle};
+use tokio::io::AsyncWriteExt as _;
 
-use crate::memory::NOWHERE;
+use crate::memory::{InMemory, NOWHERE, in_memory};
 use crate::support::news::ms;
-use crate::support::scripted::soon;
+use crate::support::scripted::{WELCOME, expect, hello, soon};
 
 /// When it gives in, so that a test which fails also ends.
 const ENOUGH: usize = 100_000;
@@ -68,6 +69,30 @@ async fn a_listener_whose_connections_are_all_aborted_does_not_keep_the_server_f
 #[tokio::test]
 async fn a_listener_that_always_has_a_connection_does_not_keep_the_server_from_shutting_down() {
     assert!(asked(ended).await < ENOUGH, "nothing else had a turn");
+}
+
+/// Panics the first time that it is asked.
+struct Panicking(Option<InMemory>, InMemory);
+
+impl Listen for Panicking {
+    fn accept(&mut self) -> Accepting<'_> {
+        assert!(self.0.take().is_none(), "a listener's own bug");
+        self.1.accept()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(NOWHERE)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_is_asked_again_later() {
+    let ((_, first), (line, listener)) = (in_memory(), in_memory());
+    let server = Server::builder().listen_on(Panicking(Some(first), listener)).unwrap();
+    tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
+    let mut client = line.dial(4096);
+    client.write_all(&hello(0)).await.unwrap();
+    expect(&mut client, &[WELCOME]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ pub(super) struct Client {
 pub(super) struct Memory {
     pub(super) replies: Replies,
     /// By the server's own numbers.
-    pub(super) connections: BTreeMap<u64, Link>,
+    pub(super) connections: BTreeMap<u64, Member>,
     /// What tells the handlers of remembered calls that nobody waits any more.
     pub(super) running: IdMap<Cancellation>,
     pub(super) swept: Swept,
@@ -37,7 +37,7 @@ pub(super) struct Memory {
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Member {
     /// The client's own number for it.
     pub(super) number: u64,
     pub(super) connection: Connection<Serving>,

@@ -32,7 +32,7 @@ pub(crate) struct Membership {
 
 /// What is to be done with a request.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum Reception {
     Run(Cancellation),
     Respond(Response),
     /// It is run or answered elsewhere, or is none of ours.
@@ -54,11 +54,11 @@ impl Membership {
     }
 
     /// What a request is, of a client that has settled all calls below `oldest`.
-    pub(crate) fn begin(&self, id: u64, oldest: u64) -> Verdict {
+    pub(crate) fn begin(&self, id: u64, oldest: u64) -> Reception {
         let mut memory = self.client.lock();
         if !memory.connections.contains_key(&self.number) {
             // Fenced.
-            return Verdict::Nothing;
+            return Reception::Nothing;
         }
         let Memory { replies, swept, running, .. } = &mut *memory;
         let seen = replies.begin(self.number, id, oldest, &self.clients.room, swept);
@@ -66,10 +66,10 @@ impl Membership {
             Seen::New => {
                 let cancellation = Cancellation::default();
                 running.insert(id, cancellation.clone());
-                Verdict::Run(cancellation)
+                Reception::Run(cancellation)
             }
-            Seen::Joined => Verdict::Nothing,
-            Seen::Answered(response) => Verdict::Respond(response),
+            Seen::Joined => Reception::Nothing,
+            Seen::Answered(response) => Reception::Respond(response),
             Seen::Lost => error(ErrorReply::REPLY_LOST, REPLY_LOST),
             Seen::Evicted => error(ErrorReply::EVICTED, EVICTED),
         };
@@ -95,8 +95,8 @@ impl Membership {
             let Some(response) = copy else {
                 continue;
             };
-            for link in joined.iter().filter_map(|number| connections.get(number)) {
-                let (connection, response) = (link.connection.clone(), response.clone());
+            for member in joined.iter().filter_map(|number| connections.get(number)) {
+                let (connection, response) = (member.connection.clone(), response.clone());
                 twins.push(Twin { connection, id, response });
             }
         }
@@ -129,20 +129,20 @@ impl Membership {
     pub(crate) fn leave(&self) {
         let now = now();
         let mut memory = self.client.lock();
-        let link = memory.connections.remove(&self.number);
+        let member = memory.connections.remove(&self.number);
         memory.replies.leave(self.number);
-        let is_last = link.is_some() && memory.connections.is_empty();
+        let is_last = member.is_some() && memory.connections.is_empty();
         if is_last {
             memory.left = Some(now);
         }
         drop(memory);
-        drop(link);
+        drop(member);
         if is_last {
             self.clients.lock().gone.push_back((self.id, now));
         }
     }
 }
 
-fn error(code: u32, text: &'static str) -> Verdict {
-    Verdict::Respond(Response::Error(ErrorReply::new(code, text)))
+fn error(code: u32, text: &'static str) -> Reception {
+    Reception::Respond(Response::Error(ErrorReply::new(code, text)))
 }

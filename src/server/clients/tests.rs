@@ -7,7 +7,7 @@ use crate::policy::Heartbeat;
 use crate::proto::replies::Response;
 use crate::proto::serving::Bounds;
 use crate::server::clients::client::DROP_BYTES;
-use crate::server::clients::membership::Verdict;
+use crate::server::clients::membership::Reception;
 
 fn hello(client: u32, connection: u64, replaces: u64) -> Hello {
     Hello {
@@ -58,7 +58,7 @@ fn a_client_that_comes_back_while_its_last_connection_ends_is_not_forgotten() {
         (0..20_000).map(back).collect()
     });
     clients.expire(now() + 2 * age);
-    let forgotten = |new: &&Arc<Membership>| !matches!(new.begin(1, 1), Verdict::Run(_));
+    let forgotten = |new: &&Arc<Membership>| !matches!(new.begin(1, 1), Reception::Run(_));
     assert_eq!(new.iter().filter(forgotten).count(), 0, "forgotten, though connected");
 }
 
@@ -66,10 +66,10 @@ fn a_client_that_comes_back_while_its_last_connection_ends_is_not_forgotten() {
 fn a_long_answer_that_its_client_has_settled_is_dropped_with_its_next_call() {
     let clients = Arc::new(Clients::new(ReplyCache::default(), usize::MAX));
     let membership = clients.admit(&hello(1, 1, 0), 1, &connection());
-    assert!(matches!(membership.begin(1, 1), Verdict::Run(_)));
+    assert!(matches!(membership.begin(1, 1), Reception::Run(_)));
     let body = bytes::Bytes::from(vec![0; DROP_BYTES]);
     membership.settle(now(), [(1, Response::Reply(body.clone()))].into_iter());
     assert!(!body.is_unique());
-    assert!(matches!(membership.begin(2, 2), Verdict::Run(_)));
+    assert!(matches!(membership.begin(2, 2), Reception::Run(_)));
     assert!(body.is_unique());
 }
