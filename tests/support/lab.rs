@@ -12,6 +12,7 @@
 use std::io::Write as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::process::Process;
 
@@ -19,6 +20,9 @@ use crate::support::process::Process;
 pub(crate) const ROUTER: &str = "10.77.1.1";
 pub(crate) const SERVER: &str = "10.77.2.2";
 pub(crate) const SERVER_TOO: &str = "10.77.2.3";
+
+/// What the kernel has to start a link.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Taken down when dropped, but not before the processes in it: declare those after it.
 #[derive(Debug)]
@@ -76,6 +80,9 @@ impl Lab {
             format!("-n {s} route add default via 10.77.2.1"),
         ] {
             run("ip", &line.split(' ').collect::<Vec<_>>()).map(drop)?;
+        }
+        for (name, device) in [(&c, "eth0"), (&m, "ethc"), (&m, "eths"), (&s, "eth0")] {
+            carries(name, device)?;
         }
         self.set("m", "net/ipv4/ip_forward", "1")
     }
@@ -170,6 +177,19 @@ impl Drop for Lab {
 }
 
 /// What it prints.
+/// Returns when packets pass: a link that was set up drops them until the kernel has found the time to start it. A connection's
+/// first packet among those would be sent again after a second.
+fn carries(name: &str, device: &str) -> Result<(), String> {
+    let began = Instant::now();
+    while !run("ip", &["-n", name, "-o", "link", "show", device])?.contains("state UP") {
+        if began.elapsed() > PATIENCE {
+            return Err(format!("{device} of {name} does not come up"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     let shown = || format!("{program} {}", arguments.join(" "));
     let output = Command::new(program)
