@@ -23,9 +23,11 @@ pub struct Outage {
     pub last: Option<Arc<ConnectError>>,
     /// How it began.
     pub began: Began,
-    /// An attempt is under way that has connected to there, and waits for the handshake.
+    /// An attempt is under way that has connected to there, and waits for the handshake. Where several connections are kept: the
+    /// one of which something was heard last.
     pub connected: Option<SocketAddr>,
-    /// The next attempt is made in that time at the latest: calls that wait may bring it forward. `None` while one is under way.
+    /// The next attempt is made in that time at the latest, if somebody still asks: calls that wait may bring it forward. `None`
+    /// while one is under way. Where several connections are kept: the nearest of which something was heard since the last began.
     pub next_in: Option<Duration>,
 }
 
