@@ -117,16 +117,6 @@ pub struct Tcp {
     pub(crate) options: SocketOptions,
 }
 
-impl<C: Connect> Connect for Guarded<C> {
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
-        let connecting = self.0.connect(endpoint);
-        Box::pin(async {
-            let Connected { transport, address } = connecting.await?;
-            Ok(Connected { transport: Box::new(Guarded(transport)), address })
-        })
-    }
-}
-
 impl Connect for Tcp {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
         Box::pin(async move {
@@ -150,6 +140,16 @@ impl Connect for Tcp {
                 address: Some(address),
             })?;
             Ok(Connected { transport: Box::new(stream), address: Some(address) })
+        })
+    }
+}
+
+impl<C: Connect> Connect for Guarded<C> {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        let connecting = self.0.connect(endpoint);
+        Box::pin(async {
+            let Connected { transport, address } = connecting.await?;
+            Ok(Connected { transport: Box::new(Guarded(transport)), address })
         })
     }
 }

@@ -265,8 +265,6 @@ impl<S: Session + ?Sized> Driver<S> {
         }
         let Self { connection, input, output, effects, gathered, phase, .. } = self;
         let accepted = output.take_accepted();
-        let all_has_left = output.is_done();
-        let output = &mut output.pieces;
         let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
             let mut judge = || {
                 if accepted > 0 {
@@ -278,17 +276,17 @@ impl<S: Session + ?Sized> Driver<S> {
                 if session.next_deadline().is_some_and(|deadline| now >= deadline) {
                     session.timeout(now, effects)?;
                 }
-                if output.is_empty() && matches!(phase, Phase::Open) {
+                if output.pieces.is_empty() && matches!(phase, Phase::Open) {
                     if !*gathered && session.wants_gather() {
                         *gathered = true;
                         return Ok(Verdict::Gather);
                     }
                     *gathered = false;
-                    session.transmit(now, output);
+                    session.transmit(now, &mut output.pieces);
                 }
                 Ok(if session.is_finished() {
                     Verdict::Finished
-                } else if all_has_left && output.is_empty() && session.is_leaving() {
+                } else if output.is_done() && session.is_leaving() {
                     Verdict::Leave
                 } else {
                     Verdict::Write

@@ -1,7 +1,7 @@
 //! The first two frames of a connection, from both sides. Nothing here bounds its own time; the caller does.
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::opening::Opening;
@@ -10,7 +10,7 @@ use crate::error::violation::Violation;
 use crate::proto::frame::next_payload;
 use crate::proto::greeting::{Hello, Welcome};
 use crate::proto::native::{Frame, VERSION, after};
-use crate::transport::Transport;
+use crate::transport::{Transport, send_all};
 
 /// How much is read at a time.
 const READ: usize = 1024;
@@ -62,8 +62,7 @@ pub(crate) async fn await_hello(
 pub(crate) async fn send(transport: &mut dyn Transport, frame: &Frame) -> Result<(), OsError> {
     let mut out = BytesMut::new();
     frame.encode(&mut out);
-    transport.write_all(&out).await?;
-    Ok(transport.flush().await?)
+    Ok(send_all(transport, &out).await?)
 }
 
 /// The first frame, and how it began.

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 use crate::error::connect::{BoxError, Busy, ConnectCause, Rejection};
 use crate::error::opening::Opening;
@@ -12,7 +12,7 @@ use crate::error::os::OsError;
 use crate::proto::dialect::Dialect;
 use crate::proto::framing::Framing;
 use crate::proto::ordered::Ordered;
-use crate::transport::Transport;
+use crate::transport::{Transport, send_all};
 
 /// How much is read at a time.
 const READ: usize = 4096;
@@ -163,11 +163,7 @@ impl<'a> Frames<'a> {
         }
         if self.deaf.is_none() {
             self.is_cut = true;
-            let written = async {
-                self.transport.write_all(&out).await?;
-                self.transport.flush().await
-            };
-            self.deaf = written.await.err().map(OsError::from);
+            self.deaf = send_all(self.transport, &out).await.err().map(OsError::from);
             self.is_cut = false;
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::error::tcp_info::TcpInfo;
@@ -41,6 +41,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {
         }
         transport.downcast_ref().and_then(examine)
     }
+}
+
+/// Writes all of it, and sees it off.
+pub(crate) async fn send_all(transport: &mut dyn Transport, bytes: &[u8]) -> io::Result<()> {
+    transport.write_all(bytes).await?;
+    transport.flush().await
 }
 
 #[cfg(target_os = "linux")]

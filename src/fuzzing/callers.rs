@@ -31,7 +31,7 @@ pub(super) trait Wire {
 }
 
 /// The length of the number that a call's body begins with.
-pub(super) const MARK: usize = 8;
+const MARK: usize = 8;
 
 /// Of a call that nobody answers.
 const UNANSWERED: u64 = 1 << 63;

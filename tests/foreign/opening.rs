@@ -3,58 +3,15 @@
 use std::time::{Duration, Instant};
 
 use steadfast::{
-    BoxError, Busy, Bytes, CallCause, ConnectCause, Dialect, Event, Frames, Framing, Matching,
-    Meaning, Ordered, Outcome, Permanent, Phase, Protocol, Timeouts, Unsendable, Violation,
+    CallCause, ConnectCause, Event, Framing, Ordered, Outcome, Permanent, Phase, Timeouts,
+    Violation,
 };
 
 use crate::server::{Played, next, ordered, pool, say};
+use crate::support::log_in::{LogIn, Surprise};
 use crate::support::news::{self, ms};
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// Plain frames behind a log-in.
-#[derive(Debug, Clone)]
-struct LogIn(Ordered);
-
-impl Dialect for LogIn {
-    fn framing(&self) -> Framing {
-        self.0.framing()
-    }
-
-    fn matching(&self) -> Matching {
-        self.0.matching()
-    }
-
-    fn request(
-        &self,
-        id: u64,
-        body: Bytes,
-        head: &mut bytes::BytesMut,
-    ) -> Result<Bytes, Unsendable> {
-        self.0.request(id, body, head)
-    }
-
-    fn received(&self, frame: Bytes) -> Result<Meaning, Violation> {
-        self.0.received(frame)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the server said {0:?}")]
-struct Surprise(Bytes);
-
-impl Protocol for LogIn {
-    async fn open(&mut self, frames: &mut Frames<'_>) -> Result<(), BoxError> {
-        frames.send("login").await?;
-        let answer = frames.recv().await?;
-        match &*answer {
-            b"welcome" => Ok(()),
-            b"full" => Err(Busy::new("no room").into()),
-            b"wrong password" => Err(Permanent::new("wrong password").into()),
-            _ => Err(Surprise(answer).into()),
-        }
-    }
-}
 
 fn log_in() -> LogIn {
     LogIn(ordered())

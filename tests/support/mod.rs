@@ -6,6 +6,7 @@
 pub(crate) mod daemon;
 pub(crate) mod lab;
 pub(crate) mod local;
+pub(crate) mod log_in;
 pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;

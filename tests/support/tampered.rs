@@ -27,6 +27,14 @@ pub(crate) trait Tamper: Send + Unpin + 'static {
     ) -> Poll<io::Result<usize>> {
         Pin::new(below).poll_write(cx, bytes)
     }
+
+    fn poll_flush(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(below).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(below).poll_shutdown(cx)
+    }
 }
 
 pub(crate) struct Tampered<T> {
@@ -62,10 +70,12 @@ impl<T: Tamper> AsyncWrite for Tampered<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.below).poll_flush(cx)
+        let Self { below, tamper } = &mut *self;
+        tamper.poll_flush(below, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.below).poll_shutdown(cx)
+        let Self { below, tamper } = &mut *self;
+        tamper.poll_shutdown(below, cx)
     }
 }

@@ -4,8 +4,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use steadfast::Transport;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite as _;
+
+use crate::support::tampered::{Below, Tamper};
 
 /// So much it keeps at most, as TLS does.
 const ROOM: usize = 64 * 1024;
@@ -19,59 +20,44 @@ pub(crate) enum Habit {
     Lazy,
 }
 
-pub(crate) struct Buffer<T> {
-    transport: T,
+pub(crate) struct Buffer {
     kept: Vec<u8>,
     habit: Habit,
 }
 
-/// Around a transport.
-pub(crate) fn buffered<T: Transport>(habit: Habit) -> impl Fn(T) -> Buffer<T> {
-    move |transport| Buffer { transport, kept: Vec::new(), habit }
-}
-
-impl<T: Transport> Buffer<T> {
-    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.kept.is_empty() {
-            let count = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.kept))?;
-            self.kept.drain(..count);
-        }
-        Poll::Ready(Ok(()))
+impl Buffer {
+    pub(crate) fn new(habit: Habit) -> Self {
+        Self { kept: Vec::new(), habit }
     }
 }
 
-impl<T: Transport> AsyncRead for Buffer<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_read(cx, buffer)
-    }
-}
-
-impl<T: Transport> AsyncWrite for Buffer<T> {
+impl Tamper for Buffer {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.kept.len() >= ROOM {
-            ready!(self.poll_out(cx))?;
+            ready!(self.poll_flush(below, cx))?;
         }
         self.kept.extend_from_slice(bytes);
         if self.habit == Habit::Eager {
-            let _: Poll<()> = self.poll_out(cx)?.map(drop);
+            let _: Poll<()> = self.poll_flush(below, cx)?.map(drop);
         }
         Poll::Ready(Ok(bytes.len()))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_out(cx)
+    fn poll_flush(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.kept.is_empty() {
+            let count = ready!(Pin::new(&mut *below).poll_write(cx, &self.kept))?;
+            self.kept.drain(..count);
+        }
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_out(cx))?;
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+    fn poll_shutdown(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(below, cx))?;
+        Pin::new(below).poll_shutdown(cx)
     }
 }

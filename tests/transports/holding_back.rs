@@ -3,15 +3,13 @@
 use std::future::IntoFuture as _;
 
 use futures::{SinkExt as _, StreamExt as _};
-use steadfast::{
-    BoxError, Bytes, Call, Dialect, Frames, Framing, Heartbeat, Matching, Meaning, Ordered, Pool,
-    PoolBuilder, Protocol, Server, Unsendable, Violation,
-};
+use steadfast::{Bytes, Call, Heartbeat, Pool, PoolBuilder, Server};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::buffer::{Habit, buffered};
+use crate::buffer::{Buffer, Habit};
 use crate::layer::Layered;
 use crate::memory::in_memory;
+use crate::support::log_in::LogIn;
 use crate::support::news::ms;
 use crate::support::pipes::{Switch, pipes};
 use crate::support::plain::{frames, ordered};
@@ -28,7 +26,9 @@ fn quiet() -> Heartbeat {
 fn pool(habit: Habit) -> (PoolBuilder, Switch) {
     let (connector, switch) = pipes(PIPE);
     (
-        Pool::builder("peer:1").connector(Layered(connector, buffered(habit))).heartbeat(quiet()),
+        Pool::builder("peer:1")
+            .connector(Layered(connector, move || Buffer::new(habit)))
+            .heartbeat(quiet()),
         switch,
     )
 }
@@ -36,8 +36,10 @@ fn pool(habit: Habit) -> (PoolBuilder, Switch) {
 async fn calls_of_all_sizes_are_answered(habit: Habit) {
     let (builder, mut switch) = pool(habit);
     let (line, listener) = in_memory();
-    let server =
-        Server::builder().heartbeat(quiet()).listen_on(Layered(listener, buffered(habit))).unwrap();
+    let server = Server::builder()
+        .heartbeat(quiet())
+        .listen_on(Layered(listener, move || Buffer::new(habit)))
+        .unwrap();
     let handle = server.handle();
     let served = tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
     let pool = builder.build().unwrap();
@@ -65,41 +67,6 @@ async fn calls_of_all_sizes_are_answered_over_what_writes_as_much_as_it_can() {
 #[tokio::test(start_paused = true)]
 async fn calls_of_all_sizes_are_answered_over_what_writes_nothing_before_it_is_flushed() {
     calls_of_all_sizes_are_answered(Habit::Lazy).await;
-}
-
-/// With a word of its own before the first call.
-#[derive(Debug, Clone)]
-struct LogIn(Ordered);
-
-impl Dialect for LogIn {
-    fn framing(&self) -> Framing {
-        self.0.framing()
-    }
-
-    fn matching(&self) -> Matching {
-        self.0.matching()
-    }
-
-    fn request(
-        &self,
-        id: u64,
-        body: Bytes,
-        head: &mut bytes::BytesMut,
-    ) -> Result<Bytes, Unsendable> {
-        self.0.request(id, body, head)
-    }
-
-    fn received(&self, frame: Bytes) -> Result<Meaning, Violation> {
-        self.0.received(frame)
-    }
-}
-
-impl Protocol for LogIn {
-    async fn open(&mut self, frames: &mut Frames<'_>) -> Result<(), BoxError> {
-        frames.send("login").await?;
-        frames.recv().await?;
-        Ok(())
-    }
 }
 
 #[tokio::test(start_paused = true)]

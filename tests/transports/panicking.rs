@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use steadfast::{Call, ConnectCause, LossCause, OsError, Phase, Pool, Server, Transport};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
+use steadfast::{Call, ConnectCause, LossCause, OsError, Phase, Pool, Server};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
 use crate::layer::Layered;
 use crate::memory::in_memory;
 use crate::support::news::{self, ms};
-use crate::support::pipes::{Switch, pipes};
+use crate::support::peer::Peer;
+use crate::support::pipes::pipes;
 use crate::support::scripted::*;
+use crate::support::tampered::{Below, Tamper};
 
 /// Panics in what is asked of it next, once it is set.
 #[derive(Debug, Clone, Default)]
@@ -24,49 +26,46 @@ impl Fuse {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// What makes the like of it for each transport.
+    fn copies(&self) -> impl Fn() -> Self + use<> {
+        let fuse = self.clone();
+        move || fuse.clone()
+    }
+
     fn burn(&self) {
         assert!(!self.0.swap(false, Ordering::SeqCst), "a transport's own bug");
     }
 }
 
-struct Fused<T>(T, Fuse);
-
-impl<T: Transport> AsyncRead for Fused<T> {
+impl Tamper for Fuse {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.1.burn();
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        self.burn();
+        Pin::new(below).poll_read(cx, buffer)
     }
-}
 
-impl<T: Transport> AsyncWrite for Fused<T> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        below: &mut Below,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.1.burn();
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        self.burn();
+        Pin::new(below).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.1.burn();
-        Pin::new(&mut self.0).poll_flush(cx)
+    fn poll_flush(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.burn();
+        Pin::new(below).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.1.burn();
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-impl Fuse {
-    fn around<T: Transport>(&self) -> impl Fn(T) -> Fused<T> + use<T> {
-        let fuse = self.clone();
-        move |transport| Fused(transport, fuse.clone())
+    fn poll_shutdown(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.burn();
+        Pin::new(below).poll_shutdown(cx)
     }
 }
 
@@ -80,7 +79,7 @@ async fn a_transport_that_panics_in_the_handshake_is_a_failed_attempt() {
     let fuse = Fuse::default();
     fuse.set();
     let pool =
-        Pool::builder("peer:1").connector(Layered(connector, fuse.around())).build().unwrap();
+        Pool::builder("peer:1").connector(Layered(connector, fuse.copies())).build().unwrap();
     let mut events = pool.events();
     let (error, _) = news::dial_failed(&mut events).await;
     assert_eq!((error.phase, &error.cause), (Phase::Handshake, &ConnectCause::Os(panicked())));
@@ -95,23 +94,16 @@ async fn a_transport_that_panics_in_the_handshake_is_a_failed_attempt() {
     news::connected(&pool, 1).await;
 }
 
-async fn join(switch: &mut Switch) -> DuplexStream {
-    let mut peer = switch.accept().await;
-    expect(&mut peer, &[HELLO]).await;
-    peer.write_all(&welcome(1, MAX_MESSAGE, 10)).await.unwrap();
-    peer
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_transport_that_panics_later_costs_its_connection_only() {
     let (connector, mut switch) = pipes(4096);
     let fuse = Fuse::default();
     let pool =
-        Pool::builder("peer:1").connector(Layered(connector, fuse.around())).build().unwrap();
+        Pool::builder("peer:1").connector(Layered(connector, fuse.copies())).build().unwrap();
     let mut events = pool.events();
     let mut calls = Vec::new();
     for round in 1..=3 {
-        let _peer = join(&mut switch).await;
+        let _peer = Peer::greet(switch.accept().await).await;
         assert_eq!(news::ready(&mut events).await, round);
         fuse.set();
         let pool = pool.clone();
@@ -119,10 +111,10 @@ async fn a_transport_that_panics_later_costs_its_connection_only() {
         let loss = news::lost(&mut events).await;
         assert_eq!(loss.cause, LossCause::Os(panicked()));
     }
-    let mut peer = join(&mut switch).await;
+    let mut peer = Peer::greet(switch.accept().await).await;
     for _ in &calls {
-        let request = expect(&mut peer, &[REQUEST]).await;
-        peer.write_all(&reply(request.id(), b"done")).await.unwrap();
+        let request = peer.request().await.unwrap();
+        peer.say(reply(request.id, b"done")).await;
     }
     for call in calls {
         assert_eq!(soon("an answer", call).await.unwrap().unwrap(), "done");
@@ -133,7 +125,7 @@ async fn a_transport_that_panics_later_costs_its_connection_only() {
 async fn a_servers_transport_that_panics_costs_its_connection_only() {
     let (line, listener) = in_memory();
     let fuse = Fuse::default();
-    let server = Server::builder().listen_on(Layered(listener, fuse.around())).unwrap();
+    let server = Server::builder().listen_on(Layered(listener, fuse.copies())).unwrap();
     let handle = server.handle();
     let served = tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
     let join = async || {

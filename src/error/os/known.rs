@@ -19,7 +19,7 @@ pub(super) struct Known {
     /// The number on Linux, which for the resolver's names nobody gets to see.
     unix_code: Option<i32>,
     pub(super) winsock: &'static str,
-    winsock_code: i32,
+    pub(super) winsock_code: i32,
     /// `None` where the standard library lumps the code together with others.
     pub(super) kind: Option<ErrorKind>,
     /// The ends of the texts by which C libraries call it, where the standard library keeps nothing else.
@@ -36,11 +36,6 @@ impl Known {
         } else {
             None
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn winsock_code(&self) -> i32 {
-        self.winsock_code
     }
 
     pub(super) fn is_text(&self, text: &str) -> bool {

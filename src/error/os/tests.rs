@@ -26,7 +26,7 @@ fn each_number_of_this_platform_is_told_under_both_names() {
         let error = OsError::from(io::Error::from_raw_os_error(code));
         assert_eq!(error.code(), Some(code));
         let meaning = error.meaning().to_string();
-        let winsock = format!(", {} {})", known.winsock, known.winsock_code());
+        let winsock = format!(", {} {})", known.winsock, known.winsock_code);
         assert!(meaning.ends_with(&winsock), "{code}: {meaning}");
         // What the standard library takes it for; it has its own tables, and on Windows no kind for a socket that was shut.
         let is_told_apart = !(cfg!(windows) && code == 10058);
