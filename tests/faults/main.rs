@@ -13,6 +13,7 @@ mod connecting;
 mod death;
 #[cfg(target_os = "linux")]
 mod keepalive;
+mod killed;
 mod leases;
 mod mistaken;
 mod network;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
 use crate::support::news::ms;
+use crate::support::peer::Peer;
 use crate::support::plain;
 use crate::support::process::{say, setting};
 
@@ -28,6 +29,7 @@ pub(crate) type Commands = mpsc::UnboundedReceiver<String>;
 pub(crate) fn play(role: &str) {
     match role {
         "server" => run(|_| serve()),
+        "deaf server" => run(|_| stop_reading()),
         "old server" => run(|_| serve_plain_frames()),
         "client" => run(call),
         "plain server" => run(|_| plain::serve()),
@@ -68,6 +70,22 @@ async fn serve() {
     let server = server.expect("an address that is free");
     say(&format!("listening on {}", server.local_addr().expect("an address")));
     server.serve(|call: Call| async move { Ok(call.into_body()) }).await.expect("not shut down");
+}
+
+/// Welcomes one client at `LISTEN` and takes `REQUESTS` of its requests; what comes then stays in the kernel, unread.
+async fn stop_reading() {
+    let listener = TcpListener::bind(setting("LISTEN").expect("LISTEN")).await;
+    let listener = listener.expect("an address that is free");
+    say(&format!("listening on {}", listener.local_addr().expect("an address")));
+    let (stream, _) = listener.accept().await.expect("a client");
+    let mut peer = Peer::greet(stream).await;
+    for _ in 0..setting("REQUESTS").expect("REQUESTS").parse().expect("a number") {
+        peer.request().await.expect("a request");
+    }
+    say("requests came");
+    peer.stream.readable().await.expect("something more");
+    say("something is unread");
+    std::future::pending().await
 }
 
 /// An echo of plain frames at `LISTEN`, as old servers are.
