@@ -236,6 +236,10 @@ impl<S: Session + ?Sized> Driver<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Read {
+        // Judged, and answered, before what may be the end is read.
+        if self.input.take_fresh() {
+            return Read::Bytes;
+        }
         if !self.wants_input && matches!(self.phase, Phase::Open) {
             return Read::Nothing;
         }
@@ -259,7 +263,7 @@ impl<S: Session + ?Sized> Driver<S> {
 
     /// One turn with the session: tells it what happened, takes what is to be written.
     fn turn(&mut self, cx: &Context<'_>, now: Instant, read: &Read) -> Turn {
-        let arrived = self.input.take_fresh() || matches!(read, Read::Bytes);
+        let arrived = matches!(read, Read::Bytes);
         if let (Some(reader), true) = (&self.reader, arrived) {
             reader.read(&mut self.input.arrived);
         }

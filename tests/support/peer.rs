@@ -183,7 +183,7 @@ pub(crate) fn dead_port() -> (socket2::Socket, SocketAddr) {
 pub(crate) fn own_loopback() -> std::net::Ipv4Addr {
     use std::sync::atomic::{AtomicU8, Ordering};
     static NEXT: AtomicU8 = AtomicU8::new(0);
-    if !cfg!(target_os = "linux") {
+    if !cfg!(any(target_os = "linux", windows)) {
         return std::net::Ipv4Addr::LOCALHOST;
     }
     let number = NEXT.fetch_add(1, Ordering::Relaxed) % 254 + 1;

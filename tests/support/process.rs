@@ -155,7 +155,8 @@ pub(crate) fn can_freeze() -> bool {
     cfg!(unix)
 }
 
-/// Under Wine the reset of an idle connection reads as its end, unlike on Windows.
+/// Under Wine the reset of an idle connection reads as its end, unlike on Windows: Wine's server asks the socket for its
+/// error (`SO_ERROR`) when it polls, which takes the error away before anybody reads. Who writes is told, with 10054.
 pub(crate) fn resets_look_like_ends() -> bool {
     std::env::var_os("STEADFAST_WINE").is_some()
 }
