@@ -67,7 +67,7 @@ async fn an_idle_client_notices_a_killed_server_at_once_and_the_next_call_succee
     assert!(times.iter().min() <= Some(&AT_ONCE), "{times:?}");
 }
 
-/// As above, and on systems that do not always tell the end of a killed process's connection (Wine): the heartbeat finds it.
+/// As above, and where the killed process's socket may stay open (Wine's server has it, too): then the heartbeat finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_process_is_noticed_and_its_successor_is_found() {
     let (mut process, address) = server(&format!("{}:0", own_loopback())).await;
