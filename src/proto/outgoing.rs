@@ -120,7 +120,14 @@ impl Outgoing {
 
     /// Queues a message.
     pub(crate) fn message(&mut self, head: Head, body: &Bytes) -> Mark {
-        if body.len() >= BY_REFERENCE {
+        if (BY_REFERENCE..=MAX_PART).contains(&body.len()) {
+            // One frame: it takes no turns with those of many, and waits for none of them.
+            let mut start = BytesMut::new();
+            head.put(None, body.len(), &mut start);
+            let request = matches!(head, Head::Request(_)).then(|| head.id());
+            return self.by_reference(request, &start, body);
+        }
+        if body.len() > MAX_PART {
             self.queued_bytes += body.len();
             self.long_unsent.push(head.id());
             self.long.push_back(Long { head, body: body.clone(), handed: 0 });
@@ -138,7 +145,7 @@ impl Outgoing {
     /// Queues a request that is one frame, however long, in the order in which this is called.
     pub(crate) fn request(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
         if rest.len() >= BY_REFERENCE {
-            return self.by_reference(id, head, rest);
+            return self.by_reference(Some(id), head, rest);
         }
         self.open.requests.push((self.open.bytes.len(), id));
         self.small(|out| {
@@ -147,14 +154,19 @@ impl Outgoing {
         })
     }
 
-    fn by_reference(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
+    fn by_reference(&mut self, request: Option<u64>, head: &[u8], rest: &Bytes) -> Mark {
         if !self.open.bytes.is_empty() {
             let page = self.open.split();
             self.closed.push_back(page);
         }
         let page = self.first_page + self.closed.len() as u64;
         let (bytes, rest) = (BytesMut::from(head), Some(rest.clone()));
-        let alone = Page { bytes, rest, requests: vec![(0, id)], dead: Vec::new() };
+        let alone = Page {
+            bytes,
+            rest,
+            requests: request.map(|id| (0, id)).into_iter().collect(),
+            dead: Vec::new(),
+        };
         let end = alone.length();
         self.queued_bytes += end;
         self.closed.push_back(alone);
