@@ -6,11 +6,10 @@
 //!  long messages  ─┘ one part each, in turns ───────────┴─► handed to the shell ─► accepted by `write`
 //! ```
 //!
-//! Here a message is long from the size on at which its body is not copied any more; the protocol's long messages, of
-//! more than one frame, are some of those. A foreign protocol's request is one frame, however long: it has a place among the small
-//! ones, and a page to itself if it is not copied. Small messages are gathered in pages that end where a frame ends. A page can
-//! still lose a message while it waits here; once it is handed to the shell it goes out whole. So "was the last byte of
-//! this message accepted?" has an exact answer at every moment, without any work per message on the way out.
+//! A message is long if it has more than one frame, which a foreign protocol's never has, however many bytes. Small messages are
+//! gathered in pages that end where a frame ends; one that is not copied has a page to itself. A page can still lose a message
+//! while it waits here; once it is handed to the shell it goes out whole. So "was the last byte of this message accepted?" has an
+//! exact answer at every moment, without any work per message on the way out.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -60,7 +59,7 @@ pub(crate) struct Outgoing {
     queued_bytes: usize,
     /// Requests whose first frames were handed over since the last [`take_begun`](Self::take_begun), in that order.
     begun: Vec<u64>,
-    /// Where heads of long messages' parts are written: many behind one another, so that not each of them allocates.
+    /// Where heads of what is not copied are written: many behind one another, so that not each of them allocates.
     heads: BytesMut,
     /// Bodies that are not needed any more. Dropping one may run code of the user's, which must not happen here.
     spent: Vec<Bytes>,
@@ -120,57 +119,73 @@ impl Outgoing {
 
     /// Queues a message.
     pub(crate) fn message(&mut self, head: Head, body: &Bytes) -> Mark {
-        if (BY_REFERENCE..=MAX_PART).contains(&body.len()) {
-            // One frame: it takes no turns with those of many, and waits for none of them.
-            let mut start = BytesMut::new();
-            head.put(None, body.len(), &mut start);
-            let request = matches!(head, Head::Request(_)).then(|| head.id());
-            return self.by_reference(request, &start, body);
-        }
         if body.len() > MAX_PART {
             self.queued_bytes += body.len();
             self.long_unsent.push(head.id());
             self.long.push_back(Long { head, body: body.clone(), handed: 0 });
             return Mark::Long;
         }
-        if let Head::Request(RequestHead { id, .. }) = head {
+        let request = match head {
+            Head::Request(RequestHead { id, .. }) => Some(id),
+            _ => None,
+        };
+        self.whole(request, |out| head.put(None, body.len(), out), body)
+    }
+
+    /// Queues a request that is one frame, however long.
+    pub(crate) fn request(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
+        self.whole(Some(id), |out| out.extend_from_slice(head), rest)
+    }
+
+    /// Queues a message of one frame: in order among its like, it takes no turns with those of many frames, and waits for none of
+    /// them.
+    fn whole(
+        &mut self,
+        request: Option<u64>,
+        head: impl FnOnce(&mut BytesMut),
+        rest: &Bytes,
+    ) -> Mark {
+        if rest.len() >= BY_REFERENCE {
+            return self.by_reference(request, head, rest);
+        }
+        if let Some(id) = request {
             self.open.requests.push((self.open.bytes.len(), id));
         }
         self.small(|out| {
-            head.put(None, body.len(), out);
-            out.extend_from_slice(body);
-        })
-    }
-
-    /// Queues a request that is one frame, however long, in the order in which this is called.
-    pub(crate) fn request(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
-        if rest.len() >= BY_REFERENCE {
-            return self.by_reference(Some(id), head, rest);
-        }
-        self.open.requests.push((self.open.bytes.len(), id));
-        self.small(|out| {
-            out.extend_from_slice(head);
+            head(out);
             out.extend_from_slice(rest);
         })
     }
 
-    fn by_reference(&mut self, request: Option<u64>, head: &[u8], rest: &Bytes) -> Mark {
+    /// A page with one message alone.
+    fn by_reference(
+        &mut self,
+        request: Option<u64>,
+        head: impl FnOnce(&mut BytesMut),
+        rest: &Bytes,
+    ) -> Mark {
         if !self.open.bytes.is_empty() {
             let page = self.open.split();
             self.closed.push_back(page);
         }
         let page = self.first_page + self.closed.len() as u64;
-        let (bytes, rest) = (BytesMut::from(head), Some(rest.clone()));
-        let alone = Page {
-            bytes,
-            rest,
-            requests: request.map(|id| (0, id)).into_iter().collect(),
-            dead: Vec::new(),
-        };
+        let heads = self.heads();
+        head(heads);
+        let (bytes, rest) = (heads.split(), Some(rest.clone()));
+        let requests = request.into_iter().map(|id| (0, id)).collect();
+        let alone = Page { bytes, rest, requests, dead: Vec::new() };
         let end = alone.length();
         self.queued_bytes += end;
         self.closed.push_back(alone);
         Mark::Small { page, start: 0, end }
+    }
+
+    /// Room for a head.
+    fn heads(&mut self) -> &mut BytesMut {
+        if self.heads.capacity() < MAX_HEAD {
+            self.heads.reserve(HEADS * MAX_HEAD);
+        }
+        &mut self.heads
     }
 
     /// Queues one whole frame among the small messages.
@@ -392,14 +407,10 @@ impl Outgoing {
             true => Position::Last,
             false => Position::Inner,
         };
-        if self.heads.capacity() < MAX_HEAD {
-            self.heads.reserve(HEADS * MAX_HEAD);
-        }
-        let head = &mut self.heads;
+        let head = self.heads();
         match start {
             0 => {
-                let total = (position == Position::Inner).then_some(long.body.len() as u32);
-                long.head.put(total, end, head);
+                long.head.put(Some(long.body.len() as u32), end, head);
                 if matches!(long.head, Head::Request(_)) {
                     self.begun.push(id);
                 }
@@ -407,7 +418,7 @@ impl Outgoing {
             _ => ChunkHead { id, position, length: end - start }.put(head),
         }
         self.queued_bytes -= end - start;
-        let pieces = [head.split().freeze(), long.body.slice(start..end)];
+        let pieces = [self.heads.split().freeze(), long.body.slice(start..end)];
         match position {
             Position::Last => self.hand(What::LastPart { id }, pieces, out),
             Position::Inner => {

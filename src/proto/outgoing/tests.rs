@@ -100,6 +100,21 @@ fn control_frames_overtake_and_long_messages_take_turns() {
 }
 
 #[test]
+fn a_message_of_one_frame_waits_for_none_of_many_frames() {
+    for length in [10, BY_REFERENCE, MAX_PART] {
+        let mut outgoing = Outgoing::default();
+        let long = Bytes::from(vec![0; 20 * MAX_PART]);
+        for id in 1..=16 {
+            outgoing.message(reply(id), &long);
+        }
+        let mark = outgoing.message(reply(17), &Bytes::from(vec![0; length]));
+        let began = |frame: &Frame| matches!(frame, Frame::Message { head, .. } if head.id() == 17);
+        assert!(drain(&mut outgoing).iter().position(began) <= Some(1), "{length}");
+        assert!(outgoing.is_sent(17, mark));
+    }
+}
+
+#[test]
 fn at_most_sixteen_long_messages_are_unfinished_at_a_time() {
     let mut outgoing = Outgoing::default();
     let long = Bytes::from(vec![0; 2 * MAX_PART]);
