@@ -33,6 +33,7 @@ use crate::error::connect::ConnectError;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::outage::Began;
 use crate::event::Event;
+use crate::panics::discard;
 use crate::proto::calling::Calling;
 use crate::proto::reconnect::{Callers, Plan};
 use crate::proto::sizing::Wanted;
@@ -117,6 +118,13 @@ impl Channel {
         while let Some(loss) = self.draining.next().await {
             report(&self.board, self.dialer.slot, loss);
         }
+    }
+
+    /// Something in it has panicked that was not caught before: what it has is given up, and it begins again.
+    pub(crate) fn begin_again(&mut self) {
+        discard((self.attempt.take(), self.serving.take(), std::mem::take(&mut self.draining)));
+        self.board.shut(self.dialer.slot, Began::Unknown);
+        self.plan.broke_off(now());
     }
 
     /// Does what there is to do, and waits for what happens next.

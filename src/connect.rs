@@ -17,7 +17,7 @@ use crate::error::connect::{ConnectCause, Phase};
 use crate::error::os::OsError;
 use crate::limits::{SocketOptions, Timeouts};
 use crate::policy::Heartbeat;
-use crate::transport::{Guarded, Transport};
+use crate::transport::{Guarded, GuardedTransport, Transport};
 
 /// The "Connection Attempt Delay" of RFC 8305, section 5: the next address is tried so long after the one before.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -149,7 +149,7 @@ impl<C: Connect> Connect for Guarded<C> {
         let connecting = self.0.connect(endpoint);
         Box::pin(async {
             let Connected { transport, address } = connecting.await?;
-            Ok(Connected { transport: Box::new(Guarded(transport)), address })
+            Ok(Connected { transport: Box::new(GuardedTransport::new(transport)), address })
         })
     }
 }

@@ -28,6 +28,7 @@ use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::handshake::greet;
 use crate::limits::{Limits, Timeouts};
+use crate::panics::{Contained, discard};
 use crate::policy::{Heartbeat, Reconnect};
 use crate::proto::calling::{self, Bounds, Calling};
 use crate::proto::client::Client;
@@ -157,10 +158,9 @@ impl Dialer {
         let connecting = async { settings.connector.connect(&settings.endpoint).await };
         // Ours keeps its time itself, a user's need not: it would hold the right to dial for ever.
         let limit = settings.timeouts.resolve + settings.timeouts.connect;
-        let connecting = timeout(limit, AssertUnwindSafe(connecting).catch_unwind());
-        let mut connected = match connecting.await {
-            Ok(Ok(result)) => result?,
-            Ok(Err(_panic)) => return failed(ConnectCause::ConnectorPanicked),
+        let mut connected = match timeout(limit, Contained::new(connecting)).await {
+            Ok(Some(result)) => result?,
+            Ok(None) => return failed(ConnectCause::ConnectorPanicked),
             Err(_elapsed) => return failed(ConnectCause::TimedOut { limit }),
         };
         self.board.greets(connected.address);
@@ -187,7 +187,7 @@ impl Dialer {
         let settings = &*self.settings;
         if let Some(protocol) = &settings.protocol {
             // All of this is the user's code.
-            let opening = AssertUnwindSafe(open(&**protocol, settings, transport)).catch_unwind();
+            let opening = Contained::new(open(&**protocol, settings, transport));
             return opening.await.unwrap_or(Err(ConnectCause::ProtocolPanicked));
         }
         let hello = Hello {
@@ -216,20 +216,21 @@ fn run(
     let mut bye = Some(bye);
     Box::pin(
         async move {
-            let loss = driver
-                .run(|happened| {
-                    happened.for_each(|event| match event {
-                        calling::Event::Push(body) => board.pushes.send(&body),
-                        calling::Event::Vacated(place) => board.release(place),
-                        calling::Event::GoAway(goodbye) => {
-                            info!(code = goodbye.code, text = %goodbye.text, "the server goes away");
-                            // Nobody listens any more when it is draining already.
-                            let _ = bye.take().map(|bye| bye.send(goodbye));
-                        }
-                    });
-                })
-                .await;
-            drop(driver);
+            let running = driver.run(|happened| {
+                happened.for_each(|event| match event {
+                    calling::Event::Push(body) => board.pushes.send(&body),
+                    calling::Event::Vacated(place) => board.release(place),
+                    calling::Event::GoAway(goodbye) => {
+                        info!(code = goodbye.code, text = %goodbye.text, "the server goes away");
+                        // Nobody listens any more when it is draining already.
+                        let _ = bye.take().map(|bye| bye.send(goodbye));
+                    }
+                });
+            });
+            let ended = AssertUnwindSafe(running).catch_unwind().await;
+            let loss = ended.unwrap_or_else(|_panic| driver.panicked());
+            // What it has not written are bodies of the user's.
+            discard(driver);
             if loss.is_intended() {
                 info!(age = ?loss.age, "connection closed");
             } else {
@@ -252,20 +253,19 @@ async fn run_hook(
     running: &mut Running,
     limit: Duration,
 ) -> Result<(), ConnectCause> {
-    // The hook's own code runs inside the future, so that a panic in it is caught, too.
-    let hook = async { hook(conversation).await };
-    let mut hook = pin!(timeout(limit, AssertUnwindSafe(hook).catch_unwind()));
+    let hook = Contained::new(async { hook(conversation).await });
+    let mut hook = pin!(timeout(limit, hook));
     tokio::select! {
         biased;
         loss = running => match poll!(hook) {
             // The server said no and closed in one breath: its no says more than the loss.
-            Poll::Ready(Ok(Ok(Err(error)))) if !is_loss(&error) => Err(ConnectCause::Hook(hook_error(error))),
+            Poll::Ready(Ok(Some(Err(error)))) if !is_loss(&error) => Err(ConnectCause::Hook(hook_error(error))),
             _ => Err(ConnectCause::Lost(loss)),
         },
         result = &mut hook => match result {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(ConnectCause::Hook(hook_error(error))),
-            Ok(Err(_panic)) => Err(ConnectCause::HookPanicked),
+            Ok(Some(Ok(()))) => Ok(()),
+            Ok(Some(Err(error))) => Err(ConnectCause::Hook(hook_error(error))),
+            Ok(None) => Err(ConnectCause::HookPanicked),
             Err(_elapsed) => Err(ConnectCause::TimedOut { limit }),
         },
     }

@@ -40,6 +40,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The same for a peer that broke the protocol.
 const LINGER_VIOLATION: Duration = Duration::from_millis(200);
 
+/// After so many turns others on its thread have theirs: with a transport that is always ready, and takes no part in tokio's own
+/// budget, there would be no end. A socket's reads and writes are 128 in a row at most.
+const TURNS: usize = 128;
+
 /// The owner of the socket.
 pub(crate) struct Driver<S: Session + ?Sized> {
     connection: Connection<S>,
@@ -174,7 +178,7 @@ impl<S: Session + ?Sized> Driver<S> {
     ) -> Poll<Arc<Loss>> {
         // Whether the session may have something to do, and when it has in any case.
         let (mut due, mut deadline) = (true, None);
-        loop {
+        for _ in 0..TURNS {
             let now = now();
             let read = self.poll_read(cx, now);
             let waits = matches!(read, Read::Nothing);
@@ -190,6 +194,8 @@ impl<S: Session + ?Sized> Driver<S> {
                 return Poll::Pending;
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Tells the session what was read, and does what it wants.
@@ -392,6 +398,12 @@ impl<S: Session + ?Sized> Driver<S> {
             Phase::WriteFailed { error, .. } => Some(error),
         };
         self.settle(now, Death::merge(write, ending), event)
+    }
+
+    /// Ends it after a panic in [`run`](Self::run): what panicked there was code of the user's, as the drop of a body.
+    pub(crate) fn panicked(&mut self) -> Arc<Loss> {
+        let error = std::io::Error::other("what owned the connection panicked");
+        self.end(now(), Ending::Failed(error.into()), &mut |_| {})
     }
 
     /// Leaves the socket to somebody else, and ends.

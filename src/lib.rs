@@ -79,6 +79,7 @@ pub mod fuzzing;
 mod handshake;
 mod issued;
 mod limits;
+mod panics;
 mod placing;
 mod policy;
 mod pool;

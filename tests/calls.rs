@@ -89,7 +89,7 @@ async fn call_badly(pool: Pool, tally: Arc<Tally>, next: Arc<AtomicU64>, seed: u
         }
         let length = if rng.u16(..) < 60 { 70_000 } else { rng.usize(8..40) };
         let body = body(number, length);
-        let patience = Duration::from_micros(rng.u64(100..3000));
+        let patience = Duration::from_micros(rng.u64(20..1000));
         let result = match rng.u8(..) {
             0..100 => Some(pool.call(body.clone()).await),
             100..160 => Some(pool.request(body.clone()).timeout(patience).send().await),

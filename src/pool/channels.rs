@@ -1,17 +1,25 @@
 //! The tasks of a pool's channels, one for each slot, and what they need to begin; beside them, the usher's.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::channel::Channel;
 use crate::dialer::Settings;
 use crate::dormant::Dormant;
+use crate::panics::discard;
 use crate::pool::usher::usher;
 use crate::switchboard::Switchboard;
+
+/// Between a panic that ended a channel's work and its next attempt.
+const BREATHER: Duration = Duration::from_millis(100);
 
 pub(crate) struct Channels {
     pub(crate) tasks: TaskTracker,
@@ -51,17 +59,26 @@ impl Channels {
         let life = async move {
             // Pinned here, and the channel lent: what is handed over by value takes its room twice in the task.
             {
-                let (end, life) = (pin!(killed.cancelled()), pin!(channel.run()));
+                let (end, life) = (pin!(killed.cancelled()), pin!(live(&mut channel)));
                 tokio::select! {
                     biased;
                     () = Dormant::new(end) => {}
                     () = life => {}
                 }
             }
-            drop(channel);
+            discard(channel);
             drop(alive);
         };
         self.tasks.spawn_on(life, &self.runtime);
+    }
+}
+
+/// Runs it to its end, whatever panics in it meanwhile.
+async fn live(channel: &mut Channel) {
+    while AssertUnwindSafe(channel.run()).catch_unwind().await.is_err() {
+        channel.begin_again();
+        // What panics each time must not spin.
+        sleep(BREATHER).await;
     }
 }
 

@@ -148,6 +148,15 @@ impl Plan {
         self.wait(now, delay, hurried, retry_after);
     }
 
+    /// Whatever was under way or alive is not any more, for reasons on this side.
+    pub(crate) fn broke_off(&mut self, now: Instant) {
+        match self.state {
+            State::Waiting { .. } => {}
+            State::Dialing => self.failed(now, Phase::Hook, None),
+            State::Up { .. } => self.lost(now, None),
+        }
+    }
+
     fn start_over(&mut self, now: Instant) {
         self.absent.reset(now);
         self.unwelcome.reset(now);

@@ -1,11 +1,12 @@
 //! Who is to be woken, once the lock is released. Mostly that is one, and costs no allocation.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
+
+use crate::panics::caught;
 
 /// Wakes it. One that panics, as the panic hook reports, neither takes this task with it nor keeps others from being woken.
 pub(crate) fn wake(waker: Waker) {
-    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    caught(|| waker.wake());
 }
 
 #[derive(Debug, Default)]

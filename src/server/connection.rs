@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::consume_budget;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
@@ -219,7 +220,10 @@ async fn turn_away(mut stream: Box<dyn Transport>, answer: Frame) {
             return;
         }
         let mut rest = [0; 1024];
-        while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+        while matches!(stream.read(&mut rest).await, Ok(1..)) {
+            // One that always has something must not keep its thread, nor its time from being over.
+            consume_budget().await;
+        }
     };
     // Whoever does not read within that time does not want to know.
     let _ = timeout(LINGER, farewell).await;

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::error::close::CloseError;
 use crate::error::config::ConfigError;
 use crate::error::instance::InstanceId;
+use crate::panics::discard;
 use crate::server::call::Handler;
 use crate::server::clients::Clients;
 use crate::server::connection::serve;
@@ -148,7 +149,8 @@ impl Server {
             never = served => match never {},
             limit = requested(&mut shutdown) => limit,
         };
-        drop(listener);
+        // Its drop can be the user's code.
+        discard(listener);
         info!(?limit, "shutting down");
         shared.draining.cancel();
         connections.close();

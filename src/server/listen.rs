@@ -6,18 +6,17 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
-use futures::FutureExt as _;
 use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 use tracing::warn;
 
 use crate::connect::{set_buffers, set_options};
 use crate::limits::SocketOptions;
+use crate::panics::Contained;
 use crate::policy::Heartbeat;
 use crate::server::settings::BindError;
-use crate::transport::{Guarded, Transport};
+use crate::transport::{Guarded, GuardedTransport, Transport};
 
 /// Connections that the kernel keeps until they are accepted, if its own limit allows (`listen(2)`).
 const BACKLOG: u32 = 4096;
@@ -149,10 +148,10 @@ impl Listen for TcpListening {
 impl<L: Listen> Listen for Guarded<L> {
     fn accept(&mut self) -> Accepting<'_> {
         Box::pin(async {
-            let accepting = AssertUnwindSafe(async { self.0.accept().await }).catch_unwind();
-            let panicked = |_| Err(io::Error::other("the listener panicked"));
-            let Incoming { transport, peer } = accepting.await.unwrap_or_else(panicked)?;
-            Ok(Incoming { transport: Box::new(Guarded(transport)), peer })
+            let accepted = Contained::new(async { self.0.accept().await }).await;
+            let panicked = || Err(io::Error::other("the listener panicked"));
+            let Incoming { transport, peer } = accepted.unwrap_or_else(panicked)?;
+            Ok(Incoming { transport: Box::new(GuardedTransport::new(transport)), peer })
         })
     }
 

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::memory::{InMemory, NOWHERE, in_memory};
 use crate::support::news::ms;
-use crate::support::scripted::{WELCOME, expect, hello, soon};
+use crate::support::scripted::{REPLY, WELCOME, expect, hello, request, soon};
 
 /// When it gives in, so that a test which fails also ends.
 const ENOUGH: usize = 100_000;
@@ -96,6 +96,54 @@ async fn a_listener_that_panics_is_asked_again_later() {
     let mut client = line.dial(4096);
     client.write_all(&hello(0)).await.unwrap();
     expect(&mut client, &[WELCOME]).await;
+}
+
+/// Panics in each drop that a server makes.
+struct Bomb(InMemory);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a listener's own bug, in its drop");
+    }
+}
+
+impl Listen for Bomb {
+    fn accept(&mut self) -> Accepting<'_> {
+        let other = in_memory().1;
+        Box::pin(async move {
+            let other = Self(other);
+            let accepted = self.0.accept().await;
+            std::mem::forget(other);
+            accepted
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(NOWHERE)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_whose_drop_panics_cuts_no_call_off() {
+    let (line, listener) = in_memory();
+    let server = Server::builder().listen_on(Bomb(listener)).unwrap();
+    let handle = server.handle();
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    let served = tokio::spawn(server.serve(move |call: Call| {
+        started.send(()).unwrap();
+        async move {
+            tokio::time::sleep(ms(100)).await;
+            Ok(call.into_body())
+        }
+    }));
+    let mut client = line.dial(4096);
+    client.write_all(&[hello(0), request(1, 0, b"hello")].concat()).await.unwrap();
+    expect(&mut client, &[WELCOME]).await;
+    soon("the call", starts.recv()).await.unwrap();
+    handle.shutdown(ms(1000));
+    assert_eq!(expect(&mut client, &[REPLY]).await.body(), b"hello");
+    drop(client);
+    soon("the server's end", served).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

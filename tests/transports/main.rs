@@ -6,6 +6,7 @@
 mod support;
 
 mod buffer;
+mod endless;
 mod half_closed;
 mod holding_back;
 mod layer;

@@ -1,19 +1,25 @@
-//! A transport that panics ends its connection, and nothing else.
+//! A transport that panics, or claims what cannot be, ends its connection, and nothing else; and so does other code of the user's
+//! that panics on a connection's way.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use steadfast::{Call, ConnectCause, LossCause, OsError, Phase, Pool, Server};
+use futures::FutureExt as _;
+use steadfast::{
+    Bytes, Call, CallCause, CallError, Connect, ConnectCause, Connecting, Endpoint, Event,
+    LossCause, OsError, Outcome, Phase, Pool, Server,
+};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::task::JoinHandle;
 
 use crate::layer::Layered;
 use crate::memory::in_memory;
 use crate::support::news::{self, ms};
 use crate::support::peer::Peer;
-use crate::support::pipes::pipes;
+use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::scripted::*;
 use crate::support::tampered::{Below, Tamper};
 
@@ -66,6 +72,46 @@ impl Tamper for Fuse {
     fn poll_shutdown(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.burn();
         Pin::new(below).poll_shutdown(cx)
+    }
+}
+
+/// Panics when it is dropped, while it is set; once.
+#[derive(Debug, Clone, Default)]
+struct Bomb(Arc<AtomicBool>);
+
+impl Bomb {
+    fn set() -> Self {
+        let bomb = Self::default();
+        bomb.0.store(true, Ordering::SeqCst);
+        bomb
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "a bug of the user's, in a drop");
+    }
+}
+
+/// A transport whose drop is a bomb.
+struct Dropped {
+    _bomb: Bomb,
+}
+
+impl Tamper for Dropped {}
+
+/// Claims, once it is set, to have written more than it was given. What it was given has left.
+struct Boaster(Arc<AtomicBool>);
+
+impl Tamper for Boaster {
+    fn poll_write(
+        &mut self,
+        below: &mut Below,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let extra = if self.0.swap(false, Ordering::SeqCst) { 7 } else { 0 };
+        Pin::new(below).poll_write(cx, bytes).map_ok(|count| count + extra)
     }
 }
 
@@ -143,4 +189,221 @@ async fn a_servers_transport_that_panics_costs_its_connection_only() {
     drop((first, second));
     handle.shutdown(ms(1000));
     soon("the server's end", served).await.unwrap().unwrap();
+}
+
+fn call(pool: &Pool, body: impl Into<Bytes>) -> JoinHandle<Result<Bytes, CallError>> {
+    let (pool, body) = (pool.clone(), body.into());
+    tokio::spawn(async move { pool.call(body).await })
+}
+
+/// What the pool does behind the loss of its one connection, or a failed attempt: it has another, which is used.
+async fn is_well(pool: &Pool, switch: &mut Switch) {
+    let mut peer = loop {
+        // Some were given up.
+        let mut peer = Peer::new(switch.accept().await);
+        if peer.frame().await.is_some() {
+            break peer;
+        }
+    };
+    peer.say(welcome(1, MAX_MESSAGE, 10)).await;
+    let call = call(pool, "hello");
+    let request = peer.request().await.unwrap();
+    peer.say(reply(request.id, b"done")).await;
+    assert_eq!(soon("an answer", call).await.unwrap().unwrap(), "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_whose_drop_panics_costs_its_connection_only() {
+    let (connector, mut switch) = pipes(4096);
+    let bomb = Bomb::default();
+    let set = bomb.0.clone();
+    let pool = Pool::builder("peer:1")
+        .connector(Layered(connector, move || Dropped { _bomb: bomb.clone() }))
+        .build()
+        .unwrap();
+    let mut events = pool.events();
+    for _ in 0..3 {
+        // At the end of a connection, and in a handshake.
+        let peer = Peer::greet(switch.accept().await).await;
+        news::ready(&mut events).await;
+        set.store(true, Ordering::SeqCst);
+        drop(peer);
+        assert_eq!(news::lost(&mut events).await.cause, LossCause::ClosedByPeer);
+        let stranger = switch.accept().await;
+        set.store(true, Ordering::SeqCst);
+        drop(stranger);
+        assert_eq!(news::dial_failed(&mut events).await.0.phase, Phase::Handshake);
+    }
+    is_well(&pool, &mut switch).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_a_transport_claims_to_have_written_too_much_everything_counts_as_written() {
+    let (connector, mut switch) = pipes(4096);
+    let boasts = Arc::new(AtomicBool::new(true));
+    let boast = boasts.clone();
+    let pool = Pool::builder("peer:1")
+        .connector(Layered(connector, move || Boaster(boast.clone())))
+        .build()
+        .unwrap();
+    let why = io::Error::other("the transport claims to have written more than it was given");
+    let why = OsError::from(why);
+    let mut events = pool.events();
+    let (error, _) = news::dial_failed(&mut events).await;
+    assert_eq!(
+        (error.phase, error.cause.clone()),
+        (Phase::Handshake, ConnectCause::Os(why.clone()))
+    );
+    // The one that failed.
+    switch.accept().await;
+    let _peer = Peer::greet(switch.accept().await).await;
+    news::ready(&mut events).await;
+    boasts.store(true, Ordering::SeqCst);
+    let error = soon("an error", pool.call("hello")).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Indeterminate, "{error}");
+    assert_eq!(news::lost(&mut events).await.cause, LossCause::Os(why));
+    is_well(&pool, &mut switch).await;
+}
+
+/// Its last owner is the connection.
+struct Body {
+    bytes: Vec<u8>,
+    _bomb: Bomb,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_whose_drop_panics_costs_its_connection_only() {
+    let (connector, mut switch) = pipes(4096);
+    let pool = Pool::builder("peer:1").connector(connector).build().unwrap();
+    let mut events = pool.events();
+    let mut peer = Peer::greet(switch.accept().await).await;
+    news::ready(&mut events).await;
+    let body = Bytes::from_owner(Body { bytes: vec![7; 100_000], _bomb: Bomb::set() });
+    let others = ["one", "two"].map(|body| call(&pool, body));
+    let asking = pool.clone();
+    let huge = tokio::spawn(async move { asking.request(body).timeout(ms(100)).send().await });
+    for _ in &others {
+        peer.request().await.unwrap();
+    }
+    // It has begun to leave, and its caller has gone.
+    peer.frame().await.unwrap();
+    soon("its end", huge).await.unwrap().unwrap_err();
+    drop(peer);
+    let loss = news::lost(&mut events).await;
+    for call in others {
+        let error = soon("an error", call).await.unwrap().unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Indeterminate, "{error}");
+        assert!(
+            matches!(error.cause(), CallCause::Lost(told) if told.cause == loss.cause),
+            "{error}"
+        );
+    }
+    is_well(&pool, &mut switch).await;
+}
+
+/// Never comes to anything the first time, and its drop panics then.
+async fn hangs_once(bomb: &Bomb) {
+    if bomb.0.load(Ordering::SeqCst) {
+        let _bomb = bomb.clone();
+        std::future::pending().await
+    }
+}
+
+struct SlowLine(Pipes, Bomb);
+
+impl Connect for SlowLine {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async {
+            hangs_once(&self.1).await;
+            self.0.connect(endpoint).await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_panics_when_its_time_is_over_costs_that_attempt_only() {
+    let (connector, mut switch) = pipes(4096);
+    let slow = Pool::builder("peer:1").connector(SlowLine(connector, Bomb::set())).build().unwrap();
+    let (error, _) = news::dial_failed(&mut slow.events()).await;
+    assert!(matches!(error.cause, ConnectCause::TimedOut { .. }), "{error}");
+    assert_eq!(error.phase, Phase::Connect);
+    is_well(&slow, &mut switch).await;
+
+    let (connector, mut switch) = pipes(4096);
+    let bomb = Bomb::set();
+    let hooked = Pool::builder("peer:1")
+        .connector(connector)
+        .on_connect(move |_| {
+            let bomb = bomb.clone();
+            async move {
+                hangs_once(&bomb).await;
+                Ok(())
+            }
+        })
+        .build()
+        .unwrap();
+    let mut events = hooked.events();
+    let _peer = Peer::greet(switch.accept().await).await;
+    let (error, _) = news::dial_failed(&mut events).await;
+    assert!(matches!(error.cause, ConnectCause::TimedOut { .. }), "{error}");
+    assert_eq!(error.phase, Phase::Hook);
+    is_well(&hooked, &mut switch).await;
+}
+
+/// Its attempt is under way when the pool is closed.
+#[tokio::test(start_paused = true)]
+async fn what_panics_when_its_pool_is_closed_is_no_matter() {
+    let (connector, _switch) = pipes(4096);
+    let pool = Pool::builder("peer:1").connector(SlowLine(connector, Bomb::set())).build().unwrap();
+    news::event(&mut pool.events(), "an attempt", |event| match event {
+        Event::Dialing { .. } => Some(()),
+        _ => None,
+    })
+    .await;
+    tokio::task::yield_now().await;
+    assert_eq!(pool.close(ms(1000)).await, Ok(()));
+}
+
+/// A hook's error that cannot be told.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("a bug of the user's, in a text");
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[tokio::test(start_paused = true)]
+async fn what_panics_when_it_is_logged_leaves_the_pool_its_connections() {
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    let _default = tracing::subscriber::set_default(subscriber.with_writer(io::sink).finish());
+    let (connector, mut switch) = pipes(4096);
+    let failures = Arc::new(AtomicUsize::new(3));
+    let left = failures.clone();
+    let pool = Pool::builder("peer:1")
+        .connector(connector)
+        .connections(2)
+        .on_connect(move |_| {
+            let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            async move { fails.map(|_| Err(Unspeakable.into())).unwrap_or(Ok(())) }
+        })
+        .build()
+        .unwrap();
+    tokio::spawn(async move {
+        loop {
+            tokio::spawn(Peer::greet(switch.accept().await).then(Peer::echo));
+        }
+    });
+    soon("both", news::connected(&pool, 2)).await;
+    assert_eq!(failures.load(Ordering::SeqCst), 0);
+    assert_eq!(soon("an answer", pool.call("hello")).await.unwrap(), "hello");
 }
