@@ -79,9 +79,18 @@ impl<S: ?Sized> Connection<S> {
         self.lock().session.reader()
     }
 
-    /// The owner leaves the socket to somebody else.
-    pub(crate) fn leave_parcel(&self, parcel: Parcel) {
-        self.lock().parcel = Some(parcel);
+    /// The owner leaves the socket to somebody else, if that is still there; otherwise closes it.
+    pub(crate) fn leave_parcel(&self, parcel: Parcel)
+    where
+        S: Session,
+    {
+        let mut core = self.lock();
+        let unwanted = match core.session.is_leaving() {
+            true => core.parcel.replace(parcel),
+            false => Some(parcel),
+        };
+        drop(core);
+        drop(unwanted);
     }
 
     pub(crate) fn take_parcel(&self) -> Option<Parcel> {

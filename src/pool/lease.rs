@@ -257,6 +257,8 @@ impl Drop for Lease {
         let handback = self.handback;
         let (condition, spent) = self.with(|session| (session.end(handback), Tell::Nobody));
         drop(spent);
+        // A socket that was left to it, and that nobody has taken.
+        drop(self.foreign.connection.take_parcel());
         hand_in(&self.pool.board, &self.foreign, self.place, condition);
     }
 }

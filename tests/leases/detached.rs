@@ -1,11 +1,16 @@
 //! Sockets that are taken out of their pool.
 
-use futures::{SinkExt as _, StreamExt as _};
-use steadfast::{LeaseCause, Step};
+use std::future::IntoFuture as _;
+use std::sync::{Arc, Mutex};
+
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use steadfast::{Conversation, LeaseCause, Pool, Step};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::endings::piped;
 use crate::support::news::{connected, ms};
+use crate::support::pipes::pipes;
+use crate::support::plain::ordered;
 use crate::support::scripted::soon;
 
 #[tokio::test(start_paused = true)]
@@ -74,4 +79,56 @@ async fn a_socket_that_cannot_be_taken_over_says_why() {
     let error = lease.detach().await.unwrap_err();
     assert!(matches!(error.cause(), LeaseCause::Lost(_)), "{error}");
     assert_eq!(error.step(), Step::Detach);
+}
+
+/// Detaches behind so many queued frames, polls that at most so often, each time with so many turns of everybody else behind it,
+/// and drops it. Whether the hook has kept its conversation, by which the connection lives on, makes no difference.
+async fn a_detach_that_is_dropped(polls: usize, turns: usize, queued: usize, keep: bool) {
+    let what = format!("{polls} polls, {turns} turns, {queued} frames, kept: {keep}");
+    let kept = Arc::<Mutex<Vec<Conversation>>>::default();
+    let keeping = kept.clone();
+    let (connector, mut switch) = pipes(256);
+    let pool = Pool::builder("peer:1")
+        .connector(connector)
+        .protocol(ordered())
+        .on_connect(move |conversation| {
+            keeping.lock().unwrap().extend(keep.then_some(conversation));
+            async { Ok(()) }
+        })
+        .build()
+        .unwrap();
+    let mut peer = switch.accept().await;
+    let mut lease = soon("a lease", pool.lease().into_future()).await.unwrap();
+    for _ in 0..queued {
+        lease.feed(vec![7; 100].into()).await.unwrap();
+    }
+    let mut detached = Box::pin(lease.detach());
+    let mut is_over = false;
+    for _ in 0..polls {
+        is_over = is_over || (&mut detached).now_or_never().is_some();
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(detached);
+    let mut rest = Vec::new();
+    soon(&what, peer.read_to_end(&mut rest)).await.unwrap();
+    drop(peer);
+    let _next = switch.accept().await;
+    soon(&what, connected(&pool, 1)).await;
+    assert_eq!(pool.status().in_flight, 0, "{what}");
+    drop(soon("a lease", pool.lease().into_future()).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detach_that_is_dropped_anywhere_closes_the_socket() {
+    for queued in [0, 1, 3, 10] {
+        for turns in 0..6 {
+            for polls in 0..5 {
+                for keep in [false, true] {
+                    a_detach_that_is_dropped(polls, turns, queued, keep).await;
+                }
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -37,12 +37,14 @@ impl Lease {
     /// [`LeaseError`], if the connection has died, or does not take what was sent within the time of a step.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the socket.
-    pub async fn detach(mut self) -> Result<Detached, LeaseError> {
+    /// Dropping the future closes the socket, also before it was polled.
+    pub fn detach(mut self) -> impl Future<Output = Result<Detached, LeaseError>> + Send + use<> {
         self.reading.reset();
         let departed = self.with(|session| (session.depart(), Tell::Owner));
-        departed.map_err(|ended| self.failed(Step::Detach, ended))?;
-        poll_fn(|cx| self.poll_parcel(cx)).await
+        async move {
+            departed.map_err(|ended| self.failed(Step::Detach, ended))?;
+            poll_fn(|cx| self.poll_parcel(cx)).await
+        }
     }
 
     fn poll_parcel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Detached, LeaseError>> {
