@@ -85,6 +85,7 @@ impl Channel {
     ) -> Self {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::new(now(), settings.reconnect, rng.u64(..));
+        let plan = board.plan_left(slot).unwrap_or(plan);
         let dialer = Dialer { slot, settings, board: board.clone(), replaces: 0 };
         Self {
             dialer,
@@ -125,6 +126,7 @@ impl Channel {
         discard((self.attempt.take(), self.serving.take(), std::mem::take(&mut self.draining)));
         self.board.shut(self.dialer.slot, Began::Unknown);
         self.plan.broke_off(now());
+        self.say_when_it_dials();
     }
 
     /// Does what there is to do, and waits for what happens next.
@@ -195,6 +197,7 @@ impl Channel {
                     Retirement::Unlendable => self.plan.lost(now, None),
                     _ => self.plan.retired(now),
                 }
+                self.say_when_it_dials();
                 if let Some(serving) = self.serving.take() {
                     self.retire(serving, why);
                 }
@@ -205,7 +208,7 @@ impl Channel {
 
     /// Without a connection: whether one is made. Breaks if there is no such slot any more.
     fn look_for(&mut self, now: Instant) -> ControlFlow<(), Look> {
-        let at = match self.board.wanted(self.dialer.slot) {
+        let at = match self.board.wanted(self.dialer.slot, &mut self.plan) {
             Wanted::Gone => return Break(()),
             _ if self.attempt.is_some() => return Continue(Look::At(None)),
             Wanted::Nothing => return Continue(Look::At(None)),
@@ -232,7 +235,7 @@ impl Channel {
         self.plan_of_attempts().dial();
         self.attempts += 1;
         // First the ledger, then the news: who hears it may ask.
-        self.board.dialing();
+        self.board.dialing(self.dialer.slot);
         let (slot, attempt) = (self.dialer.slot, self.attempts);
         self.board.events.send(&Event::Dialing { slot, attempt });
         self.attempt = Some(Box::pin(attempt_of(self.dialer.clone(), now)));
@@ -257,7 +260,7 @@ impl Channel {
         debug!(slot = self.dialer.slot, attempt = self.attempts, %error, ?next_in, "attempt failed");
         let error = Arc::new(error);
         // First the ledger, then the news: who hears it may ask.
-        self.board.attempt_failed(&error, next);
+        self.board.attempt_failed(self.dialer.slot, &error, next);
         self.board.events.send(&Event::DialFailed { slot: self.dialer.slot, error, next_in });
     }
 
@@ -327,10 +330,10 @@ impl Channel {
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }
 
-    /// For those who ask why there is no connection.
+    /// For those who ask why there is no connection. An attempt may be under way that was to replace one.
     fn say_when_it_dials(&self) {
-        if let Some(at) = self.plan.dial_at(Callers::None) {
-            self.board.dials_at(at);
+        if let (Some(at), None) = (self.plan.dial_at(Callers::None), &self.attempt) {
+            self.board.dials_at(self.dialer.slot, at);
         }
     }
 

@@ -163,11 +163,11 @@ impl Dialer {
             Ok(None) => return failed(ConnectCause::ConnectorPanicked),
             Err(_elapsed) => return failed(ConnectCause::TimedOut { limit }),
         };
-        self.board.greets(connected.address);
+        self.board.greets(self.slot, connected.address);
         let (number, next_id) = self.board.number_connection();
         let limit = settings.timeouts.handshake;
         let greeting = timeout(limit, self.greet(&mut *connected.transport, number, next_id)).await;
-        self.board.greets(None);
+        self.board.greets(self.slot, None);
         match greeting.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
             Ok((peer, input)) => Ok(Greeted { connected, number, peer, input }),
             Err(cause) => {

@@ -83,6 +83,7 @@ mod panics;
 mod placing;
 mod policy;
 mod pool;
+mod prospects;
 mod proto;
 mod protocol;
 mod roster;

@@ -14,7 +14,9 @@ use crate::error::outage::{Began, Outage};
 use crate::event::State;
 use crate::limits::Limits;
 use crate::policy::Retry;
+use crate::prospects::Prospects;
 use crate::proto::ledger::{Ledger, Place, Ticket};
+use crate::proto::reconnect::Plan;
 use crate::proto::resume::{Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
@@ -37,11 +39,14 @@ pub(crate) struct Roster {
     pub(crate) life: Life,
     /// While nothing is ready.
     pub(crate) downtime: Option<Downtime>,
+    pub(crate) prospects: Prospects,
     size: Connections,
     /// The slots whose connections were taken off the list for a lease's sake, until their channels know.
     pub(crate) spoiled: BTreeMap<usize, Retirement>,
     /// The slots that have a channel.
     channels: BTreeSet<usize>,
+    /// Of slots that are gone, for when they come back: a server sees no more attempts for a pool that changes its size.
+    pub(crate) plans: BTreeMap<usize, Plan>,
     /// Who waits until something is ready, and makes no call.
     pub(crate) seeking: usize,
     /// Calls that may have run and wait to be sent again, by the server process that they must go to.
@@ -88,6 +93,8 @@ impl Roster {
             seeking: 0,
             life: Life::Running,
             downtime: None,
+            prospects: Prospects::default(),
+            plans: BTreeMap::new(),
             resuming: Vec::new(),
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
@@ -209,7 +216,7 @@ impl Roster {
         let downtime = self.downtime.as_ref()?;
         let fails_fast = patience == Patience::FailFast && !self.is_untried(downtime);
         let final_word = fails_fast || downtime.is_permanent();
-        final_word.then(|| NoPlace::Unavailable(downtime.report(now(), endpoint)))
+        final_word.then(|| NoPlace::Unavailable(self.report(downtime, endpoint)))
     }
 
     /// Calls that wait for a connection.
@@ -295,7 +302,11 @@ impl Roster {
     }
 
     pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
-        self.downtime.as_ref().map(|downtime| downtime.report(now(), endpoint))
+        self.downtime.as_ref().map(|downtime| self.report(downtime, endpoint))
+    }
+
+    fn report(&self, downtime: &Downtime, endpoint: &Arc<str>) -> Arc<Outage> {
+        downtime.report(now(), endpoint, self.outlook())
     }
 
     /// Why nothing is ready, also if no attempt is under way yet.
@@ -303,6 +314,6 @@ impl Roster {
         if self.ledger.is_ready() {
             return None;
         }
-        self.outage(endpoint).or_else(|| Some(self.down_since_now().report(now(), endpoint)))
+        self.outage(endpoint).or_else(|| Some(self.report(&self.down_since_now(), endpoint)))
     }
 }

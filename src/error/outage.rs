@@ -23,11 +23,11 @@ pub struct Outage {
     pub last: Option<Arc<ConnectError>>,
     /// How it began.
     pub began: Began,
-    /// An attempt is under way that has connected to there, and waits for the handshake. Where several connections are kept: the
-    /// one of which something was heard last.
+    /// An attempt is under way that has connected to there, and waits for the handshake: the first of them, where several
+    /// connections are kept.
     pub connected: Option<SocketAddr>,
-    /// The next attempt is made in that time at the latest, if somebody still asks: calls that wait may bring it forward. `None`
-    /// while one is under way. Where several connections are kept: the nearest of which something was heard since the last began.
+    /// The next attempt is made in that time at the latest: calls that wait may bring it forward. `None` while one is under way, and
+    /// where none is to be made, because nobody asks or the pool is closed.
     pub next_in: Option<Duration>,
 }
 

@@ -34,7 +34,7 @@ const HURRIED: Duration = Duration::from_millis(50);
 const LONGEST_WISH: Duration = Duration::from_secs(300);
 
 /// One channel's plan for its next attempt.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     absent: Exponential,
     unwelcome: Exponential,
@@ -232,6 +232,32 @@ impl Exponential {
     pub(crate) fn reset(&mut self, now: Instant) {
         self.0.clock = Given(now);
         self.0.reset();
+    }
+}
+
+impl Clone for Exponential {
+    /// The crate's own type has none.
+    fn clone(&self) -> Self {
+        let ExponentialBackoff {
+            current_interval,
+            initial_interval,
+            randomization_factor,
+            multiplier,
+            max_interval,
+            start_time,
+            max_elapsed_time,
+            clock,
+        } = self.0;
+        Self(ExponentialBackoff {
+            current_interval,
+            initial_interval,
+            randomization_factor,
+            multiplier,
+            max_interval,
+            start_time,
+            max_elapsed_time,
+            clock,
+        })
     }
 }
 

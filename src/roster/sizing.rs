@@ -7,6 +7,8 @@ use crate::clock::now;
 use crate::connections::Connections;
 use crate::downtime::Downtime;
 use crate::error::outage::Began;
+use crate::prospects::Outlook;
+use crate::proto::reconnect::Plan;
 use crate::proto::sizing::{Scene, Size, Wanted};
 use crate::proto::tenure::{Retirement, Tenure, Terms, Verdict};
 use crate::proto::wakes::Wakes;
@@ -29,13 +31,25 @@ impl Roster {
     }
 
     /// What a slot without a connection should do. If it is gone, its channel must not ask again.
-    pub(crate) fn wanted(&mut self, slot: usize) -> Wanted {
+    pub(crate) fn wanted(&mut self, slot: usize, plan: &mut Plan) -> Wanted {
         let wanted = self.slots().wanted(slot, &self.scene());
         if wanted == Wanted::Gone {
+            plan.broke_off(now());
+            self.plans.insert(slot, plan.clone());
+            self.prospects.forget(slot);
             self.channels.remove(&slot);
             self.fit();
         }
         wanted
+    }
+
+    /// What is to come, while nothing is ready.
+    pub(crate) fn outlook(&self) -> Outlook {
+        if self.life != Life::Running {
+            return Outlook::default();
+        }
+        let (slots, scene) = (self.slots(), self.scene());
+        self.prospects.outlook(|slot| slots.wanted(slot, &scene))
     }
 
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns; it is

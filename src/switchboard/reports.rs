@@ -10,7 +10,9 @@ use crate::downtime::Downtime;
 use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
 use crate::error::outage::Began;
+use crate::prospects::Prospect;
 use crate::proto::ledger::Place;
+use crate::proto::reconnect::Plan;
 use crate::proto::sizing::Wanted;
 use crate::proto::tenure::{Retirement, Tenure, Verdict};
 use crate::proto::wakes::Wakes;
@@ -27,40 +29,38 @@ impl Switchboard {
     }
 
     /// An attempt begins.
-    pub(crate) fn dialing(&self) {
+    pub(crate) fn dialing(&self, slot: usize) {
         let mut core = self.lock();
         core.seek();
-        if let Some(downtime) = &mut core.downtime {
-            downtime.dialing();
-        }
+        core.prospects.set(slot, Prospect::Dialing(None));
         drop(core);
         self.publish();
     }
 
     /// An attempt has connected to there, and waits for the handshake; or, without an address, waits for that no more.
-    pub(crate) fn greets(&self, address: Option<SocketAddr>) {
-        if let Some(downtime) = &mut self.lock().downtime {
-            downtime.greets(address);
-        }
+    pub(crate) fn greets(&self, slot: usize, address: Option<SocketAddr>) {
+        self.lock().prospects.set(slot, Prospect::Dialing(address));
     }
 
-    /// The next attempt is made then at the latest.
-    pub(crate) fn dials_at(&self, next: Instant) {
-        if let Some(downtime) = &mut self.lock().downtime {
-            downtime.dials_at(next);
-        }
+    /// A slot's next attempt is made then at the latest, if it is wanted then.
+    pub(crate) fn dials_at(&self, slot: usize, next: Instant) {
+        self.lock().prospects.set(slot, Prospect::Waiting(next));
     }
 
-    /// An attempt failed; the next is made then at the latest. If waiting cannot mend the cause, those who wait are told.
-    pub(crate) fn attempt_failed(&self, error: &Arc<ConnectError>, next: Instant) {
+    /// The plan that a slot had when it was there last.
+    pub(crate) fn plan_left(&self, slot: usize) -> Option<Plan> {
+        self.lock().plans.remove(&slot)
+    }
+
+    /// An attempt failed; the slot's next is made then at the latest, if it is wanted then. If waiting cannot mend the cause, those
+    /// who wait are told.
+    pub(crate) fn attempt_failed(&self, slot: usize, error: &Arc<ConnectError>, next: Instant) {
         let mut wake = Wakes::default();
         let mut core = self.lock();
         core.seek();
         // An error can hold a user's, whose drop is the user's code: not under the lock.
-        let before = core.downtime.as_mut().and_then(|downtime| {
-            downtime.dials_at(next);
-            downtime.failed(error.clone())
-        });
+        let before = core.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
+        core.prospects.set(slot, Prospect::Waiting(next));
         // Who does not wait through outages has waited for this attempt, if it was the first.
         let is_first = core.downtime.as_ref().is_some_and(Downtime::was_tried_once);
         if error.is_permanent() || is_first {
@@ -90,6 +90,7 @@ impl Switchboard {
         let before =
             instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
         let running = core.life == Life::Running;
+        core.prospects.forget(slot);
         let (old, downtime) = if running {
             let old = core.links[slot].replace(Arc::new(link));
             core.reserve_places();
@@ -177,8 +178,8 @@ impl Switchboard {
     }
 
     /// What a slot without a connection should do. If it is gone, its channel must not ask again.
-    pub(crate) fn wanted(&self, slot: usize) -> Wanted {
-        self.lock().wanted(slot)
+    pub(crate) fn wanted(&self, slot: usize, plan: &mut Plan) -> Wanted {
+        self.lock().wanted(slot, plan)
     }
 
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.

@@ -10,5 +10,6 @@ mod support;
 mod bench;
 mod leases;
 mod on_demand;
+mod outlook;
 mod resizing;
 mod tenure;
