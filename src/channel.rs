@@ -22,7 +22,7 @@ use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::clock::now;
 use crate::connect::NotConnected;
@@ -33,7 +33,7 @@ use crate::error::connect::ConnectError;
 use crate::error::loss::{GoAway, Loss};
 use crate::error::outage::Began;
 use crate::event::Event;
-use crate::panics::discard;
+use crate::panics::{caught, discard};
 use crate::proto::calling::Calling;
 use crate::proto::reconnect::{Callers, Plan};
 use crate::proto::sizing::Wanted;
@@ -121,12 +121,19 @@ impl Channel {
         }
     }
 
-    /// Something in it has panicked that was not caught before: what it has is given up, and it begins again.
+    /// Something in it has panicked that was not caught before, as a `tracing` subscriber may: what it has is given up, because
+    /// nobody knows which part of it would panic again, and it begins again.
     pub(crate) fn begin_again(&mut self) {
-        discard((self.attempt.take(), self.serving.take(), std::mem::take(&mut self.draining)));
-        self.board.shut(self.dialer.slot, Began::Unknown);
+        discard(self.attempt.take());
+        discard(std::mem::take(&mut self.draining));
+        if let Some(serving) = self.serving.take() {
+            self.dialer.replaces = serving.number;
+            discard(serving);
+            self.board.shut(self.dialer.slot, Began::Unknown);
+        }
         self.plan.broke_off(now());
         self.say_when_it_dials();
+        caught(|| warn!(slot = self.dialer.slot, "begins again behind a panic"));
     }
 
     /// Does what there is to do, and waits for what happens next.
@@ -256,12 +263,14 @@ impl Channel {
         let plan = self.plan_of_attempts();
         plan.failed(now, error.phase, error.retry_after());
         let next = plan.dial_at(Callers::None).unwrap_or(now);
-        let next_in = next - now;
-        debug!(slot = self.dialer.slot, attempt = self.attempts, %error, ?next_in, "attempt failed");
-        let error = Arc::new(error);
+        let (slot, next_in, error) = (self.dialer.slot, next - now, Arc::new(error));
         // First the ledger, then the news: who hears it may ask.
-        self.board.attempt_failed(self.dialer.slot, &error, next);
-        self.board.events.send(&Event::DialFailed { slot: self.dialer.slot, error, next_in });
+        self.board.attempt_failed(slot, &error, next);
+        // An error of a hook is the user's, also when it is shown.
+        caught(|| debug!(slot, attempt = self.attempts, %error, ?next_in, "attempt failed"));
+        let event = Event::DialFailed { slot, error, next_in };
+        self.board.events.send(&event);
+        discard(event);
     }
 
     /// It takes the slot's calls already; the one before it takes none any more.

@@ -28,7 +28,7 @@ use crate::error::loss::{GoAway, Loss};
 use crate::event::Event;
 use crate::handshake::greet;
 use crate::limits::{Limits, Timeouts};
-use crate::panics::{Contained, discard};
+use crate::panics::{Contained, caught, discard};
 use crate::policy::{Heartbeat, Reconnect};
 use crate::proto::calling::{self, Bounds, Calling};
 use crate::proto::client::Client;
@@ -229,21 +229,25 @@ fn run(
             });
             let ended = AssertUnwindSafe(running).catch_unwind().await;
             let loss = ended.unwrap_or_else(|_panic| driver.panicked());
-            // What it has not written are bodies of the user's.
             discard(driver);
-            if loss.is_intended() {
-                info!(age = ?loss.age, "connection closed");
-            } else {
-                warn!(age = ?loss.age, silent_for = ?loss.silent_for, fin_seen = loss.fin_seen,
-                    bytes_in = loss.bytes_in, frames_in = loss.frames_in, cut_off = loss.cut_off,
-                    bytes_out = loss.bytes_out, frames_out = loss.frames_out, reading = %loss.reading,
-                    writing = %loss.writing, tcp = loss.tcp.map(tracing::field::display), cause = %loss.cause,
-                    "connection lost");
-            }
+            caught(|| log(&loss));
             loss
         }
         .instrument(span),
     )
+}
+
+/// What becomes of a connection at its end.
+fn log(loss: &Loss) {
+    if loss.is_intended() {
+        info!(age = ?loss.age, "connection closed");
+        return;
+    }
+    warn!(age = ?loss.age, silent_for = ?loss.silent_for, fin_seen = loss.fin_seen,
+        bytes_in = loss.bytes_in, frames_in = loss.frames_in, cut_off = loss.cut_off,
+        bytes_out = loss.bytes_out, frames_out = loss.frames_out, reading = %loss.reading,
+        writing = %loss.writing, tcp = loss.tcp.map(tracing::field::display), cause = %loss.cause,
+        "connection lost");
 }
 
 /// Runs the user's hook beside the connection that it uses.

@@ -24,6 +24,7 @@ use crate::driver::inflow::Inflow;
 use crate::driver::outflow::Outflow;
 use crate::error::loss::{Loss, LossCause};
 use crate::error::os::OsError;
+use crate::panics::discard;
 use crate::proto::session::{Effects, Happened, Session};
 use crate::proto::speech::Speech;
 use crate::proto::wakes::wake;
@@ -321,7 +322,7 @@ impl<S: Session + ?Sized> Driver<S> {
         if !self.effects.events.is_empty() {
             event(self.effects.events.drain(..));
         }
-        self.effects.spent.clear();
+        self.effects.spent.drain(..).for_each(discard);
     }
 
     /// Writes as much as is taken, then flushes. True if any of it was done.
@@ -376,7 +377,7 @@ impl<S: Session + ?Sized> Driver<S> {
         let fin_sent = matches!(self.phase, Phase::WriteFailed { .. });
         // Behind half a frame nothing can be said, and what has not been sent must not be, once it is settled.
         let between_frames = self.output.pieces.is_empty();
-        self.output.pieces.clear();
+        self.output.withdraw();
         if between_frames && !fin_sent {
             let output = &mut self.output.pieces;
             self.connection.with(|session| (session.transmit(now, output), Tell::Nobody));
@@ -400,7 +401,7 @@ impl<S: Session + ?Sized> Driver<S> {
         self.settle(now, Death::merge(write, ending), event)
     }
 
-    /// Ends it after a panic in [`run`](Self::run): what panicked there was code of the user's, as the drop of a body.
+    /// Ends it after a panic in [`run`](Self::run): mostly in code of the user's, as the drop of a body that has left.
     pub(crate) fn panicked(&mut self) -> Arc<Loss> {
         let error = std::io::Error::other("what owned the connection panicked");
         self.end(now(), Ending::Failed(error.into()), &mut |_| {})
@@ -448,6 +449,7 @@ impl<S: Session + ?Sized> Drop for Driver<S> {
             let death = Death::merge(None, Ending::Verdict(LossCause::ClosedHere));
             self.settle(now(), death, &mut |_| {});
         }
+        self.output.withdraw();
     }
 }
 

@@ -12,7 +12,8 @@ pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(run)).ok()
 }
 
-/// Drops what runs code of the user's when it is dropped.
+/// Drops it; a panic in its drop goes no further. One value of the user's at a time: a second panic in the same drop would end the
+/// process.
 pub(crate) fn discard<T>(value: T) {
     caught(|| drop(value));
 }

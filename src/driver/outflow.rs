@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
+use crate::panics::discard;
 use crate::transport::Transport;
 
 /// Pieces given to one write.
@@ -32,9 +33,14 @@ impl Outflow {
         self.pieces.is_empty() && !self.is_held_back
     }
 
+    /// What was not accepted must not be written any more.
+    pub(super) fn withdraw(&mut self) {
+        self.pieces.drain(..).for_each(discard);
+    }
+
     /// Nothing can be written any more.
     pub(super) fn give_up(&mut self) {
-        self.pieces.clear();
+        self.withdraw();
         self.is_held_back = false;
     }
 

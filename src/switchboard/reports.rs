@@ -10,6 +10,7 @@ use crate::downtime::Downtime;
 use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
 use crate::error::outage::Began;
+use crate::panics::discard;
 use crate::prospects::Prospect;
 use crate::proto::ledger::Place;
 use crate::proto::reconnect::Plan;
@@ -67,7 +68,7 @@ impl Switchboard {
             core.ledger.wake_all(&mut wake);
         }
         drop(core);
-        drop(before);
+        discard(before);
         self.publish();
         wake.wake();
         self.changed.notify_waiters();
@@ -103,7 +104,8 @@ impl Switchboard {
         };
         let (more, spare) = (core.ledger.waiting() > 0, core.ledger.has_spare_ready());
         drop(core);
-        drop((old, downtime));
+        discard(old);
+        discard(downtime);
         if !running {
             connection.with(|client| (client.drain(), Tell::Owner));
         }
@@ -204,7 +206,7 @@ impl Switchboard {
     /// Nobody asks for a connection any more, and none is kept.
     pub(crate) fn rest(&self) {
         let downtime = self.lock().rest();
-        drop(downtime);
+        discard(downtime);
         self.publish();
     }
 }

@@ -2,15 +2,15 @@
 //! that panics on a connection's way.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use futures::FutureExt as _;
 use steadfast::{
-    Bytes, Call, CallCause, CallError, Connect, ConnectCause, Connecting, Endpoint, Event,
-    LossCause, OsError, Outcome, Phase, Pool, Server,
+    Began, Bytes, Call, CallCause, CallError, Connect, ConnectCause, Connecting, Connections,
+    Endpoint, Event, Heartbeat, LossCause, OsError, Outcome, Phase, Pool, Server, State,
 };
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::task::JoinHandle;
@@ -207,7 +207,13 @@ async fn is_well(pool: &Pool, switch: &mut Switch) {
     };
     peer.say(welcome(1, MAX_MESSAGE, 10)).await;
     let call = call(pool, "hello");
-    let request = peer.request().await.unwrap();
+    // Behind what was not sent before.
+    let request = loop {
+        let request = peer.request().await.unwrap();
+        if request.body == "hello" {
+            break request;
+        }
+    };
     peer.say(reply(request.id, b"done")).await;
     assert_eq!(soon("an answer", call).await.unwrap().unwrap(), "done");
 }
@@ -307,6 +313,49 @@ async fn a_body_whose_drop_panics_costs_its_connection_only() {
     is_well(&pool, &mut switch).await;
 }
 
+/// Its drop always panics.
+struct Unruly(Vec<u8>);
+
+impl AsRef<[u8]> for Unruly {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Unruly {
+    fn drop(&mut self) {
+        panic!("a body's own bug");
+    }
+}
+
+/// Some are on their way, some wait, some are withdrawn, some are not.
+#[tokio::test(start_paused = true)]
+async fn many_bodies_whose_drops_panic_cost_no_more_than_one() {
+    let (connector, mut switch) = pipes(4096);
+    let pool = Pool::builder("peer:1").connector(connector).build().unwrap();
+    let mut events = pool.events();
+    let mut peer = Peer::greet(switch.accept().await).await;
+    news::ready(&mut events).await;
+    let lengths = [20_000, 70_000, 20_000, 300_000, 20_000, 300_000, 20_000, 70_000];
+    for (number, length) in lengths.into_iter().chain([300_000; 20]).enumerate() {
+        let body = Bytes::from_owner(Unruly(vec![7; length]));
+        let limit = if number % 2 == 0 || number > 8 { ms(100) } else { ms(60_000) };
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.request(body).timeout(limit).send().await });
+    }
+    // Their callers keep nothing.
+    for _ in 0..8 {
+        let body = Bytes::from_owner(Unruly(vec![7; 300_000]));
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.notify(body).await });
+    }
+    peer.frame().await.unwrap();
+    tokio::time::sleep(ms(200)).await;
+    drop(peer);
+    news::lost(&mut events).await;
+    is_well(&pool, &mut switch).await;
+}
+
 /// Never comes to anything the first time, and its drop panics then.
 async fn hangs_once(bomb: &Bomb) {
     if bomb.0.load(Ordering::SeqCst) {
@@ -370,7 +419,7 @@ async fn what_panics_when_its_pool_is_closed_is_no_matter() {
     assert_eq!(pool.close(ms(1000)).await, Ok(()));
 }
 
-/// A hook's error that cannot be told.
+/// A hook's error that can neither be shown nor dropped.
 #[derive(Debug)]
 struct Unspeakable;
 
@@ -382,28 +431,95 @@ impl std::fmt::Display for Unspeakable {
 
 impl std::error::Error for Unspeakable {}
 
+impl Drop for Unspeakable {
+    fn drop(&mut self) {
+        panic!("a bug of the user's, in an error's drop");
+    }
+}
+
+/// The error is that of the attempts to replace a connection that is in use.
 #[tokio::test(start_paused = true)]
-async fn what_panics_when_it_is_logged_leaves_the_pool_its_connections() {
+async fn an_error_that_cannot_be_shown_or_dropped_costs_its_attempt_only() {
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
     let _default = tracing::subscriber::set_default(subscriber.with_writer(io::sink).finish());
     let (connector, mut switch) = pipes(4096);
-    let failures = Arc::new(AtomicUsize::new(3));
-    let left = failures.clone();
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = fails.clone();
     let pool = Pool::builder("peer:1")
         .connector(connector)
-        .connections(2)
+        .connections(Connections::from(1).lifetime(ms(100_000)))
         .on_connect(move |_| {
-            let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-            async move { fails.map(|_| Err(Unspeakable.into())).unwrap_or(Ok(())) }
+            let fails = failing.load(Ordering::SeqCst);
+            async move { if fails { Err(Unspeakable.into()) } else { Ok(()) } }
         })
+        .heartbeat(Heartbeat::every(ms(1_000_000)))
         .build()
         .unwrap();
-    tokio::spawn(async move {
-        loop {
-            tokio::spawn(Peer::greet(switch.accept().await).then(Peer::echo));
-        }
-    });
-    soon("both", news::connected(&pool, 2)).await;
-    assert_eq!(failures.load(Ordering::SeqCst), 0);
-    assert_eq!(soon("an answer", pool.call("hello")).await.unwrap(), "hello");
+    let mut events = pool.events();
+    let mut peer = Peer::greet(switch.accept().await).await;
+    news::ready(&mut events).await;
+    let asking = pool.clone();
+    let call = async move { asking.request("hello").timeout(ms(1_000_000)).send().await };
+    let call = tokio::spawn(call);
+    let request = peer.request().await.unwrap();
+    fails.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let _next = Peer::greet(switch.accept().await).await;
+        let (error, _) = news::dial_failed(&mut events).await;
+        assert_eq!(error.phase, Phase::Hook);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(error)));
+    }
+    // With nobody else who has it.
+    drop(events);
+    for _ in 0..3 {
+        let mut next = Peer::greet(switch.accept().await).await;
+        assert_eq!(next.frame().await, None);
+    }
+    let mut events = pool.events();
+    fails.store(false, Ordering::SeqCst);
+    peer.say(reply(request.id, b"done")).await;
+    assert_eq!(soon("an answer", call).await.unwrap().unwrap(), "done");
+    let _next = Peer::greet(switch.accept().await).await;
+    assert!(news::ready(&mut events).await > 1);
+}
+
+/// Panics over so many spans.
+struct Subscriber(AtomicUsize);
+
+impl tracing::Subscriber for Subscriber {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        assert!(left.is_err(), "a subscriber's own bug");
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_panic_that_nothing_catches_a_slot_begins_again() {
+    let _default = tracing::subscriber::set_default(Subscriber(AtomicUsize::new(3)));
+    let (connector, mut switch) = pipes(4096);
+    let pool = Pool::builder("peer:1").connector(connector).build().unwrap();
+    for _ in 0..3 {
+        let mut peer = Peer::greet(switch.accept().await).await;
+        assert_eq!(peer.frame().await, None);
+        let status = pool.status();
+        let outage = status.outage.unwrap();
+        assert_eq!((status.state, outage.began), (State::Connecting, Began::NeverConnected));
+        assert!(outage.next_in.is_some());
+    }
+    is_well(&pool, &mut switch).await;
 }
