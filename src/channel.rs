@@ -44,10 +44,14 @@ pub(crate) struct Channel {
     dialer: Dialer,
     board: Arc<Switchboard>,
     plan: Plan,
+    /// Nobody has needed a connection since an attempt could be made.
+    is_resting: bool,
     rng: Rng,
     attempts: u32,
     attempt: Option<BoxFuture<'static, Result<Ready, ConnectError>>>,
     serving: Option<Serving>,
+    /// The pool is being closed, or has no such slot any more, or another channel has it: only what drains is left.
+    is_over: bool,
     /// Connections that were let go, or sent away by the server, finishing their calls.
     draining: FuturesUnordered<Running>,
 }
@@ -90,18 +94,20 @@ impl Channel {
         Self {
             dialer,
             board,
+            is_resting: plan.is_due(now()),
             plan,
             rng,
             attempts: 0,
             attempt: None,
             serving: None,
+            is_over: false,
             draining: FuturesUnordered::new(),
         }
     }
 
     /// Runs until the pool is closed, or has no such slot any more. Dropping the channel ends the connection at once.
     pub(crate) async fn run(&mut self) {
-        loop {
+        while !self.is_over {
             match self.turn().await {
                 Continue(Happened::Attempted(Ok(ready))) => self.ready(ready),
                 Continue(Happened::Attempted(Err(error))) => self.failed(error),
@@ -109,10 +115,10 @@ impl Channel {
                 Continue(Happened::SentAway(said)) => self.sent_away(said),
                 Continue(Happened::Drained(loss)) => report(&self.board, self.dialer.slot, loss),
                 Continue(Happened::Woken) => {}
-                Continue(Happened::Closing) | Break(()) => break,
+                Continue(Happened::Closing) | Break(()) => self.is_over = true,
             }
         }
-        self.attempt = None;
+        discard(self.attempt.take());
         if let Some(serving) = self.serving.take() {
             self.drain(serving);
         }
@@ -121,18 +127,22 @@ impl Channel {
         }
     }
 
-    /// Something in it has panicked that was not caught before, as a `tracing` subscriber may: what it has is given up, because
-    /// nobody knows which part of it would panic again, and it begins again.
+    /// Something in it has panicked that was not caught before, as a `tracing` subscriber may: the attempt and the connection are
+    /// given up, because nobody knows which of them would panic again, and it begins again. (Of what drains, one that panics has
+    /// gone by itself.)
     pub(crate) fn begin_again(&mut self) {
         discard(self.attempt.take());
-        discard(std::mem::take(&mut self.draining));
         if let Some(serving) = self.serving.take() {
             self.dialer.replaces = serving.number;
             discard(serving);
-            self.board.shut(self.dialer.slot, Began::Unknown);
+            if !self.is_over {
+                self.board.shut(self.dialer.slot, Began::Unknown);
+            }
         }
-        self.plan.broke_off(now());
-        self.say_when_it_dials();
+        if !self.is_over {
+            self.plan.broke_off(now());
+            self.say_when_it_dials();
+        }
         caught(|| warn!(slot = self.dialer.slot, "begins again behind a panic"));
     }
 
@@ -198,7 +208,7 @@ impl Channel {
                 self.dial_if_due(now, at)
             }
             Verdict::Retire(why) => {
-                self.attempt = None;
+                discard(self.attempt.take());
                 match why {
                     // The next one will probably be no better.
                     Retirement::Unlendable => self.plan.lost(now, None),
@@ -215,22 +225,29 @@ impl Channel {
 
     /// Without a connection: whether one is made. Breaks if there is no such slot any more.
     fn look_for(&mut self, now: Instant) -> ControlFlow<(), Look> {
-        let at = match self.board.wanted(self.dialer.slot, &mut self.plan) {
+        let callers = match self.board.wanted(self.dialer.slot, &mut self.plan) {
             Wanted::Gone => return Break(()),
             _ if self.attempt.is_some() => return Continue(Look::At(None)),
-            Wanted::Nothing => return Continue(Look::At(None)),
+            Wanted::Nothing => {
+                self.is_resting |= self.plan.is_due(now);
+                return Continue(Look::At(None));
+            }
             Wanted::Rest => return Continue(self.rest_if_due(now)),
-            Wanted::Now => self.plan.dial_at(Callers::Waiting),
-            Wanted::Connection => self.plan.dial_at(Callers::None),
+            Wanted::Now => Callers::Waiting,
+            Wanted::Connection => Callers::None,
         };
+        if std::mem::take(&mut self.is_resting) {
+            self.plan.needed(now);
+        }
+        let at = self.plan.dial_at(callers);
         Continue(self.dial_if_due(now, at))
     }
 
-    fn rest_if_due(&self, now: Instant) -> Look {
-        let at = self.plan.dial_at(Callers::None);
-        if at.is_some_and(|at| at > now) {
-            return Look::At(at);
+    fn rest_if_due(&mut self, now: Instant) -> Look {
+        if !self.plan.is_due(now) {
+            return Look::At(self.plan.dial_at(Callers::None));
         }
+        self.is_resting = true;
         self.board.rest();
         Look::At(None)
     }
@@ -258,7 +275,7 @@ impl Channel {
     }
 
     fn failed(&mut self, error: ConnectError) {
-        self.attempt = None;
+        discard(self.attempt.take());
         let now = now();
         let plan = self.plan_of_attempts();
         plan.failed(now, error.phase, error.retry_after());
@@ -277,7 +294,7 @@ impl Channel {
     fn ready(&mut self, ready: Ready) {
         let Ready { connection, number, running, goodbye } = ready;
         let now = now();
-        self.attempt = None;
+        discard(self.attempt.take());
         self.attempts = 0;
         self.dialer.replaces = 0;
         self.plan.succeeded(now);

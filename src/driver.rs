@@ -219,7 +219,11 @@ impl<S: Session + ?Sized> Driver<S> {
                     return Act::Gather;
                 }
                 Ok(Verdict::Gather | Verdict::Write) => {}
-                Ok(Verdict::Leave) => return Act::Over(self.leave(now, event)),
+                // What has just been found out is not kept from whoever takes it.
+                Ok(Verdict::Leave) if !matches!(read, Read::Failed(_)) => {
+                    return Act::Over(self.leave(now, event));
+                }
+                Ok(Verdict::Leave) => {}
                 Ok(Verdict::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
                 Err(cause @ LossCause::Violation(_)) => {
                     self.part(now, cause, LINGER_VIOLATION, event);
@@ -275,6 +279,7 @@ impl<S: Session + ?Sized> Driver<S> {
             reader.read(&mut self.input.arrived);
         }
         let Self { connection, input, output, effects, gathered, phase, .. } = self;
+        let is_open = matches!(phase, Phase::Open);
         let accepted = output.take_accepted();
         let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
             let mut judge = || {
@@ -287,7 +292,7 @@ impl<S: Session + ?Sized> Driver<S> {
                 if session.next_deadline().is_some_and(|deadline| now >= deadline) {
                     session.timeout(now, effects)?;
                 }
-                if output.pieces.is_empty() && matches!(phase, Phase::Open) {
+                if output.pieces.is_empty() && is_open {
                     if !*gathered && session.wants_gather() {
                         *gathered = true;
                         return Ok(Verdict::Gather);
@@ -297,7 +302,7 @@ impl<S: Session + ?Sized> Driver<S> {
                 }
                 Ok(if session.is_finished() {
                     Verdict::Finished
-                } else if output.is_done() && session.is_leaving() {
+                } else if is_open && output.is_done() && session.is_leaving() {
                     Verdict::Leave
                 } else {
                     Verdict::Write

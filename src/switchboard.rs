@@ -19,6 +19,7 @@ use crate::error::outage::Outage;
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
 use crate::limits::Limits;
+use crate::panics::discard;
 use crate::policy::Retry;
 use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
@@ -119,8 +120,6 @@ impl Switchboard {
         let is_complete = core.ledger.is_complete();
         let is_sooner = core.ledger.look_at() != look_at;
         drop(core);
-        // A user's, whose drop is the user's code: not under the lock.
-        drop(unneeded);
         if before.is_none() && is_crowded != polled.is_pending() {
             self.is_crowded.store(polled.is_pending(), Ordering::Relaxed);
         }
@@ -130,6 +129,8 @@ impl Switchboard {
         if !is_complete && ticket.is_some() && *ticket != before {
             self.demand.notify_waiters();
         }
+        // A user's, whose drop is the user's code: not under the lock, and when everybody else has been told.
+        discard(unneeded);
         polled
     }
 
@@ -148,8 +149,8 @@ impl Switchboard {
     pub(crate) fn leave(&self, ticket: Ticket) {
         let mut wake = Wakes::default();
         let waker = self.lock().ledger.leave(ticket, &mut wake);
-        drop(waker);
         wake.wake();
+        discard(waker);
     }
 
     pub(crate) fn issue(&self) -> NewId {
@@ -282,12 +283,12 @@ impl Switchboard {
         core.ledger.wake_all(&mut wake);
         let links: Vec<_> = core.links.iter_mut().map(Option::take).collect();
         drop(core);
-        drop(links);
         self.publish();
         self.events.close();
         self.pushes.close();
         wake.wake();
         self.changed.notify_waiters();
+        links.into_iter().for_each(discard);
     }
 
     /// Calls that have a place or wait for one.

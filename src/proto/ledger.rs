@@ -6,7 +6,7 @@
 //!            └ nothing has room ──► Waiting ── hand-over ──► Granted ── claim ──► Taken
 //!                                    │ │ ▲                    │ │
 //!                       expire: out ◄┘ │ └── shut: in line ───┘ │
-//!                                      └───── leave: the place goes to the next
+//!                                      └ leave, expire: the place goes to the next
 //! ```
 //!
 //! Waiters are served first in, first out, by direct hand-over: while anybody waits, a newcomer waits behind. Whoever
@@ -147,27 +147,40 @@ impl Ledger {
         self.look_at
     }
 
-    /// Those whose time is over leave the line, and are to be told.
+    /// Those whose time is over leave the line, and are to be told; so do those who were handed a place and have not claimed it.
     pub(crate) fn expire(&mut self, now: Instant, wake: &mut Wakes) {
         if self.look_at.is_none_or(|look_at| now < look_at) {
             return;
         }
-        // Who was handed a place may lose it, and stand in the line again.
-        let granted = self.granted.values().filter_map(|(_, waiter)| waiter.until);
-        let (mut next, mut held_up) = (granted.min(), false);
+        let (mut next, mut held_up, mut unclaimed) = (None, false, Vec::new());
+        let mut is_late = |waiter: &Waiter| match waiter.until {
+            Some(until) if now >= until => true,
+            until => {
+                next = next.into_iter().chain(until).min();
+                false
+            }
+        };
         let waiting_bytes = &mut self.waiting_bytes;
         self.waiting.retain(|waiter| {
-            let is_late = waiter.until.is_some_and(|until| now >= until);
+            let is_late = is_late(waiter);
             if is_late {
                 *waiting_bytes -= waiter.bytes;
                 held_up |= waiter.share == Share::Whole;
                 waiter.waker.take().into_iter().for_each(|waker| wake.push(waker));
-            } else {
-                next = next.into_iter().chain(waiter.until).min();
+            }
+            !is_late
+        });
+        self.granted.retain(|(place, waiter)| {
+            let is_late = is_late(waiter);
+            if is_late {
+                unclaimed.push(*place);
             }
             !is_late
         });
         self.look_at = next;
+        for place in unclaimed {
+            self.release(place, wake);
+        }
         if held_up {
             self.hand_over(wake);
         }

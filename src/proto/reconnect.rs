@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     stable_after: Duration,
     rng: Rng,
     state: State,
-    /// Since when there has been no usable connection, and how it began.
+    /// Since when there has been no usable connection though one was needed, and how it began.
     absence: Absence,
 }
 
@@ -93,6 +93,16 @@ impl Plan {
             State::Waiting { until, .. } => Some(until),
             State::Dialing | State::Up { .. } => None,
         }
+    }
+
+    /// Nobody needed a connection for a time that was no outage, until now: one begins at most.
+    pub(crate) fn needed(&mut self, now: Instant) {
+        self.absence.since = now;
+    }
+
+    /// Whether an attempt can be made now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        matches!(self.state, State::Waiting { until, .. } if until <= now)
     }
 
     /// An attempt begins.

@@ -17,6 +17,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::error::answer::{ErrorReply, Refusal};
+use crate::panics::discard;
 use crate::policy;
 use crate::proto::eviction::Queue;
 use crate::proto::ranges::Ranges;
@@ -367,6 +368,13 @@ impl Swept {
     fn take(&mut self, answer: Response) {
         self.bytes += cost(&answer);
         self.responses.push(answer);
+    }
+}
+
+impl Drop for Swept {
+    /// One by one: each is the user's.
+    fn drop(&mut self) {
+        self.responses.drain(..).for_each(discard);
     }
 }
 

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -28,6 +29,7 @@ use tracing::{Instrument as _, debug, warn};
 use crate::clock::{self, now};
 use crate::connection::{Connection, Tell};
 use crate::error::answer::{ErrorReply, Refusal};
+use crate::panics::discard;
 use crate::proto::id_map::IdMap;
 use crate::proto::replies::Response;
 use crate::proto::requests::Remember;
@@ -267,7 +269,9 @@ impl<H: Handler> Desk<H> {
         let shared = self.shared.clone();
         let span = tracing::Span::current();
         let task = async move {
-            if shared.killed.run_until_cancelled(task).await.is_none() {
+            let mut task = pin!(task);
+            if shared.killed.run_until_cancelled(task.as_mut()).await.is_none() {
+                // Before it is dropped, which runs code of the user's.
                 shared.cut_off.fetch_add(calls, Ordering::Relaxed);
             }
         };
@@ -327,7 +331,7 @@ impl<H: Handler> Desk<H> {
 
     /// Sends the answers, keeps those that may be asked for again, and sends these to everybody else who waits for them. Who comes
     /// again in between waits for the answer, because the call still runs.
-    fn settle_all(&self, now: Instant, done: Vec<(Job, Response)>) {
+    fn settle_all(&self, now: Instant, mut done: Vec<(Job, Response)>) {
         if done.is_empty() {
             return;
         }
@@ -337,17 +341,19 @@ impl<H: Handler> Desk<H> {
             }
             ((), Tell::Owner)
         });
-        let is_kept = |job: &Job| job.cached == Cached::Yes;
-        for (job, _) in done.iter().filter(|(job, _)| !is_kept(job)) {
-            self.take_running(job.id);
-        }
         // Calls that are not remembered do not concern the client's memory, whose lock its other connections take.
-        if !done.iter().any(|(job, _)| is_kept(job)) {
+        while let Some(at) = done.iter().position(|(job, _)| job.cached != Cached::Yes) {
+            let (job, response) = done.swap_remove(at);
+            self.take_running(job.id);
+            discard(response);
+        }
+        if done.is_empty() {
             return;
         }
-        let kept = done.into_iter().filter(|(job, _)| is_kept(job));
-        for twin in self.membership.settle(now, kept.map(|(job, response)| (job.id, response))) {
+        let kept = done.into_iter().map(|(job, response)| (job.id, response));
+        for twin in self.membership.settle(now, kept) {
             respond(&twin.connection, now, twin.id, &twin.response);
+            discard(twin);
         }
     }
 

@@ -68,7 +68,6 @@ impl Switchboard {
             core.ledger.wake_all(&mut wake);
         }
         drop(core);
-        discard(before);
         self.publish();
         wake.wake();
         self.changed.notify_waiters();
@@ -76,6 +75,7 @@ impl Switchboard {
             // It may be another slot's turn to see that nobody asks.
             self.demand.notify_waiters();
         }
+        discard(before);
     }
 
     /// A slot's connection takes calls. Returns the server process before and now, if it was another.
@@ -104,8 +104,6 @@ impl Switchboard {
         };
         let (more, spare) = (core.ledger.waiting() > 0, core.ledger.has_spare_ready());
         drop(core);
-        discard(old);
-        discard(downtime);
         if !running {
             connection.with(|client| (client.drain(), Tell::Owner));
         }
@@ -118,6 +116,8 @@ impl Switchboard {
         if spare {
             self.review.notify_waiters();
         }
+        discard(old);
+        discard(downtime);
         before.filter(|(before, now)| before != now)
     }
 
@@ -130,13 +130,13 @@ impl Switchboard {
         core.went_down(why, &mut wake);
         let more = core.is_asked();
         drop(core);
-        drop(link);
         self.publish();
         wake.wake();
         self.changed.notify_waiters();
         if more {
             self.demand.notify_waiters();
         }
+        discard(link);
     }
 
     /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
@@ -164,10 +164,10 @@ impl Switchboard {
             core.went_down(Began::Unknown, &mut wake);
         }
         drop(core);
-        drop(link);
         self.publish();
         wake.wake();
         self.review.notify_waiters();
+        discard(link);
     }
 
     /// One connection died of silence: the others are asked at once, all in parallel, whether they live.
@@ -191,7 +191,6 @@ impl Switchboard {
         let (verdict, link) = core.review(slot, now, tenure, &mut wake);
         let more = core.is_asked();
         drop(core);
-        drop(link);
         if let Verdict::Retire(_) = verdict {
             self.publish();
             self.changed.notify_waiters();
@@ -200,13 +199,14 @@ impl Switchboard {
             }
         }
         wake.wake();
+        discard(link);
         verdict
     }
 
     /// Nobody asks for a connection any more, and none is kept.
     pub(crate) fn rest(&self) {
         let downtime = self.lock().rest();
-        discard(downtime);
         self.publish();
+        discard(downtime);
     }
 }

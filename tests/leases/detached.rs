@@ -1,17 +1,22 @@
 //! Sockets that are taken out of their pool.
 
 use std::future::IntoFuture as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
-use steadfast::{Conversation, LeaseCause, Pool, Step};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use steadfast::{Connect, Connected, Connecting, Conversation, Endpoint, LeaseCause, Pool, Step};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
 use crate::endings::piped;
 use crate::support::news::{connected, ms};
-use crate::support::pipes::pipes;
+use crate::support::pipes::{Pipes, pipes};
 use crate::support::plain::ordered;
 use crate::support::scripted::soon;
+use crate::support::tampered::{Below, Tamper, Tampered};
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_is_taken_over_with_all_that_has_come() {
@@ -129,6 +134,105 @@ async fn a_detach_that_is_dropped_anywhere_closes_the_socket() {
                     a_detach_that_is_dropped(polls, turns, queued, keep).await;
                 }
             }
+        }
+    }
+}
+
+/// Fails to flush, once it is set.
+struct Leaky(Arc<AtomicBool>);
+
+impl Tamper for Leaky {
+    fn poll_write(
+        &mut self,
+        _: &mut Below,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        // Held back until it is flushed, as TLS may.
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(&mut self, _: &mut Below, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            false => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+struct With<F>(Pipes, F);
+
+impl<F: Fn() -> T + Send + Sync + 'static, T: Tamper> Connect for With<F> {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async {
+            let Connected { transport, address } = self.0.connect(endpoint).await?;
+            Ok(Connected { transport: Tampered::with((self.1)(), transport), address })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_whose_last_bytes_were_not_seen_off_is_not_handed_over_as_if_they_were() {
+    let (connector, mut switch) = pipes(4096);
+    let broken = Arc::new(AtomicBool::new(false));
+    let leaky = broken.clone();
+    let pool = Pool::builder("peer:1")
+        .connector(With(connector, move || Leaky(leaky.clone())))
+        .protocol(ordered())
+        .build()
+        .unwrap();
+    let _peer = switch.accept().await;
+    connected(&pool, 1).await;
+    let mut lease = pool.lease().await.unwrap();
+    broken.store(true, Ordering::SeqCst);
+    lease.feed("upgrade".into()).await.unwrap();
+    let error =
+        lease.detach().await.expect_err("the frame has not left, and the connection is broken");
+    assert!(matches!(error.cause(), LeaseCause::Lost(_)), "{error}");
+}
+
+/// A reset that is told once, as the kernel does; then the end of file.
+struct Reset(Arc<AtomicUsize>);
+
+impl Tamper for Reset {
+    fn poll_read(
+        &mut self,
+        below: &mut Below,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Pin::new(below).poll_read(cx, buffer),
+            1 => {
+                self.0.store(2, Ordering::SeqCst);
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// The reset has arrived when the socket is to be handed over, and its owner reads it.
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_was_reset_is_not_handed_over_as_one_that_the_peer_has_closed() {
+    let (connector, mut switch) = pipes(4096);
+    let reset = Arc::<AtomicUsize>::default();
+    let resetting = reset.clone();
+    let pool = Pool::builder("peer:1")
+        .connector(With(connector, move || Reset(resetting.clone())))
+        .protocol(ordered())
+        .build()
+        .unwrap();
+    let _peer = switch.accept().await;
+    connected(&pool, 1).await;
+    let lease = pool.lease().await.unwrap();
+    reset.store(1, Ordering::SeqCst);
+    match lease.detach().await {
+        Err(error) => assert!(matches!(error.cause(), LeaseCause::Lost(_)), "{error}"),
+        Ok(mut taken) => {
+            let mut rest = Vec::new();
+            let read = taken.transport.read_to_end(&mut rest).await;
+            assert!(read.is_err(), "the reset has been read, and told to nobody: {read:?}");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Waiting for a connection: who is served, how many are made, and who makes them.
 
+use std::future::IntoFuture as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use steadfast::{Connect, Connecting, Endpoint, LeaseCause, Pool, Step};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::endings::piped;
 use crate::support::news::{self, ms};
 use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::plain::{echo, ordered};
@@ -182,4 +185,33 @@ async fn who_does_not_wait_hears_of_the_outage_and_waits_for_its_turn() {
         panic!("{error}");
     };
     assert_eq!((full.in_flight, full.connections), (1, 1));
+}
+
+/// Who polls once and is busy with something else then: the place that it was handed meanwhile goes to the next at the end of its
+/// time, and nobody looks after it again and again. (With the clock paused time would never go on: the watchdog has its own thread.)
+#[test]
+fn a_place_that_nobody_comes_for_goes_to_the_next() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (pool, _switch, mut peers) = piped(1).await;
+            let mut first = pool.lease().await.unwrap();
+            let mut second = Box::pin(pool.lease().timeout(ms(50)).into_future());
+            assert!((&mut second).now_or_never().is_none());
+            let mut third = Box::pin(pool.lease().timeout(ms(500)).into_future());
+            assert!((&mut third).now_or_never().is_none());
+            first.send("question").await.unwrap();
+            peers[0].next().await.unwrap().unwrap();
+            peers[0].send("answer".into()).await.unwrap();
+            first.recv().await.unwrap();
+            drop(first);
+            sleep(ms(100)).await;
+            assert!(third.now_or_never().expect("a place").is_ok());
+            assert!(second.await.is_err());
+        });
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(10)).expect("100 ms of paused time pass at once");
 }

@@ -1,12 +1,20 @@
 //! Connections that are made when a call needs them: none too early, none too many, and by the pool, not by the caller.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use steadfast::{Began, CallCause, Connections, Event, Limits, ReadyError, State};
+use futures::FutureExt as _;
+use steadfast::{
+    Began, CallCause, Connect, Connecting, Connections, Endpoint, Event, Limits, Pool, ReadyError,
+    Reconnect, State,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, call_at_once, state};
 use crate::support::news::{self, ms, within};
+use crate::support::peer::Peer;
+use crate::support::pipes::{Pipes, pipes, refused};
 
 const AT_ONCE: Duration = Duration::ZERO;
 
@@ -221,4 +229,66 @@ async fn calls_one_after_the_other_stay_on_one_connection() {
         pool.call("alone").await.unwrap();
     }
     assert_eq!((pool.status().ready, bench.dials()), (1, 4));
+}
+
+/// Nobody listens while it is shut.
+struct Gate {
+    pipes: Pipes,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Connect for Gate {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async {
+            if !self.is_open.load(Ordering::SeqCst) {
+                return Err(refused());
+            }
+            self.pipes.connect(endpoint).await
+        })
+    }
+}
+
+/// Nobody calls for so long; then one does, and finds nobody there for 2 s: after how long it is answered. Before, there was no
+/// connection, or one that was let go because it was idle.
+async fn found_after(idle: Duration, was_there: bool) -> Duration {
+    let (pipes, mut switch) = pipes(4096);
+    let is_open = Arc::new(AtomicBool::new(was_there));
+    let pool = Pool::builder("peer:1")
+        .connector(Gate { pipes, is_open: is_open.clone() })
+        .connections(Connections::between(0..=1).idle_limit(SECOND))
+        .reconnect(Reconnect::exponential(5 * SECOND, 30 * SECOND))
+        .build()
+        .unwrap();
+    tokio::spawn(async move {
+        loop {
+            tokio::spawn(Peer::greet(switch.accept().await).then(Peer::echo));
+        }
+    });
+    if was_there {
+        pool.call("first").await.unwrap();
+        is_open.store(false, Ordering::SeqCst);
+        sleep(10 * SECOND).await;
+        assert_eq!(pool.status().ready, 0);
+    }
+    sleep(idle).await;
+    let began = Instant::now();
+    let asking = pool.clone();
+    let call = tokio::spawn(async move { asking.request("x").timeout(120 * SECOND).send().await });
+    sleep(2 * SECOND).await;
+    is_open.store(true, Ordering::SeqCst);
+    call.await.unwrap().unwrap();
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_after_a_quiet_time_bridges_a_restart_as_soon_as_any() {
+    for was_there in [false, true] {
+        for idle in [0, 60, 500] {
+            for _ in 0..8 {
+                let took = found_after(idle * SECOND, was_there).await;
+                // An eighth of 2 s is 250 ms, with jitter 313.
+                assert!(took < ms(2400), "was there: {was_there}, idle for {idle} s: {took:?}");
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Transports and listeners of the user's own, behaving as they may.
+//! Transports, listeners and other code of the user's own, behaving as it may.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
@@ -6,6 +6,7 @@
 mod support;
 
 mod buffer;
+mod dropping;
 mod endless;
 mod half_closed;
 mod holding_back;

@@ -130,7 +130,7 @@ impl Server {
             let replies = self.replies.as_mut().expect("it has been admitted");
             let mut swept = Swept::default();
             let seen = replies.begin(task.connection, task.id, oldest, &self.room, &mut swept);
-            for id in swept.abandoned {
+            for id in std::mem::take(&mut swept.abandoned) {
                 let mut tasks = self.tasks.iter_mut();
                 tasks.by_ref().filter(|task| task.id == id).for_each(|task| task.cancelled = true);
             }

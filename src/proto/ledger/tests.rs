@@ -123,17 +123,37 @@ fn who_wanted_all_of_a_connection_and_waits_no_more_holds_up_nobody() {
 }
 
 #[test]
-fn who_was_handed_a_place_keeps_it_over_their_time_and_is_looked_for_if_it_dies() {
+fn who_does_not_come_for_a_place_in_their_time_passes_it_on() {
     let (mut ledger, start) = (ledger(&[1]), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
     let place = ledger.place(Share::One, &[]).unwrap();
-    let [first, second] = waiting(&mut ledger, [(Share::One, at(20)), (Share::One, at(10))]);
+    let waits = [(Share::One, at(20)), (Share::One, at(10)), (Share::One, at(30))];
+    let [first, second, third] = waiting(&mut ledger, waits);
     let mut wake = Wakes::default();
     ledger.release(place, &mut wake);
     ledger.expire(at(10), &mut wake);
     assert!(!ledger.is_waiting(second));
-    assert_eq!(ledger.look_at(), Some(at(20)), "of the one who may lose its place");
+    assert_eq!((ledger.look_at(), wake.len()), (Some(at(20)), 2));
+    ledger.expire(at(20), &mut wake);
+    assert_eq!((ledger.look_at(), wake.len()), (Some(at(30)), 3));
+    assert!(ledger.claim(first, Waker::noop()).0.is_none() && !ledger.is_waiting(first));
+    assert!(ledger.claim(third, Waker::noop()).0.is_some());
+    ledger.expire(at(30), &mut wake);
+    assert_eq!((ledger.look_at(), ledger.in_flight()), (None, 1));
+}
+
+#[test]
+fn who_may_lose_a_place_again_is_looked_for() {
+    let (mut ledger, start) = (ledger(&[1]), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let place = ledger.place(Share::One, &[]).unwrap();
+    let [first, _] = waiting(&mut ledger, [(Share::One, at(20)), (Share::One, at(10))]);
+    let mut wake = Wakes::default();
+    ledger.release(place, &mut wake);
+    ledger.expire(at(10), &mut wake);
     ledger.shut(0, &mut wake);
+    assert!(ledger.is_waiting(first));
+    assert_eq!(ledger.look_at(), Some(at(20)));
     ledger.expire(at(20), &mut wake);
     assert!(!ledger.is_waiting(first));
 }

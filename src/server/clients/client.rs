@@ -94,8 +94,8 @@ impl Memory {
         if responses.len() < DROP_AT_ONCE && *bytes < DROP_BYTES && abandoned.is_empty() {
             return None;
         }
-        let responses = Vec::with_capacity(DROP_AT_ONCE);
-        let empty = Swept { responses, ..Swept::default() };
+        let mut empty = Swept::default();
+        empty.responses.reserve_exact(DROP_AT_ONCE);
         let swept = std::mem::replace(&mut self.swept, empty);
         let abandoned = swept.abandoned.iter().filter_map(|id| self.running.remove(id)).collect();
         Some(Rubbish { swept, abandoned })
