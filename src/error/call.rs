@@ -19,7 +19,8 @@ pub enum Outcome {
     NotSent,
     /// The server said no before running it.
     Refused,
-    /// It left, no answer came: it may have run. Once, unless it was marked idempotent and sent again.
+    /// It left, no answer came: it may have run, or may run still. Once, unless it was marked idempotent and sent again. Who asks the
+    /// server at once what has become of it may be told "nothing" before it has.
     Indeterminate,
     /// It ran, and the server's own answer is an error.
     Remote,

@@ -76,27 +76,24 @@ impl fmt::Display for Outage {
         }
         match (last, began) {
             (Some(last), _) => {
-                write!(f, "; {} failed, the last: {}", Count(*attempts, "attempt"), last.briefly())
+                write!(
+                    f,
+                    "; {} failed, the last: {}",
+                    Count(*attempts, "attempt"),
+                    last.briefly()
+                )?;
             }
             (None, Began::NeverConnected | Began::Idle) => {
                 f.write_str("; the first attempt is under way")?;
-                match connected {
-                    Some(address) => {
-                        write!(
-                            f,
-                            ": {address} is connected, and has not answered the handshake yet"
-                        )
-                    }
-                    None => Ok(()),
-                }
             }
-            (None, _) => {
-                f.write_str("; no attempt has failed since")?;
-                match next_in {
-                    Some(next_in) => write!(f, ", the next is made within {}", Rounded(*next_in)),
-                    None => Ok(()),
-                }
+            (None, _) => f.write_str("; no attempt has failed since")?,
+        }
+        match (connected, next_in) {
+            (Some(address), _) => {
+                write!(f, "; {address} is connected, and has not answered the handshake yet")
             }
+            (None, Some(next_in)) => write!(f, "; the next is made within {}", Rounded(*next_in)),
+            (None, None) => Ok(()),
         }
     }
 }

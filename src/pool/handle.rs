@@ -174,7 +174,9 @@ impl Pool {
         self.0.board.state()
     }
 
-    /// Waits until a connection takes calls, at most for `limit`. If none is kept, one is made.
+    /// Waits until a connection takes calls, at most for `limit`. If none is kept, one is made. With a protocol in which nothing is
+    /// said first, as [`Ordered`](crate::Ordered), that means a TCP connection to whoever listens there, the right server or not; a
+    /// hook that asks something ([`on_connect`](crate::PoolBuilder::on_connect)) finds out.
     ///
     /// Too little: a service gives up at its start because the other is just being restarted. Too much: it is late to say
     /// what it lacks.

@@ -37,7 +37,9 @@ mod stream;
 /// When it is dropped the connection goes back to the pool if each frame that was sent was answered by exactly one that was
 /// received. If anything is left over (a frame that was not written, answered or read), the next caller would meet it: the
 /// connection is closed, and another is made. Where a conversation has another shape, more frames than one for an answer or
-/// none, say so with [`give_back`](Self::give_back).
+/// none, say so with [`give_back`](Self::give_back). What counting cannot see, the next caller meets: the rest of a listing of which
+/// one row was received for one question, a transaction that is open on the server. Whoever leaves in the middle, be it by `?`, calls
+/// [`mark_broken`](Self::mark_broken) first.
 ///
 /// No heartbeat is sent while it is lent, because its answer would be part of the conversation; TCP keepalive and
 /// `TCP_USER_TIMEOUT` go on. A lease keeps its pool alive.

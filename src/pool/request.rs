@@ -68,7 +68,7 @@ impl<'a> Request<'a> {
 
     /// The time for everything: waiting for a connection, sending, waiting for the reply, over all attempts.
     /// Default: the pool's [`call_timeout`](crate::PoolBuilder::call_timeout), which says what too little and too much do.
-    /// More than 24 h counts as 24 h.
+    /// More than 24 h counts as 24 h; 0 is over at once.
     pub fn timeout(self, limit: Duration) -> Self {
         Self { limit: limit.min(LONGEST_CALL), ..self }
     }

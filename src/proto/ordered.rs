@@ -57,8 +57,9 @@ impl Ordered {
     /// The server speaks first: so many frames come on a new connection before it is asked anything. They are received and
     /// thrown away. Default 0.
     ///
-    /// Too few: the rest comes unasked, which ends the connection. Too many: the connection is never ready, and is given up
-    /// after [`Timeouts::handshake`](crate::Timeouts::handshake).
+    /// Too few: the rest comes unasked, which ends the connection; if a call leaves before it has come, **it is taken for that call's
+    /// answer**, and so on. A hook that logs in and compares the server's words finds that out. Too many: the connection is never
+    /// ready, and is given up after [`Timeouts::handshake`](crate::Timeouts::handshake).
     #[must_use]
     pub fn greeting(self, frames: usize) -> Self {
         Self { greeting: frames, ..self }

@@ -420,7 +420,7 @@ async fn a_server_that_is_restarted_twice_in_a_row_is_found_again_soon_both_time
     let outage = pool.status().outage.unwrap();
     let next_in = outage.next_in.unwrap();
     assert!(next_in <= ms(100), "{next_in:?}");
-    let words = "; no attempt has failed since, the next is made within ";
+    let words = "; no attempt has failed since; the next is made within ";
     assert!(outage.to_string().contains(words), "{outage}");
     let _peer = Peer::greet(switch.accept().await).await;
     // A timer's granularity later.

@@ -209,12 +209,12 @@ fn an_outage_says_how_it_began_how_long_it_lasts_and_what_was_tried() {
     }
     let mut connected = Arc::unwrap_or_clone(outage(Began::NeverConnected, None));
     connected.connected = Some(([10, 0, 0, 1], 7000).into());
-    let line = "no connection to orders:7000 yet, after 12.3 s; the first attempt is under way: 10.0.0.1:7000 is connected, \
+    let line = "no connection to orders:7000 yet, after 12.3 s; the first attempt is under way; 10.0.0.1:7000 is connected, \
                 and has not answered the handshake yet";
     assert_eq!(connected.to_string(), line);
     let mut idle = Arc::unwrap_or_clone(outage(Began::Unknown, None));
     idle.next_in = Some(ms(2100));
-    let line = "no connection to orders:7000 for 12.3 s; no attempt has failed since, the next is made within 2.1 s";
+    let line = "no connection to orders:7000 for 12.3 s; no attempt has failed since; the next is made within 2.1 s";
     assert_eq!(idle.to_string(), line);
 }
 
