@@ -49,7 +49,7 @@ pub(crate) struct Channel {
     rng: Rng,
     attempts: u32,
     attempt: Option<BoxFuture<'static, Result<Ready, ConnectError>>>,
-    serving: Option<Serving>,
+    current: Option<Current>,
     /// The pool is being closed, or has no such slot any more, or another channel has it: only what drains is left.
     is_over: bool,
     /// Connections that were let go, or sent away by the server, finishing their calls.
@@ -57,7 +57,7 @@ pub(crate) struct Channel {
 }
 
 /// The connection that takes the slot's calls.
-struct Serving {
+struct Current {
     connection: Connection<dyn Calling>,
     number: u64,
     running: Running,
@@ -69,7 +69,7 @@ struct Serving {
 }
 
 /// What a channel wakes up for.
-enum Happened {
+enum Wakeup {
     Attempted(Result<Ready, ConnectError>),
     Lost(Arc<Loss>),
     /// `None`: the driver is at its end; it will say why.
@@ -89,7 +89,7 @@ impl Channel {
     ) -> Self {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::new(now(), settings.reconnect, rng.u64(..));
-        let plan = board.plan_left(slot).unwrap_or(plan);
+        let plan = board.take_plan(slot).unwrap_or(plan);
         let dialer = Dialer { slot, settings, board: board.clone(), replaces: 0 };
         Self {
             dialer,
@@ -99,7 +99,7 @@ impl Channel {
             rng,
             attempts: 0,
             attempt: None,
-            serving: None,
+            current: None,
             is_over: false,
             draining: FuturesUnordered::new(),
         }
@@ -109,18 +109,18 @@ impl Channel {
     pub(crate) async fn run(&mut self) {
         while !self.is_over {
             match self.turn().await {
-                Continue(Happened::Attempted(Ok(ready))) => self.ready(ready),
-                Continue(Happened::Attempted(Err(error))) => self.failed(error),
-                Continue(Happened::Lost(loss)) => self.lost(loss),
-                Continue(Happened::SentAway(said)) => self.sent_away(said),
-                Continue(Happened::Drained(loss)) => report(&self.board, self.dialer.slot, loss),
-                Continue(Happened::Woken) => {}
-                Continue(Happened::Closing) | Break(()) => self.is_over = true,
+                Continue(Wakeup::Attempted(Ok(ready))) => self.ready(ready),
+                Continue(Wakeup::Attempted(Err(error))) => self.failed(error),
+                Continue(Wakeup::Lost(loss)) => self.lost(loss),
+                Continue(Wakeup::SentAway(said)) => self.sent_away(said),
+                Continue(Wakeup::Drained(loss)) => report(&self.board, self.dialer.slot, loss),
+                Continue(Wakeup::Woken) => {}
+                Continue(Wakeup::Closing) | Break(()) => self.is_over = true,
             }
         }
         discard(self.attempt.take());
-        if let Some(serving) = self.serving.take() {
-            self.drain(serving);
+        if let Some(current) = self.current.take() {
+            self.drain(current);
         }
         while let Some(loss) = self.draining.next().await {
             report(&self.board, self.dialer.slot, loss);
@@ -132,14 +132,15 @@ impl Channel {
     /// gone by itself.)
     pub(crate) fn begin_again(&mut self) {
         discard(self.attempt.take());
-        if let Some(serving) = self.serving.take() {
-            self.dialer.replaces = serving.number;
-            discard(serving);
-            if !self.is_over {
-                self.board.shut(self.dialer.slot, Began::Unknown);
-            }
+        if let Some(current) = self.current.take() {
+            self.dialer.replaces = current.number;
+            discard(current);
         }
         if !self.is_over {
+            // Also what an attempt has opened, and could not say any more.
+            if self.board.is_open(self.dialer.slot) {
+                self.board.shut(self.dialer.slot, Began::Unknown);
+            }
             self.plan.broke_off(now());
             self.say_when_it_dials();
         }
@@ -147,37 +148,37 @@ impl Channel {
     }
 
     /// Does what there is to do, and waits for what happens next.
-    async fn turn(&mut self) -> ControlFlow<(), Happened> {
+    async fn turn(&mut self) -> ControlFlow<(), Wakeup> {
         let board = self.board.clone();
-        let bell = if self.serving.is_some() { &board.review } else { &board.demand };
+        let bell = if self.current.is_some() { &board.review } else { &board.demand };
         let mut rung = pin!(bell.notified());
         // From here on no ring is missed.
         rung.as_mut().enable();
         let alarm = match self.look()? {
-            Look::Again => return Continue(Happened::Woken),
+            Look::Again => return Continue(Wakeup::Woken),
             Look::At(alarm) => OptionFuture::from(alarm.map(|at| sleep_until(at.into()))),
         };
-        let Self { dialer, attempt, serving, draining, .. } = self;
-        let (running, goodbye) = match serving {
-            Some(Serving { running, goodbye, .. }) => (Some(running), goodbye.as_mut()),
+        let Self { dialer, attempt, current, draining, .. } = self;
+        let (running, goodbye) = match current {
+            Some(Current { running, goodbye, .. }) => (Some(running), goodbye.as_mut()),
             None => (None, None),
         };
         let closing = pin!(dialer.settings.closing.cancelled());
         let rest = pin!(async {
             tokio::select! {
                 biased;
-                Some(said) = OptionFuture::from(goodbye) => Happened::SentAway(said.ok()),
-                Some(result) = OptionFuture::from(attempt.as_mut()) => Happened::Attempted(result),
-                Some(loss) = draining.next() => Happened::Drained(loss),
-                () = rung => Happened::Woken,
-                Some(()) = alarm => Happened::Woken,
+                Some(said) = OptionFuture::from(goodbye) => Wakeup::SentAway(said.ok()),
+                Some(result) = OptionFuture::from(attempt.as_mut()) => Wakeup::Attempted(result),
+                Some(loss) = draining.next() => Wakeup::Drained(loss),
+                () = rung => Wakeup::Woken,
+                Some(()) = alarm => Wakeup::Woken,
             }
         });
         Continue(tokio::select! {
             biased;
-            () = Dormant::new(closing) => Happened::Closing,
-            Some(loss) = OptionFuture::from(running) => Happened::Lost(loss),
-            happened = Dormant::new(rest) => happened,
+            () = Dormant::new(closing) => Wakeup::Closing,
+            Some(loss) = OptionFuture::from(running) => Wakeup::Lost(loss),
+            wakeup = Dormant::new(rest) => wakeup,
         })
     }
 
@@ -187,7 +188,7 @@ impl Channel {
             return Break(());
         }
         let now = now();
-        match &mut self.serving {
+        match &mut self.current {
             Some(_) => Continue(self.look_after(now)),
             None => self.look_for(now),
         }
@@ -195,15 +196,15 @@ impl Channel {
 
     /// With a connection: whether it stays.
     fn look_after(&mut self, now: Instant) -> Look {
-        let Some(serving) = &mut self.serving else {
+        let Some(current) = &mut self.current else {
             return Look::Again;
         };
-        match self.board.review(self.dialer.slot, now, &mut serving.tenure) {
+        match self.board.review(self.dialer.slot, now, &mut current.tenure) {
             Verdict::Keep(next_look) => Look::At(next_look),
             Verdict::Renew if self.attempt.is_some() => Look::At(None),
             Verdict::Renew => {
                 let (policy, seed) = (self.dialer.settings.reconnect, self.rng.u64(..));
-                let plan = serving.renewal.get_or_insert_with(|| Plan::new(now, policy, seed));
+                let plan = current.renewal.get_or_insert_with(|| Plan::new(now, policy, seed));
                 let at = plan.dial_at(Callers::None);
                 self.dial_if_due(now, at)
             }
@@ -215,8 +216,8 @@ impl Channel {
                     _ => self.plan.retired(now),
                 }
                 self.say_when_it_dials();
-                if let Some(serving) = self.serving.take() {
-                    self.retire(serving, why);
+                if let Some(current) = self.current.take() {
+                    self.retire(current, why);
                 }
                 Look::Again
             }
@@ -225,7 +226,7 @@ impl Channel {
 
     /// Without a connection: whether one is made. Breaks if there is no such slot any more.
     fn look_for(&mut self, now: Instant) -> ControlFlow<(), Look> {
-        let callers = match self.board.wanted(self.dialer.slot, &mut self.plan) {
+        let callers = match self.board.ask_or_depart(self.dialer.slot, now, &mut self.plan) {
             Wanted::Gone => return Break(()),
             _ if self.attempt.is_some() => return Continue(Look::At(None)),
             Wanted::Nothing => {
@@ -268,8 +269,8 @@ impl Channel {
 
     /// The plan that says when to try: that of the replacement, if there is something to replace.
     fn plan_of_attempts(&mut self) -> &mut Plan {
-        match &mut self.serving {
-            Some(Serving { renewal: Some(plan), .. }) => plan,
+        match &mut self.current {
+            Some(Current { renewal: Some(plan), .. }) => plan,
             _ => &mut self.plan,
         }
     }
@@ -299,14 +300,14 @@ impl Channel {
         self.dialer.replaces = 0;
         self.plan.succeeded(now);
         let (goodbye, tenure) = (Some(goodbye), Tenure::new(now, &mut self.rng));
-        let serving = Serving { connection, number, running, goodbye, tenure, renewal: None };
-        if let Some(old) = self.serving.replace(serving) {
+        let current = Current { connection, number, running, goodbye, tenure, renewal: None };
+        if let Some(old) = self.current.replace(current) {
             self.retire(old, Retirement::Lifetime);
         }
     }
 
     /// Lets go a connection that takes no calls any more and that nothing is wrong with.
-    fn retire(&mut self, old: Serving, why: Retirement) {
+    fn retire(&mut self, old: Current, why: Retirement) {
         let (slot, connection) = (self.dialer.slot, old.number);
         info!(slot, connection, %why, "connection retired");
         self.drain(old);
@@ -314,28 +315,28 @@ impl Channel {
     }
 
     /// It finishes what it has.
-    fn drain(&mut self, Serving { connection, running, .. }: Serving) {
+    fn drain(&mut self, Current { connection, running, .. }: Current) {
         connection.with(|session| (session.drain(), Tell::Owner));
         self.draining.push(running);
     }
 
     fn sent_away(&mut self, said: Option<GoAway>) {
-        let Some(serving) = &mut self.serving else {
+        let Some(current) = &mut self.current else {
             return;
         };
         let Some(goodbye) = said else {
-            serving.goodbye = None;
+            current.goodbye = None;
             return;
         };
-        let number = serving.number;
-        if let Some(serving) = self.serving.take() {
-            self.drain(serving);
+        let number = current.number;
+        if let Some(current) = self.current.take() {
+            self.drain(current);
         }
         self.went_away(number, goodbye);
     }
 
     fn lost(&mut self, loss: Arc<Loss>) {
-        let Some(Serving { number, goodbye, .. }) = self.serving.take() else {
+        let Some(Current { number, goodbye, .. }) = self.current.take() else {
             return;
         };
         let goodbye = goodbye.and_then(|mut goodbye| goodbye.try_recv().ok());

@@ -16,8 +16,10 @@ use crate::endpoint::Endpoint;
 use crate::error::connect::{ConnectCause, Phase};
 use crate::error::os::OsError;
 use crate::limits::{SocketOptions, Timeouts};
+use crate::panics::Contained;
 use crate::policy::Heartbeat;
-use crate::transport::{Guarded, GuardedTransport, Transport};
+use crate::transport::Transport;
+use crate::transport::guarded::{Guarded, GuardedTransport};
 
 /// The "Connection Attempt Delay" of RFC 8305, section 5: the next address is tried so long after the one before.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -46,6 +48,13 @@ pub struct NotConnected {
     pub cause: ConnectCause,
     /// The address that was tried (last).
     pub address: Option<SocketAddr>,
+}
+
+impl NotConnected {
+    /// Something stopped it that is not of the network, before there was an address.
+    pub(crate) fn in_connecting(cause: ConnectCause) -> Self {
+        Self { phase: Phase::Connect, cause, address: None }
+    }
 }
 
 /// The future of a connection attempt.
@@ -146,9 +155,10 @@ impl Connect for Tcp {
 
 impl<C: Connect> Connect for Guarded<C> {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
-        let connecting = self.0.connect(endpoint);
         Box::pin(async {
-            let Connected { transport, address } = connecting.await?;
+            let connected = Contained::new(async { self.0.connect(endpoint).await }).await;
+            let panicked = || Err(NotConnected::in_connecting(ConnectCause::ConnectorPanicked));
+            let Connected { transport, address } = connected.unwrap_or_else(panicked)?;
             Ok(Connected { transport: Box::new(GuardedTransport::new(transport)), address })
         })
     }

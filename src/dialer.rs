@@ -154,20 +154,16 @@ impl Dialer {
 
     async fn connect_and_greet(&self) -> Result<Greeted, NotConnected> {
         let settings = &*self.settings;
-        let failed = |cause| Err(NotConnected { phase: Phase::Connect, cause, address: None });
-        let connecting = async { settings.connector.connect(&settings.endpoint).await };
         // Ours keeps its time itself, a user's need not: it would hold the right to dial for ever.
         let limit = settings.timeouts.resolve + settings.timeouts.connect;
-        let mut connected = match timeout(limit, Contained::new(connecting)).await {
-            Ok(Some(result)) => result?,
-            Ok(None) => return failed(ConnectCause::ConnectorPanicked),
-            Err(_elapsed) => return failed(ConnectCause::TimedOut { limit }),
-        };
-        self.board.greets(self.slot, connected.address);
+        let late = || NotConnected::in_connecting(ConnectCause::TimedOut { limit });
+        let connecting = timeout(limit, settings.connector.connect(&settings.endpoint)).await;
+        let mut connected = connecting.unwrap_or_else(|_elapsed| Err(late()))?;
+        self.board.awaits_handshake(self.slot, connected.address);
         let (number, next_id) = self.board.number_connection();
         let limit = settings.timeouts.handshake;
         let greeting = timeout(limit, self.greet(&mut *connected.transport, number, next_id)).await;
-        self.board.greets(self.slot, None);
+        self.board.handshake_over(self.slot);
         match greeting.unwrap_or(Err(ConnectCause::TimedOut { limit })) {
             Ok((peer, input)) => Ok(Greeted { connected, number, peer, input }),
             Err(cause) => {

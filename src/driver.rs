@@ -41,9 +41,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The same for a peer that broke the protocol.
 const LINGER_VIOLATION: Duration = Duration::from_millis(200);
 
-/// After so many turns others on its thread have theirs: with a transport that is always ready, and takes no part in tokio's own
-/// budget, there would be no end. A socket's reads and writes are 128 in a row at most.
-const TURNS: usize = 128;
+/// After so many rounds others on its thread have their turn: with a transport that is always ready there would be no end. So tokio
+/// stops a task after 128 operations on sockets of its own.
+const ROUNDS: usize = 128;
 
 /// The owner of the socket.
 pub(crate) struct Driver<S: Session + ?Sized> {
@@ -101,7 +101,7 @@ enum Read {
 /// What one turn with the session gave.
 #[derive(Debug)]
 struct Turn {
-    verdict: Result<Verdict, LossCause>,
+    decision: Result<Decision, LossCause>,
     deadline: Option<Instant>,
     /// Input is wanted again, so reading must be tried again.
     reopened: bool,
@@ -121,7 +121,7 @@ enum Act {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Decision {
     /// Several callers are about to add their bytes: let them, then write once.
     Gather,
     Write,
@@ -179,7 +179,7 @@ impl<S: Session + ?Sized> Driver<S> {
     ) -> Poll<Arc<Loss>> {
         // Whether the session may have something to do, and when it has in any case.
         let (mut due, mut deadline) = (true, None);
-        for _ in 0..TURNS {
+        for _ in 0..ROUNDS {
             let now = now();
             let read = self.poll_read(cx, now);
             let waits = matches!(read, Read::Nothing);
@@ -212,19 +212,19 @@ impl<S: Session + ?Sized> Driver<S> {
             let turn = self.turn(cx, now, read);
             self.deliver(event);
             (at_once, deadline) = (turn.reopened, turn.deadline);
-            match turn.verdict {
-                Ok(Verdict::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
+            match turn.decision {
+                Ok(Decision::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
                     // Wakes this task behind those that are ready.
                     let _ = pin!(yield_now()).poll(cx);
                     return Act::Gather;
                 }
-                Ok(Verdict::Gather | Verdict::Write) => {}
+                Ok(Decision::Gather | Decision::Write) => {}
                 // What has just been found out is not kept from whoever takes it.
-                Ok(Verdict::Leave) if !matches!(read, Read::Failed(_)) => {
+                Ok(Decision::Leave) if !matches!(read, Read::Failed(_)) => {
                     return Act::Over(self.leave(now, event));
                 }
-                Ok(Verdict::Leave) => {}
-                Ok(Verdict::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
+                Ok(Decision::Leave) => {}
+                Ok(Decision::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
                 Err(cause @ LossCause::Violation(_)) => {
                     self.part(now, cause, LINGER_VIOLATION, event);
                 }
@@ -281,8 +281,8 @@ impl<S: Session + ?Sized> Driver<S> {
         let Self { connection, input, output, effects, gathered, phase, .. } = self;
         let is_open = matches!(phase, Phase::Open);
         let accepted = output.take_accepted();
-        let (verdict, wants_input, deadline) = connection.turn(cx, |session| {
-            let mut judge = || {
+        let (decision, wants_input, deadline) = connection.turn(cx, |session| {
+            let mut decide = || {
                 if accepted > 0 {
                     session.written(now, accepted, effects);
                 }
@@ -295,30 +295,30 @@ impl<S: Session + ?Sized> Driver<S> {
                 if output.pieces.is_empty() && is_open {
                     if !*gathered && session.wants_gather() {
                         *gathered = true;
-                        return Ok(Verdict::Gather);
+                        return Ok(Decision::Gather);
                     }
                     *gathered = false;
                     session.transmit(now, &mut output.pieces);
                 }
                 Ok(if session.is_finished() {
-                    Verdict::Finished
+                    Decision::Finished
                 } else if is_open && output.is_done() && session.is_leaving() {
-                    Verdict::Leave
+                    Decision::Leave
                 } else {
-                    Verdict::Write
+                    Decision::Write
                 })
             };
-            let verdict = judge();
+            let decision = decide();
             session.take_spent(&mut effects.spent);
-            let then = match verdict {
-                Ok(Verdict::Gather) => Then::ComeBack,
+            let then = match decision {
+                Ok(Decision::Gather) => Then::ComeBack,
                 _ => Then::Sleep,
             };
-            ((verdict, session.wants_input(), session.next_deadline()), then)
+            ((decision, session.wants_input(), session.next_deadline()), then)
         });
         let wanted_before = std::mem::replace(&mut self.wants_input, wants_input);
         let reopened = wants_input && !wanted_before;
-        Turn { verdict, deadline, reopened }
+        Turn { decision, deadline, reopened }
     }
 
     /// Wakes callers and reports events, now that the lock is released.

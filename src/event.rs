@@ -20,7 +20,7 @@ pub enum Event {
     Dialing {
         /// Which place.
         slot: usize,
-        /// Counted from 1 since this place's last connection was lost.
+        /// Counted from 1 since this place's last connection was made.
         attempt: u32,
     },
     /// The attempt failed.
@@ -29,7 +29,7 @@ pub enum Event {
         slot: usize,
         /// The phase, the cause, how long it took.
         error: Arc<ConnectError>,
-        /// The next attempt comes after so long, or earlier if calls wait.
+        /// The next attempt comes after so long, if the connection is wanted then, or earlier if calls wait.
         next_in: Duration,
     },
     /// A connection is ready for calls: the handshake and the `on_connect` hook are done.

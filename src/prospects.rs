@@ -8,7 +8,7 @@ use crate::proto::sizing::Wanted;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prospect {
-    /// An attempt is under way, and has connected to there, if it waits for the handshake.
+    /// An attempt is under way. While it waits for the handshake, to where it has connected, if the transport knows.
     Dialing(Option<SocketAddr>),
     /// The next attempt is made then at the latest, if the slot's connection is wanted then.
     Waiting(Instant),
@@ -36,7 +36,7 @@ impl Prospects {
         self.0.remove(&slot);
     }
 
-    /// Where slots are to do so.
+    /// What is to come of all of them, when this is what each slot is to do. Of several addresses, that of the lowest slot.
     pub(crate) fn outlook(&self, wanted: impl Fn(usize) -> Wanted) -> Outlook {
         let mut outlook = Outlook::default();
         let mut is_dialing = false;
@@ -49,7 +49,7 @@ impl Prospects {
                 }
                 (Prospect::Waiting(_), Wanted::Nothing | Wanted::Rest) => {}
                 (Prospect::Waiting(until), Wanted::Connection | Wanted::Now) => {
-                    outlook.next = outlook.next.into_iter().chain([until]).min();
+                    outlook.next = Some(outlook.next.map_or(until, |next| next.min(until)));
                 }
             }
         }

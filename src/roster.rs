@@ -33,6 +33,7 @@ pub(crate) mod wish;
 
 #[derive(Debug)]
 pub(crate) struct Roster {
+    pub(crate) endpoint: Arc<str>,
     pub(crate) ledger: Ledger,
     /// The connection of each slot, while it takes calls.
     pub(crate) links: Vec<Option<Arc<Link>>>,
@@ -82,9 +83,15 @@ pub(crate) enum Resumed {
 }
 
 impl Roster {
-    pub(crate) fn new(connections: Connections, limits: &Limits, retry: &Retry) -> Self {
+    pub(crate) fn new(
+        endpoint: Arc<str>,
+        connections: Connections,
+        limits: &Limits,
+        retry: &Retry,
+    ) -> Self {
         let now = now();
         Self {
+            endpoint,
             ledger: Ledger::new(limits.waiting, limits.queued_bytes),
             links: Vec::new(),
             size: connections,
@@ -106,11 +113,10 @@ impl Roster {
     /// Where a call that may have run can go.
     pub(crate) fn resume(
         &mut self,
-        endpoint: &Arc<str>,
         resume: Resume,
         patience: Patience,
     ) -> Result<Resumed, NoPlace> {
-        if let Some(no_place) = self.why_not_wait(endpoint, patience) {
+        if let Some(no_place) = self.why_not_wait(patience) {
             return Err(no_place);
         }
         let links = self.links.iter().enumerate();
@@ -136,25 +142,20 @@ impl Roster {
         NewId { id: self.sequence.issue(), oldest: self.sequence.oldest_unfinished() }
     }
 
-    pub(crate) fn try_place(
-        &mut self,
-        endpoint: &Arc<str>,
-        wish: Wish<'_>,
-    ) -> Result<Option<Taken>, NoPlace> {
+    pub(crate) fn try_place(&mut self, wish: Wish<'_>) -> Result<Option<Taken>, NoPlace> {
         if self.life != Life::Running {
             return Err(NoPlace::Closed);
         }
         if let Some(place) = self.ledger.place(wish.share, wish.avoid) {
             return Ok(self.taken(place));
         }
-        self.unavailable(endpoint, wish.patience).map_or(Ok(None), Err)
+        self.unavailable(wish.patience).map_or(Ok(None), Err)
     }
 
     /// A place, or a ticket for the line of those who wait for one. `unneeded` is a waker to be dropped after the lock is
     /// released.
     pub(crate) fn poll_place(
         &mut self,
-        endpoint: &Arc<str>,
         wish: Wish<'_>,
         ticket: &mut Option<Ticket>,
         until: &mut Until,
@@ -167,9 +168,9 @@ impl Roster {
             let Some(place) = place else {
                 if !self.ledger.is_waiting(waiting) {
                     *ticket = None;
-                    return Poll::Ready(Err(self.timed_out(endpoint)));
+                    return Poll::Ready(Err(self.timed_out()));
                 }
-                let no_place = self.why_not_wait(endpoint, wish.patience);
+                let no_place = self.why_not_wait(wish.patience);
                 return no_place.map_or(Poll::Pending, |no| Poll::Ready(Err(no)));
             };
             *ticket = None;
@@ -179,7 +180,7 @@ impl Roster {
             // Not reached: who has a place on a connection that ends is put back in the line.
             self.ledger.release(place, &mut Wakes::default());
         }
-        match self.try_place(endpoint, wish) {
+        match self.try_place(wish) {
             Ok(Some(taken)) => Poll::Ready(Ok(taken)),
             Err(no_place) => Poll::Ready(Err(no_place)),
             Ok(None) => match self.ledger.wait(wish.share, wish.bytes, waker) {
@@ -195,8 +196,8 @@ impl Roster {
         }
     }
 
-    fn timed_out(&self, endpoint: &Arc<str>) -> NoPlace {
-        let outage = self.why_not_ready(endpoint);
+    fn timed_out(&self) -> NoPlace {
+        let outage = self.why_not_ready();
         let full = outage
             .is_none()
             .then(|| Full { in_flight: self.ledger.in_flight(), connections: self.ledger.ready() });
@@ -204,19 +205,19 @@ impl Roster {
     }
 
     /// Why one who waits should not go on, if so.
-    fn why_not_wait(&self, endpoint: &Arc<str>, patience: Patience) -> Option<NoPlace> {
+    fn why_not_wait(&self, patience: Patience) -> Option<NoPlace> {
         match self.life {
-            Life::Running => self.unavailable(endpoint, patience),
+            Life::Running => self.unavailable(patience),
             Life::Closing | Life::Closed => Some(NoPlace::Closed),
         }
     }
 
     /// The outage, if it is none to be waited through.
-    fn unavailable(&self, endpoint: &Arc<str>, patience: Patience) -> Option<NoPlace> {
+    fn unavailable(&self, patience: Patience) -> Option<NoPlace> {
         let downtime = self.downtime.as_ref()?;
         let fails_fast = patience == Patience::FailFast && !self.is_untried(downtime);
         let final_word = fails_fast || downtime.is_permanent();
-        final_word.then(|| NoPlace::Unavailable(self.report(downtime, endpoint)))
+        final_word.then(|| NoPlace::Unavailable(self.report(downtime)))
     }
 
     /// Calls that wait for a connection.
@@ -301,19 +302,19 @@ impl Roster {
         Some(Taken { place, link })
     }
 
-    pub(crate) fn outage(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
-        self.downtime.as_ref().map(|downtime| self.report(downtime, endpoint))
+    pub(crate) fn outage(&self) -> Option<Arc<Outage>> {
+        self.downtime.as_ref().map(|downtime| self.report(downtime))
     }
 
-    fn report(&self, downtime: &Downtime, endpoint: &Arc<str>) -> Arc<Outage> {
-        downtime.report(now(), endpoint, self.outlook())
+    fn report(&self, downtime: &Downtime) -> Arc<Outage> {
+        downtime.report(now(), &self.endpoint, self.outlook())
     }
 
     /// Why nothing is ready, also if no attempt is under way yet.
-    pub(crate) fn why_not_ready(&self, endpoint: &Arc<str>) -> Option<Arc<Outage>> {
+    pub(crate) fn why_not_ready(&self) -> Option<Arc<Outage>> {
         if self.ledger.is_ready() {
             return None;
         }
-        self.outage(endpoint).or_else(|| Some(self.report(&self.down_since_now(), endpoint)))
+        self.outage().or_else(|| Some(self.report(&self.down_since_now())))
     }
 }

@@ -65,7 +65,7 @@ impl Switchboard {
         events: FanOut<Event>,
         pushes: FanOut<Bytes>,
     ) -> Self {
-        let core = Roster::new(connections, limits, retry);
+        let core = Roster::new(endpoint.clone(), connections, limits, retry);
         Self {
             endpoint,
             state: watch::Sender::new(core.state()),
@@ -90,13 +90,13 @@ impl Switchboard {
 
     /// A place at once, or the reason why not; `Ok(None)` if waiting may bring one.
     pub(crate) fn try_place(&self, wish: Wish<'_>) -> Result<Option<Taken>, NoPlace> {
-        self.lock().try_place(&self.endpoint, wish)
+        self.lock().try_place(wish)
     }
 
     /// The same for a new call, which gets an id with its place.
     pub(crate) fn try_begin(&self, wish: Wish<'_>) -> Result<Option<(Taken, NewId)>, NoPlace> {
         let mut core = self.lock();
-        let taken = core.try_place(&self.endpoint, wish)?;
+        let taken = core.try_place(wish)?;
         Ok(taken.map(|taken| (taken, core.issue())))
     }
 
@@ -116,7 +116,7 @@ impl Switchboard {
         let (waker, mut unneeded) = (cx.waker(), None);
         let mut core = self.lock();
         let look_at = core.ledger.look_at();
-        let polled = core.poll_place(&self.endpoint, wish, ticket, until, waker, &mut unneeded);
+        let polled = core.poll_place(wish, ticket, until, waker, &mut unneeded);
         let is_complete = core.ledger.is_complete();
         let is_sooner = core.ledger.look_at() != look_at;
         drop(core);
@@ -190,7 +190,7 @@ impl Switchboard {
 
     /// Where a call that may have run can go again.
     pub(crate) fn resume(&self, resume: Resume, patience: Patience) -> Result<Resumed, NoPlace> {
-        self.lock().resume(&self.endpoint, resume, patience)
+        self.lock().resume(resume, patience)
     }
 
     /// A call waits to be sent again, until what this returns is dropped.
@@ -230,12 +230,12 @@ impl Switchboard {
     }
 
     pub(crate) fn outage(&self) -> Option<Arc<Outage>> {
-        self.lock().outage(&self.endpoint)
+        self.lock().outage()
     }
 
     /// Why nothing is ready, if nothing is.
     pub(crate) fn why_not_ready(&self) -> Option<Arc<Outage>> {
-        self.lock().why_not_ready(&self.endpoint)
+        self.lock().why_not_ready()
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<State> {
@@ -249,7 +249,7 @@ impl Switchboard {
             ready: core.ledger.ready(),
             in_flight: core.ledger.in_flight(),
             waiting: core.waiting(),
-            outage: core.outage(&self.endpoint).map(|outage| (*outage).clone()),
+            outage: core.outage().map(|outage| (*outage).clone()),
             instance: core.instance,
         }
     }

@@ -23,8 +23,8 @@ pub struct Outage {
     pub last: Option<Arc<ConnectError>>,
     /// How it began.
     pub began: Began,
-    /// An attempt is under way that has connected to there, and waits for the handshake: the first of them, where several
-    /// connections are kept.
+    /// An attempt is under way that has connected to there, and waits for the handshake: that of the lowest slot, where several
+    /// connections are kept. `None` also where the transport has no address.
     pub connected: Option<SocketAddr>,
     /// The next attempt is made in that time at the latest: calls that wait may bring it forward. `None` while one is under way, and
     /// where none is to be made, because nobody asks or the pool is closed.

@@ -31,7 +31,7 @@ use crate::proto::greeting::ClientId;
 use crate::proto::speech::Speech;
 use crate::protocol::{Opener, Protocol};
 use crate::switchboard::Switchboard;
-use crate::transport::Guarded;
+use crate::transport::guarded::Guarded;
 
 /// Makes the pool's connector, of its own TCP or not.
 type Connector = Box<dyn FnOnce(Tcp) -> Box<dyn Connect> + Send + Sync>;

@@ -18,7 +18,7 @@ use crate::panics::discard;
 use crate::pool::usher::usher;
 use crate::switchboard::Switchboard;
 
-/// Between a panic that ended a channel's work and its next attempt.
+/// Between a panic that interrupted a channel's work and its going on.
 const BREATHER: Duration = Duration::from_millis(100);
 
 pub(crate) struct Channels {
@@ -56,25 +56,26 @@ impl Channels {
         };
         let mut channel = Channel::new(slot, self.settings.clone(), self.board.clone(), seed);
         let killed = self.killed.clone();
-        let life = async move {
+        let task = async move {
             // Pinned here, and the channel lent: what is handed over by value takes its room twice in the task.
             {
-                let (end, life) = (pin!(killed.cancelled()), pin!(live(&mut channel)));
+                let (end, work) = (pin!(killed.cancelled()), pin!(work(&mut channel)));
                 tokio::select! {
                     biased;
                     () = Dormant::new(end) => {}
-                    () = life => {}
+                    () = work => {}
                 }
             }
             discard(channel);
+            // When nothing of it is left.
             drop(alive);
         };
-        self.tasks.spawn_on(life, &self.runtime);
+        self.tasks.spawn_on(task, &self.runtime);
     }
 }
 
 /// Runs it to its end, whatever panics in it meanwhile.
-async fn live(channel: &mut Channel) {
+async fn work(channel: &mut Channel) {
     while AssertUnwindSafe(channel.run()).catch_unwind().await.is_err() {
         channel.begin_again();
         // What panics each time must not spin.

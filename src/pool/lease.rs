@@ -6,6 +6,7 @@
 //!                       ├──► give_back: the caller says that it is over ──────► back in the pool
 //!                       ├──► mark_broken, drop ───────────────────────────────► closed
 //!                       └──► detach ──────────────────────────────────────────► the caller's own
+//!                              └──► dropped before it is done ────────────────► closed
 //! ```
 
 use std::future::poll_fn;

@@ -3,9 +3,9 @@
 //! ```text
 //!            dial                    succeeded
 //! Waiting ─────────► Dialing ────────────────────────► Up ──┐ succeeded: another connection
-//!    ▲                  │ failed                        │ ▲──┘ has taken this one's place
+//!    ▲                  │ failed, broke off             │ ▲──┘ has taken this one's place
 //!    └──────────────────┴───────────────────────────────┘
-//!                                              lost, retired
+//!                                              lost, retired, broke off
 //! ```
 //!
 //! A connection that is to be replaced because of its age goes on while the attempts are made: they have a plan of their own.
@@ -118,10 +118,15 @@ impl Plan {
                 self.absence.flapping = false;
                 (self.absent.next(now), self.hurried(now))
             }
-            // It shall see the backoff's rate, however many calls wait.
-            Phase::Handshake | Phase::Hook => (self.unwelcome.next(now), None),
+            Phase::Handshake | Phase::Hook => return self.turned_away(now, retry_after),
         };
         self.wait(now, delay, hurried, retry_after);
+    }
+
+    /// It shall see the backoff's rate, however many calls wait.
+    fn turned_away(&mut self, now: Instant, retry_after: Option<Duration>) {
+        let delay = self.unwelcome.next(now);
+        self.wait(now, delay, None, retry_after);
     }
 
     /// It succeeded, or the attempt that another plan made to replace this one's connection did.
@@ -158,11 +163,12 @@ impl Plan {
         self.wait(now, delay, hurried, retry_after);
     }
 
-    /// Whatever was under way or alive is not any more, for reasons on this side.
+    /// What was under way or alive ends here, for reasons on this side. It counts like one that the server turned away: who resizes a
+    /// pool over and over dials no faster than the backoff.
     pub(crate) fn broke_off(&mut self, now: Instant) {
         match self.state {
             State::Waiting { .. } => {}
-            State::Dialing => self.failed(now, Phase::Hook, None),
+            State::Dialing => self.turned_away(now, None),
             State::Up { .. } => self.lost(now, None),
         }
     }
@@ -246,28 +252,12 @@ impl Exponential {
 }
 
 impl Clone for Exponential {
-    /// The crate's own type has none.
+    /// By hand: the crate's type has none.
     fn clone(&self) -> Self {
-        let ExponentialBackoff {
-            current_interval,
-            initial_interval,
-            randomization_factor,
-            multiplier,
-            max_interval,
-            start_time,
-            max_elapsed_time,
-            clock,
-        } = self.0;
-        Self(ExponentialBackoff {
-            current_interval,
-            initial_interval,
-            randomization_factor,
-            multiplier,
-            max_interval,
-            start_time,
-            max_elapsed_time,
-            clock,
-        })
+        let ExponentialBackoff { current_interval, initial_interval, max_interval, .. } = self.0;
+        let mut copy = Self::new(self.0.start_time, initial_interval, max_interval);
+        copy.0.current_interval = current_interval;
+        copy
     }
 }
 

@@ -10,7 +10,6 @@
 //! [`Ids`] gives.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +18,7 @@ use crate::error::config::ConfigError;
 use crate::error::loss::LossCause;
 use crate::error::unsendable::Unsendable;
 use crate::error::violation::Violation;
+use crate::panics::caught;
 use crate::proto::dialect::{Dialect, Meaning};
 use crate::proto::framing::Framing;
 use crate::proto::ids::{Ids, Name};
@@ -194,8 +194,7 @@ impl Speech {
     }
 
     fn meaning(&self, frame: &Bytes) -> Result<Result<Meaning, Violation>, Violation> {
-        let received = AssertUnwindSafe(|| self.dialect.received(frame.clone()));
-        catch_unwind(received).map_err(|_panic| Violation::DialectPanicked)
+        caught(|| self.dialect.received(frame.clone())).ok_or(Violation::DialectPanicked)
     }
 }
 

@@ -30,11 +30,12 @@ impl Roster {
         (0..self.size.max).filter(|slot| self.channels.insert(*slot)).collect()
     }
 
-    /// What a slot without a connection should do. If it is gone, its channel must not ask again.
-    pub(crate) fn wanted(&mut self, slot: usize, plan: &mut Plan) -> Wanted {
+    /// What a slot without a connection should do. If it is gone, its channel departs under the same lock, so that who makes the
+    /// pool larger again in between gives it another.
+    pub(crate) fn ask_or_depart(&mut self, slot: usize, now: Instant, plan: &mut Plan) -> Wanted {
         let wanted = self.slots().wanted(slot, &self.scene());
         if wanted == Wanted::Gone {
-            plan.broke_off(now());
+            plan.broke_off(now);
             self.plans.insert(slot, plan.clone());
             self.prospects.forget(slot);
             self.channels.remove(&slot);

@@ -26,7 +26,7 @@ use crate::server::half_open::HalfOpen;
 use crate::server::listen::{Incoming, Listen, TcpListening};
 use crate::server::settings::{BindError, ServerBuilder};
 use crate::server::shared::Shared;
-use crate::transport::Guarded;
+use crate::transport::guarded::Guarded;
 
 /// When no connection can be accepted (no descriptors, no memory), it is tried again after so long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

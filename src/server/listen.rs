@@ -16,7 +16,8 @@ use crate::limits::SocketOptions;
 use crate::panics::Contained;
 use crate::policy::Heartbeat;
 use crate::server::settings::BindError;
-use crate::transport::{Guarded, GuardedTransport, Transport};
+use crate::transport::Transport;
+use crate::transport::guarded::{Guarded, GuardedTransport};
 
 /// Connections that the kernel keeps until they are accepted, if its own limit allows (`listen(2)`).
 const BACKLOG: u32 = 4096;

@@ -38,9 +38,14 @@ impl Switchboard {
         self.publish();
     }
 
-    /// An attempt has connected to there, and waits for the handshake; or, without an address, waits for that no more.
-    pub(crate) fn greets(&self, slot: usize, address: Option<SocketAddr>) {
+    /// An attempt has connected, to there if the transport knows, and waits for the handshake.
+    pub(crate) fn awaits_handshake(&self, slot: usize, address: Option<SocketAddr>) {
         self.lock().prospects.set(slot, Prospect::Dialing(address));
+    }
+
+    /// It waits for that no more.
+    pub(crate) fn handshake_over(&self, slot: usize) {
+        self.lock().prospects.set(slot, Prospect::Dialing(None));
     }
 
     /// A slot's next attempt is made then at the latest, if it is wanted then.
@@ -49,7 +54,7 @@ impl Switchboard {
     }
 
     /// The plan that a slot had when it was there last.
-    pub(crate) fn plan_left(&self, slot: usize) -> Option<Plan> {
+    pub(crate) fn take_plan(&self, slot: usize) -> Option<Plan> {
         self.lock().plans.remove(&slot)
     }
 
@@ -121,6 +126,11 @@ impl Switchboard {
         before.filter(|(before, now)| before != now)
     }
 
+    /// Whether a slot's connection takes calls, as far as is known.
+    pub(crate) fn is_open(&self, slot: usize) -> bool {
+        self.lock().links.get(slot).is_some_and(Option::is_some)
+    }
+
     /// A slot's connection takes no more calls, and why.
     pub(crate) fn shut(&self, slot: usize, why: Began) {
         let mut wake = Wakes::default();
@@ -179,9 +189,9 @@ impl Switchboard {
         }
     }
 
-    /// What a slot without a connection should do. If it is gone, its channel must not ask again.
-    pub(crate) fn wanted(&self, slot: usize, plan: &mut Plan) -> Wanted {
-        self.lock().wanted(slot, plan)
+    /// What a slot without a connection should do. If it is gone, its channel has departed and must not ask again.
+    pub(crate) fn ask_or_depart(&self, slot: usize, now: Instant, plan: &mut Plan) -> Wanted {
+        self.lock().ask_or_depart(slot, now, plan)
     }
 
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.

@@ -27,10 +27,10 @@ const THERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Refused,
-    Connected,
+    Accepted,
 }
 
-use Fate::{Connected as C, Refused as R};
+use Fate::{Accepted as A, Refused as R};
 
 /// What becomes of the attempts, in the order in which they are made; the last goes for all that follow.
 struct Fates {
@@ -91,7 +91,7 @@ impl Scene {
         self.pool.status().outage.unwrap()
     }
 
-    fn is_under_way(&self, connected: Option<SocketAddr>) {
+    fn assert_under_way(&self, connected: Option<SocketAddr>) {
         let outage = self.outage();
         assert_eq!((outage.connected, outage.next_in), (connected, None), "{outage:?}");
     }
@@ -100,7 +100,7 @@ impl Scene {
 /// Of two connections one is lost, and its successor waits for `WELCOME` when the other is lost, too.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_began_before_the_outage_is_under_way_in_it() {
-    let mut scene = Scene::new(&[C], |pool| pool.connections(2));
+    let mut scene = Scene::new(&[A], |pool| pool.connections(2));
     let (first, second) = (scene.accept().await, scene.accept().await);
     let (first, second) = tokio::join!(Peer::greet(first), Peer::greet(second));
     news::connected(&scene.pool, 2).await;
@@ -111,17 +111,17 @@ async fn an_attempt_that_began_before_the_outage_is_under_way_in_it() {
     // Before the other slot dials.
     until("an outage", || scene.pool.status().outage.is_some()).await;
     assert_eq!(scene.dials(), 3);
-    scene.is_under_way(Some(THERE));
+    scene.assert_under_way(Some(THERE));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_fails_does_not_hide_another_slots_that_is_under_way() {
-    let mut scene = Scene::new(&[C, R], |pool| pool.connections(2));
+    let mut scene = Scene::new(&[A, R], |pool| pool.connections(2));
     let mut events = scene.pool.events();
     let _silent = scene.hear().await;
     for _ in 0..3 {
         news::dial_failed(&mut events).await;
-        scene.is_under_way(Some(THERE));
+        scene.assert_under_way(Some(THERE));
     }
 }
 
@@ -129,14 +129,14 @@ async fn an_attempt_that_fails_does_not_hide_another_slots_that_is_under_way() {
 #[tokio::test(start_paused = true)]
 async fn what_was_to_replace_a_connection_is_under_way_when_that_is_lost() {
     let mut scene =
-        Scene::new(&[C], |pool| pool.connections(Connections::from(1).lifetime(100 * SECOND)));
+        Scene::new(&[A], |pool| pool.connections(Connections::from(1).lifetime(100 * SECOND)));
     let first = Peer::greet(scene.accept().await).await;
     news::connected(&scene.pool, 1).await;
     sleep(101 * SECOND).await;
     let _next = scene.hear().await;
     drop(first);
     until("an outage", || scene.pool.status().outage.is_some()).await;
-    scene.is_under_way(Some(THERE));
+    scene.assert_under_way(Some(THERE));
     sleep(SECOND).await;
     assert_eq!(scene.dials(), 2);
 }
@@ -144,7 +144,7 @@ async fn what_was_to_replace_a_connection_is_under_way_when_that_is_lost() {
 /// Slot 0 was asked to stay away for a minute. While slot 1 is refused again and again, that one's attempts are the next.
 #[tokio::test(start_paused = true)]
 async fn the_attempts_of_a_slot_that_is_gone_are_not_the_next() {
-    let mut scene = Scene::new(&[C, R], |pool| pool.connections(2));
+    let mut scene = Scene::new(&[A, R], |pool| pool.connections(2));
     let mut events = scene.pool.events();
     scene.hear().await.say(busy(60_000, "full")).await;
     let next_in = news::event(&mut events, "the answer of slot 0", |event| match event {
@@ -164,13 +164,13 @@ async fn the_attempts_of_a_slot_that_is_gone_are_not_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn the_attempt_of_a_slot_that_is_gone_is_not_under_way() {
-    let mut scene = Scene::new(&[R, C], |pool| {
+    let mut scene = Scene::new(&[R, A], |pool| {
         pool.connections(2).reconnect(Reconnect::exponential(50 * SECOND, 60 * SECOND))
     });
     let mut events = scene.pool.events();
     let (_, next_in) = news::dial_failed(&mut events).await;
     let mut given_up = scene.hear().await;
-    scene.is_under_way(Some(THERE));
+    scene.assert_under_way(Some(THERE));
     scene.pool.resize(1).unwrap();
     assert_eq!(scene.outage().connected, None, "at once");
     assert_eq!(given_up.frame().await, None);
@@ -180,7 +180,7 @@ async fn the_attempt_of_a_slot_that_is_gone_is_not_under_way() {
 /// Its hook has left a question behind, whose answer comes later.
 #[tokio::test(start_paused = true)]
 async fn behind_a_connection_that_could_not_be_lent_the_next_attempt_is_told() {
-    let mut scene = Scene::new(&[C], |pool| {
+    let mut scene = Scene::new(&[A], |pool| {
         pool.protocol(plain::ordered())
             .reconnect(Reconnect::exponential(50 * SECOND, 60 * SECOND))
             .on_connect(|mut conversation| async move {
@@ -221,7 +221,7 @@ async fn a_pool_that_is_closed_and_one_that_nobody_asks_make_no_next_attempt() {
 /// As by something that sizes a pool by its load and cannot decide.
 #[tokio::test(start_paused = true)]
 async fn a_slot_that_comes_and_goes_keeps_to_its_backoff() {
-    for fate in [R, C] {
+    for fate in [R, A] {
         let Scene { pool, dials, mut ends } = Scene::new(&[fate], |pool| pool);
         tokio::spawn(async move {
             while let Some(end) = ends.recv().await {

@@ -10,6 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) type Below = Box<dyn Transport>;
 
 pub(crate) trait Tamper: Send + Unpin + 'static {
+    /// Before whatever it is asked.
+    fn asked(&mut self) {}
+
     fn poll_read(
         &mut self,
         below: &mut Below,
@@ -55,6 +58,7 @@ impl<T: Tamper> AsyncRead for Tampered<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self { below, tamper } = &mut *self;
+        tamper.asked();
         tamper.poll_read(below, cx, buffer)
     }
 }
@@ -66,16 +70,19 @@ impl<T: Tamper> AsyncWrite for Tampered<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let Self { below, tamper } = &mut *self;
+        tamper.asked();
         tamper.poll_write(below, cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { below, tamper } = &mut *self;
+        tamper.asked();
         tamper.poll_flush(below, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { below, tamper } = &mut *self;
+        tamper.asked();
         tamper.poll_shutdown(below, cx)
     }
 }

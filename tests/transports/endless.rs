@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use steadfast::{Accepting, Call, Incoming, Listen, Server};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf, join, sink};
 
 use crate::memory::{InMemory, NOWHERE, in_memory};
 use crate::support::scripted::{REPLY, WELCOME, expect, hello, ping, request};
@@ -36,24 +36,6 @@ impl AsyncRead for Hose {
     }
 }
 
-impl AsyncWrite for Hose {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Gives the hose first.
 struct WithHose {
     hose: Option<Hose>,
@@ -64,7 +46,7 @@ impl Listen for WithHose {
     fn accept(&mut self) -> Accepting<'_> {
         match self.hose.take() {
             Some(hose) => {
-                let incoming = Incoming { transport: Box::new(hose), peer: NOWHERE };
+                let incoming = Incoming { transport: Box::new(join(hose, sink())), peer: NOWHERE };
                 Box::pin(std::future::ready(Ok(incoming)))
             }
             None => self.listener.accept(),

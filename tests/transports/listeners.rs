@@ -1,4 +1,4 @@
-//! Listeners that never wait.
+//! Listeners that never wait, and some that panic.
 
 use std::io;
 use std::net::SocketAddr;

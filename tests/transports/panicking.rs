@@ -12,7 +12,7 @@ use steadfast::{
     Began, Bytes, Call, CallCause, CallError, Connect, ConnectCause, Connecting, Connections,
     Endpoint, Event, Heartbeat, LossCause, OsError, Outcome, Phase, Pool, Server, State,
 };
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
 use crate::layer::Layered;
@@ -37,41 +37,11 @@ impl Fuse {
         let fuse = self.clone();
         move || fuse.clone()
     }
-
-    fn burn(&self) {
-        assert!(!self.0.swap(false, Ordering::SeqCst), "a transport's own bug");
-    }
 }
 
 impl Tamper for Fuse {
-    fn poll_read(
-        &mut self,
-        below: &mut Below,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.burn();
-        Pin::new(below).poll_read(cx, buffer)
-    }
-
-    fn poll_write(
-        &mut self,
-        below: &mut Below,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.burn();
-        Pin::new(below).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.burn();
-        Pin::new(below).poll_flush(cx)
-    }
-
-    fn poll_shutdown(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.burn();
-        Pin::new(below).poll_shutdown(cx)
+    fn asked(&mut self) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "a transport's own bug");
     }
 }
 
@@ -196,8 +166,8 @@ fn call(pool: &Pool, body: impl Into<Bytes>) -> JoinHandle<Result<Bytes, CallErr
     tokio::spawn(async move { pool.call(body).await })
 }
 
-/// What the pool does behind the loss of its one connection, or a failed attempt: it has another, which is used.
-async fn is_well(pool: &Pool, switch: &mut Switch) {
+/// Behind the loss of its one connection, or a failed attempt, the pool has another, which is used.
+async fn goes_on(pool: &Pool, switch: &mut Switch) {
     let mut peer = loop {
         // Some were given up.
         let mut peer = Peer::new(switch.accept().await);
@@ -240,7 +210,7 @@ async fn a_transport_whose_drop_panics_costs_its_connection_only() {
         drop(stranger);
         assert_eq!(news::dial_failed(&mut events).await.0.phase, Phase::Handshake);
     }
-    is_well(&pool, &mut switch).await;
+    goes_on(&pool, &mut switch).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,7 +238,7 @@ async fn of_what_a_transport_claims_to_have_written_too_much_everything_counts_a
     let error = soon("an error", pool.call("hello")).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Indeterminate, "{error}");
     assert_eq!(news::lost(&mut events).await.cause, LossCause::Os(why));
-    is_well(&pool, &mut switch).await;
+    goes_on(&pool, &mut switch).await;
 }
 
 /// Its last owner is the connection.
@@ -310,7 +280,7 @@ async fn a_body_whose_drop_panics_costs_its_connection_only() {
             "{error}"
         );
     }
-    is_well(&pool, &mut switch).await;
+    goes_on(&pool, &mut switch).await;
 }
 
 /// Its drop always panics.
@@ -353,7 +323,7 @@ async fn many_bodies_whose_drops_panic_cost_no_more_than_one() {
     tokio::time::sleep(ms(200)).await;
     drop(peer);
     news::lost(&mut events).await;
-    is_well(&pool, &mut switch).await;
+    goes_on(&pool, &mut switch).await;
 }
 
 /// Never comes to anything the first time, and its drop panics then.
@@ -382,7 +352,7 @@ async fn what_panics_when_its_time_is_over_costs_that_attempt_only() {
     let (error, _) = news::dial_failed(&mut slow.events()).await;
     assert!(matches!(error.cause, ConnectCause::TimedOut { .. }), "{error}");
     assert_eq!(error.phase, Phase::Connect);
-    is_well(&slow, &mut switch).await;
+    goes_on(&slow, &mut switch).await;
 
     let (connector, mut switch) = pipes(4096);
     let bomb = Bomb::set();
@@ -402,7 +372,7 @@ async fn what_panics_when_its_time_is_over_costs_that_attempt_only() {
     let (error, _) = news::dial_failed(&mut events).await;
     assert!(matches!(error.cause, ConnectCause::TimedOut { .. }), "{error}");
     assert_eq!(error.phase, Phase::Hook);
-    is_well(&hooked, &mut switch).await;
+    goes_on(&hooked, &mut switch).await;
 }
 
 /// Its attempt is under way when the pool is closed.
@@ -521,5 +491,5 @@ async fn behind_a_panic_that_nothing_catches_a_slot_begins_again() {
         assert_eq!((status.state, outage.began), (State::Connecting, Began::NeverConnected));
         assert!(outage.next_in.is_some());
     }
-    is_well(&pool, &mut switch).await;
+    goes_on(&pool, &mut switch).await;
 }

@@ -31,7 +31,8 @@ impl fmt::Debug for Detached {
 }
 
 impl Lease {
-    /// Takes the socket out of the pool, for another use, when all frames are written. The pool makes another connection.
+    /// Takes the socket out of the pool, for another use, when all frames are written. The pool makes another connection. It begins
+    /// with this call, not when the future is first polled.
     ///
     /// # Errors
     /// [`LeaseError`], if the connection has died, or does not take what was sent within the time of a step.
@@ -39,6 +40,7 @@ impl Lease {
     /// # Cancel safety
     /// Dropping the future closes the socket, also before it was polled.
     pub fn detach(mut self) -> impl Future<Output = Result<Detached, LeaseError>> + Send + use<> {
+        // No `async fn`: dropped before it is polled, it would give the connection back.
         self.reading.reset();
         let departed = self.with(|session| (session.depart(), Tell::Owner));
         async move {
