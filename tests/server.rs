@@ -297,6 +297,44 @@ async fn a_panic_in_a_handler_is_an_error_of_that_call_and_of_nothing_else() {
     }
 }
 
+/// Told of a connection that has ended, and panics the first time.
+struct Doorman(mpsc::UnboundedSender<u64>, AtomicUsize);
+
+impl Handler for Doorman {
+    async fn call(&self, call: Call) -> Result<Bytes, ErrorReply> {
+        Ok(call.connection().to_string().into())
+    }
+
+    fn disconnected(&self, connection: u64) {
+        self.0.send(connection).unwrap();
+        assert_ne!(self.1.fetch_add(1, Ordering::SeqCst), 0, "as the test wants it");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_is_told_of_each_connection_that_has_ended_and_of_none_before() {
+    let (told, mut ended) = mpsc::unbounded_channel();
+    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let served = tokio::spawn(server.serve(Doorman(told, AtomicUsize::new(0))));
+    let (mut first, second, mut third) =
+        (join(address).await, join(address).await, join(address).await);
+    for (stream, number) in [(&mut first, "1"), (&mut third, "3")] {
+        stream.write_all(&request(1, 0, b"who am I?")).await.unwrap();
+        assert_eq!(expect(stream, &[REPLY]).await.body(), number.as_bytes());
+    }
+    assert!(ended.try_recv().is_err());
+    // Nothing came over it.
+    drop(second);
+    assert_eq!(soon("the second's end", ended.recv()).await, Some(2));
+    drop(first);
+    assert_eq!(soon("the first's end", ended.recv()).await, Some(1));
+    handle.shutdown(10 * MS);
+    soon("the server's end", served).await.unwrap().unwrap();
+    assert_eq!(soon("the third's end", ended.recv()).await, Some(3));
+    assert_eq!(ended.recv().await, None, "each once");
+}
+
 #[tokio::test]
 async fn a_handlers_error_and_a_reply_too_long_reach_the_caller() {
     let address = start(Server::builder(), |call: Call| async move {

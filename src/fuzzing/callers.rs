@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::fuzzing::end::End;
-use crate::fuzzing::script::Script;
+use crate::fuzzing::script::{Own, Script};
 use crate::proto::calling::{Calling, Kind, Start};
 use crate::proto::calls::Answer;
 
@@ -80,14 +80,14 @@ impl<W: Wire> Callers<W> {
     /// A caller does something; `speak` makes the head and the body of a call's frame.
     pub(super) fn step<S: Calling>(
         &mut self,
-        step: u8,
+        step: Own,
         script: &mut Script<'_>,
         end: &mut End<S>,
         speak: impl Fn(u64, Bytes) -> Result<(Bytes, Bytes), ()>,
     ) {
         match step {
-            7..=9 => self.call(script, end, speak),
-            10 => {
+            Own::Often => self.call(script, end, speak),
+            Own::Sometimes => {
                 let chosen = usize::from(script.byte()) % self.waiting.len().max(1);
                 if let Some(id) = self.waiting.keys().nth(chosen).copied() {
                     self.waiting.remove(&id);
@@ -95,8 +95,8 @@ impl<W: Wire> Callers<W> {
                 }
             }
             // Once in a while: nothing new comes behind it.
-            _ if script.byte() == 0 => end.session.drain(),
-            _ => end.session.probe(end.now),
+            Own::Rarely if script.byte() == 0 => end.session.drain(),
+            Own::Rarely => end.session.probe(end.now),
         }
     }
 

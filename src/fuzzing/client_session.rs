@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::fuzzing::callers::{Callers, Wire, mark};
 use crate::fuzzing::end::End;
-use crate::fuzzing::script::Script;
+use crate::fuzzing::script::{Script, Step};
 use crate::policy::Heartbeat;
 use crate::proto::calling::Bounds;
 use crate::proto::client::Client;
@@ -25,9 +25,11 @@ pub fn client_session(data: &[u8]) {
     let mut end = End::new(now, client);
     let mut callers = Callers::new(Native::default());
     while !script.is_over() && !end.is_over() {
-        let step = script.byte() % 12;
-        if !end.step(step, &mut script) {
-            callers.step(step, &mut script, &mut end, |_, body| Ok((Bytes::new(), body)));
+        match script.step() {
+            Step::Shell(step) => end.step(step, &mut script),
+            Step::Own(step) => {
+                callers.step(step, &mut script, &mut end, |_, body| Ok((Bytes::new(), body)));
+            }
         }
         callers.look(&mut end);
     }

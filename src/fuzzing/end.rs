@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut as _, Bytes};
 
 use crate::error::loss::{Loss, LossCause};
-use crate::fuzzing::script::Script;
+use crate::fuzzing::script::{Script, Shell};
 use crate::proto::input::Input;
 use crate::proto::session::{Effects, Session};
 use crate::proto::speech::Speech;
@@ -45,20 +45,17 @@ impl<S: Session> End<S> {
         self.over
     }
 
-    /// One step of what any session is told. False: the byte means something else.
-    pub(super) fn step(&mut self, step: u8, script: &mut Script<'_>) -> bool {
+    pub(super) fn step(&mut self, step: Shell, script: &mut Script<'_>) {
         match step {
-            0 => {
+            Shell::Hear => {
                 let bytes = usize::from(script.byte());
                 self.hear(script.take(bytes));
             }
-            1..=3 => self.hear(&script.frame()),
-            4 => self.write(usize::from(script.short())),
-            5 => self.write(usize::MAX),
-            6 => self.wait(u64::from(script.short())),
-            _ => return false,
+            Shell::HearFrame => self.hear(&script.frame()),
+            Shell::Write => self.write(usize::from(script.short())),
+            Shell::WriteAll => self.write(usize::MAX),
+            Shell::Wait => self.wait(u64::from(script.short())),
         }
-        true
     }
 
     /// These bytes arrive, as the shell reads them: to where they belong, if a long part is coming.

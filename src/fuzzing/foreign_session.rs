@@ -10,7 +10,7 @@ use crate::error::violation::Violation;
 use crate::fuzzing::callers::{Callers, Wire, is_answered, mark};
 use crate::fuzzing::client_session::{BOUNDS, LIMIT};
 use crate::fuzzing::end::End;
-use crate::fuzzing::script::Script;
+use crate::fuzzing::script::{Script, Shell, Step};
 use crate::policy::Heartbeat;
 use crate::proto::dialect::{Dialect, Matching, Meaning, To};
 use crate::proto::foreign::Foreign;
@@ -73,9 +73,9 @@ pub fn foreign_session(data: &[u8]) {
     let mut end = End::new(now, Foreign::new(now, Heartbeat::default(), speech.clone(), BOUNDS));
     let mut callers = Callers::new(wire);
     while !script.is_over() && !end.is_over() {
-        match script.byte() % 12 {
-            // What a server says, in a frame.
-            1..=3 => {
+        match script.step() {
+            // Not one of ours: what a server says.
+            Step::Shell(Shell::HearFrame) => {
                 let body = usize::from(script.byte());
                 let body = script.take(body);
                 let mut frame = BytesMut::new();
@@ -83,8 +83,8 @@ pub fn foreign_session(data: &[u8]) {
                 frame.extend_from_slice(body);
                 end.hear(&frame);
             }
-            step if end.step(step, &mut script) => {}
-            step => callers.step(step, &mut script, &mut end, |name, body| {
+            Step::Shell(step) => end.step(step, &mut script),
+            Step::Own(step) => callers.step(step, &mut script, &mut end, |name, body| {
                 let spoken = speech.request(Name(name), body).map_err(drop)?;
                 Ok((spoken.head.freeze(), spoken.rest))
             }),

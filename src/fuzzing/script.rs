@@ -11,6 +11,36 @@ use crate::proto::native::{Frame, PUSH_BIT};
 #[derive(Debug)]
 pub(super) struct Script<'a>(&'a [u8]);
 
+/// What a byte stands for, in the script of any session. The corpora are written in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Shell(Shell),
+    Own(Own),
+}
+
+/// What the shell tells any session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shell {
+    /// Any bytes arrive.
+    Hear,
+    /// A frame arrives that is well made.
+    HearFrame,
+    /// The operating system takes some bytes.
+    Write,
+    /// It takes all.
+    WriteAll,
+    /// Time passes.
+    Wait,
+}
+
+/// What those above a session do: callers, handlers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    Often,
+    Sometimes,
+    Rarely,
+}
+
 impl<'a> Script<'a> {
     pub(super) fn new(data: &'a [u8]) -> Self {
         Self(data)
@@ -18,6 +48,19 @@ impl<'a> Script<'a> {
 
     pub(super) fn is_over(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(super) fn step(&mut self) -> Step {
+        match self.byte() % 12 {
+            0 => Step::Shell(Shell::Hear),
+            1..=3 => Step::Shell(Shell::HearFrame),
+            4 => Step::Shell(Shell::Write),
+            5 => Step::Shell(Shell::WriteAll),
+            6 => Step::Shell(Shell::Wait),
+            7..=9 => Step::Own(Own::Often),
+            10 => Step::Own(Own::Sometimes),
+            _ => Step::Own(Own::Rarely),
+        }
     }
 
     /// 0 at its end.

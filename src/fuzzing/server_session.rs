@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::error::answer::{ErrorReply, Refusal};
 use crate::fuzzing::end::End;
-use crate::fuzzing::script::Script;
+use crate::fuzzing::script::{Own, Script, Step};
 use crate::policy::Heartbeat;
 use crate::proto::replies::Response;
 use crate::proto::serving::{Bounds, Event, Serving};
@@ -34,9 +34,9 @@ pub fn server_session(data: &[u8]) {
     let mut end = End::new(now, serving(now));
     let mut desk = Desk::default();
     while !script.is_over() && !end.is_over() {
-        let step = script.byte() % 12;
-        if !end.step(step, &mut script) {
-            desk.step(step, &mut script, &mut end);
+        match script.step() {
+            Step::Shell(step) => end.step(step, &mut script),
+            Step::Own(step) => desk.step(step, &mut script, &mut end),
         }
         desk.look(&mut end);
     }
@@ -59,9 +59,9 @@ enum Told {
 }
 
 impl Desk {
-    fn step(&mut self, step: u8, script: &mut Script<'_>, end: &mut End<Serving>) {
+    fn step(&mut self, step: Own, script: &mut Script<'_>, end: &mut End<Serving>) {
         match step {
-            7..=9 => {
+            Own::Often => {
                 let chosen = usize::from(script.byte()) % self.working.len().max(1);
                 if let Some(id) = self.working.keys().nth(chosen).copied() {
                     self.working.remove(&id);
@@ -74,11 +74,11 @@ impl Desk {
                     end.session.respond(end.now, id, &response);
                 }
             }
-            10 => {
+            Own::Sometimes => {
                 let _ = end.session.push(&Bytes::from(vec![3; usize::from(script.short())]));
             }
-            _ if script.byte() == 0 => end.session.go_away(0, None, "goodbye"),
-            _ => {
+            Own::Rarely if script.byte() == 0 => end.session.go_away(0, None, "goodbye"),
+            Own::Rarely => {
                 if let Some(length) = self.notifications.pop() {
                     end.session.notification_done(length);
                 }

@@ -76,6 +76,15 @@ pub trait Handler: Send + Sync + 'static {
     fn notified(&self, notification: Call) -> impl Future<Output = ()> + Send {
         async move { drop(notification) }
     }
+
+    /// A client's connection has ended, and no call comes over it any more: what was remembered under its
+    /// [number](Call::connection), as a log-in, can go. Does nothing unless overridden.
+    ///
+    /// Each connection is told of once, whether it was closed, lost or cut off, also if no call came over it. Handlers of its calls may
+    /// still run, and ask for what is forgotten here. It must not block, as it runs in the connection's task. A panic in it is caught.
+    fn disconnected(&self, connection: u64) {
+        let _ = connection;
+    }
 }
 
 impl<F, R> Handler for F
@@ -117,7 +126,7 @@ impl Call {
     }
 
     /// Which of this server's connections it came over, counted from 1 and never reused, unlike addresses: what a log-in
-    /// on a connection should be remembered under.
+    /// on a connection should be remembered under, until that [has ended](Handler::disconnected).
     pub fn connection(&self) -> u64 {
         self.connection
     }

@@ -22,6 +22,7 @@ use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::instance::InstanceId;
 use crate::error::loss::GoAway;
 use crate::handshake::{await_hello, send};
+use crate::panics::caught;
 use crate::proto::greeting::{Hello, Welcome};
 use crate::proto::native::{Frame, VERSION, after, millis, wire};
 use crate::proto::serving::{Bounds, Serving};
@@ -50,11 +51,24 @@ pub(crate) async fn serve<H: Handler>(
     let Some(Some(Greeted { stream, desk, input, client_number, place })) = greeting.await else {
         return;
     };
+    let _ended = Ended { shared, number };
     let about = About { endpoint: peer.to_string().into(), address: Some(peer), number };
     let mut driver = Driver::new(desk.connection.clone(), stream, input, about);
     let span = info_span!("client", %peer, connection = number, client_number);
     work(&desk, &mut driver).instrument(span).await;
     drop((driver, desk, place));
+}
+
+/// Tells the handler, whatever the connection ends with.
+struct Ended<H: Handler> {
+    shared: Arc<Shared<H>>,
+    number: u64,
+}
+
+impl<H: Handler> Drop for Ended<H> {
+    fn drop(&mut self) {
+        caught(|| self.shared.handler.disconnected(self.number));
+    }
 }
 
 /// A connection that has been welcomed.
