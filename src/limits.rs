@@ -50,7 +50,8 @@ impl Limits {
     }
 
     /// Bytes of bodies that have not been handed to the operating system: of the calls that wait, over the
-    /// pool, and again of those on each connection. At least `message`, default 64 MiB.
+    /// pool, and again of those on each connection. Of a call that was given up they count until they are freed, which is at the
+    /// latest when those around them go out. At least `message`, default 64 MiB.
     ///
     /// Too little: a burst of large requests is turned away though the line could take them. Too much: a server that
     /// reads slowly fills this side's memory with requests that it will get too late.

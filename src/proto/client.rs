@@ -130,7 +130,7 @@ impl Client {
             return Ok(());
         };
         let half_sent =
-            mark == Mark::Long && self.line.outgoing.withdraw(id, Mark::Long) == Withdrawn::Begun;
+            mark == Mark::Apart && self.line.outgoing.withdraw(id, Mark::Apart) == Withdrawn::Begun;
         if half_sent {
             Frame::Cancel { id }.encode(self.line.outgoing.control());
         }

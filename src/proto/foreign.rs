@@ -174,7 +174,7 @@ impl Calling for Foreign {
         if queued > 0 && queued + length > self.bounds.queued_bytes {
             return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
         }
-        let mark = self.outgoing.request(name.0, start.head, start.body);
+        let mark = self.outgoing.foreign_frame(name.0, start.head, start.body);
         let ordinal = match start.kind {
             Kind::Notification => {
                 self.notifications.push(name);

@@ -47,6 +47,14 @@ impl Head {
         }
     }
 
+    /// The id, if it is a request's.
+    pub(crate) fn request_id(&self) -> Option<u64> {
+        match *self {
+            Self::Request(RequestHead { id, .. }) => Some(id),
+            Self::Reply { .. } | Self::Notify { .. } | Self::Push { .. } => None,
+        }
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Request(_) => "REQUEST",

@@ -1,10 +1,11 @@
 //! A table by call ids. Its hash is one multiplication, by a number that each table draws: a peer that chooses its ids cannot
 //! know which of them collide (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem", 1997).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 pub(crate) type IdMap<V, K = u64> = HashMap<K, V, Multiplier>;
+pub(crate) type IdSet = HashSet<u64, Multiplier>;
 
 /// An odd number.
 #[derive(Debug, Clone)]

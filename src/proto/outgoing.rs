@@ -1,24 +1,31 @@
 //! What waits to be written, in which order, and what of it has left.
 //!
 //! ```text
-//!  control frames ─┐ first
-//!  small messages ─┼─ pages of whole frames, in order ──┐
-//!  long messages  ─┘ one part each, in turns ───────────┴─► handed to the shell ─► accepted by `write`
+//!  control frames ──────────── before all others ────────────┐
+//!  small messages ──────────── pages, in order ────┐         │
+//!  messages of one long frame ─ one each, in order ─┼─ turns ─┴─► handed to the shell ─► accepted by `write`
+//!  messages of many frames ─── one part each ──────┘
 //! ```
 //!
-//! A message is long if it has more than one frame, which a foreign protocol's never has, however many bytes. Small messages are
-//! gathered in pages that end where a frame ends; one that is not copied has a page to itself. A page can still lose a message
-//! while it waits here; once it is handed to the shell it goes out whole. So "was the last byte of this message accepted?" has an
-//! exact answer at every moment, without any work per message on the way out.
+//! Small messages are copied into pages, which end where a frame ends; longer ones stay where they are, apart. Of the three kinds
+//! that take turns, each that waits hands over one page, one message or one part: so none waits for more than a few of those of
+//! the others, however many there are.
+//!
+//! A foreign protocol's frames take no turns among themselves: all of them go by pages, because their order says whose an answer
+//! is. One that is too long to be copied has a page to itself.
+//!
+//! A page can still lose a message while it waits here; once it is handed to the shell it goes out whole. So "was the last byte of
+//! this message accepted?" has an exact answer at every moment, without any work per message on the way out. The bytes of a message
+//! that was lost stay until their page goes, and count as long as they are here; a page that has lost all of its messages goes at
+//! once.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::proto::head::{
-    ChunkHead, Head, MAX_HEAD, MAX_PART, MAX_UNFINISHED, Position, RequestHead,
-};
+use crate::proto::head::{ChunkHead, Head, MAX_HEAD, MAX_PART, MAX_UNFINISHED, Position};
+use crate::proto::id_map::{IdMap, IdSet};
 use crate::proto::outgoing::allowance::Allowance;
 use crate::proto::outgoing::page::Page;
 
@@ -27,7 +34,8 @@ mod page;
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
-/// Of the long messages so many take turns part by part: few, because what has begun lies half in memory at the other end, ...
+/// Of the messages of many frames so many take turns part by part: few, because what has begun lies half in memory at the other
+/// end, ...
 const IN_TURN: usize = 2;
 /// ... until one has had so many bytes, and goes behind all others that have begun.
 const SHARE: usize = 16 * MAX_PART;
@@ -39,23 +47,25 @@ const HEADS: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     control: BytesMut,
-    /// Closed pages, the oldest first.
+    /// Closed pages, the oldest first. Each has a message that was not withdrawn.
     closed: VecDeque<Page>,
     /// The page that grows.
     open: Page,
-    /// The number of the oldest page that is still here.
-    first_page: u64,
     /// Pages that were thrown away: nothing of them went out or will.
     discarded: Range<u64>,
-    /// Long messages. Of the first [`MAX_UNFINISHED`] each begins, then [`IN_TURN`] at a time go on.
-    long: VecDeque<Long>,
-    /// Long messages whose last byte `write` has not accepted.
-    long_unsent: Vec<u64>,
-    /// Whether a long message has the next turn, when both kinds wait.
-    turn_of_long: bool,
+    /// Messages apart that were thrown away.
+    discarded_apart: IdMap<Withdrawn>,
+    /// Messages of one frame each that are not copied.
+    single: VecDeque<Apart>,
+    /// Messages of many frames. Of the first [`MAX_UNFINISHED`] each begins, then [`IN_TURN`] at a time go on.
+    long: VecDeque<Apart>,
+    /// Messages apart whose last byte `write` has not accepted.
+    apart_unsent: IdSet,
+    turn: Turn,
     in_hand: VecDeque<Handed>,
     in_hand_bytes: usize,
     allowance: Allowance,
+    /// All that waits in pages, withdrawn or not, and what has not been handed over of the bodies apart.
     queued_bytes: usize,
     /// Requests whose first frames were handed over since the last [`take_begun`](Self::take_begun), in that order.
     begun: Vec<u64>,
@@ -68,8 +78,13 @@ pub(crate) struct Outgoing {
 /// Where the last byte of a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
-    Small { page: u64, start: usize, end: usize },
-    Long,
+    InPage {
+        page: u64,
+        start: usize,
+        end: usize,
+    },
+    /// In no page: it is found by its id.
+    Apart,
 }
 
 /// How much of a message that nobody wants any more has gone out.
@@ -83,11 +98,21 @@ pub(crate) enum Withdrawn {
     TooLate,
 }
 
+/// A message that is not copied.
 #[derive(Debug)]
-struct Long {
+struct Apart {
     head: Head,
     body: Bytes,
     handed: usize,
+}
+
+/// The kind of messages that hands over next.
+#[derive(Debug, Default, Clone, Copy)]
+enum Turn {
+    #[default]
+    Pages,
+    Single,
+    Long,
 }
 
 #[derive(Debug)]
@@ -104,7 +129,7 @@ enum What {
         number: u64,
         dead: Vec<Range<usize>>,
     },
-    /// The part with the last byte of a long message.
+    /// The last byte of a message apart, and what of it goes out with that.
     LastPart {
         id: u64,
     },
@@ -119,65 +144,63 @@ impl Outgoing {
 
     /// Queues a message.
     pub(crate) fn message(&mut self, head: Head, body: &Bytes) -> Mark {
-        if body.len() > MAX_PART {
-            self.queued_bytes += body.len();
-            self.long_unsent.push(head.id());
-            self.long.push_back(Long { head, body: body.clone(), handed: 0 });
-            return Mark::Long;
+        if body.len() < BY_REFERENCE {
+            return self.copied(head.request_id(), |out| {
+                head.put(None, body.len(), out);
+                out.extend_from_slice(body);
+            });
         }
-        let request = match head {
-            Head::Request(RequestHead { id, .. }) => Some(id),
-            _ => None,
-        };
-        self.whole(request, |out| head.put(None, body.len(), out), body)
+        self.queued_bytes += body.len();
+        self.apart_unsent.insert(head.id());
+        let kind = if body.len() <= MAX_PART { &mut self.single } else { &mut self.long };
+        kind.push_back(Apart { head, body: body.clone(), handed: 0 });
+        Mark::Apart
     }
 
-    /// Queues a request that is one frame, however long.
-    pub(crate) fn request(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
-        self.whole(Some(id), |out| out.extend_from_slice(head), rest)
-    }
-
-    /// Queues a message of one frame: in order among its like, it takes no turns with those of many frames, and waits for none of
-    /// them.
-    fn whole(
-        &mut self,
-        request: Option<u64>,
-        head: impl FnOnce(&mut BytesMut),
-        rest: &Bytes,
-    ) -> Mark {
-        if rest.len() >= BY_REFERENCE {
-            return self.by_reference(request, head, rest);
+    /// Queues a frame of a foreign protocol, however long, behind all that were queued before.
+    pub(crate) fn foreign_frame(&mut self, id: u64, head: &[u8], rest: &Bytes) -> Mark {
+        if rest.len() < BY_REFERENCE {
+            return self.copied(Some(id), |out| {
+                out.extend_from_slice(head);
+                out.extend_from_slice(rest);
+            });
         }
-        if let Some(id) = request {
-            self.open.requests.push((self.open.bytes.len(), id));
+        if self.open.has_messages() {
+            self.close();
         }
-        self.small(|out| {
-            head(out);
-            out.extend_from_slice(rest);
-        })
-    }
-
-    /// A page with one message alone.
-    fn by_reference(
-        &mut self,
-        request: Option<u64>,
-        head: impl FnOnce(&mut BytesMut),
-        rest: &Bytes,
-    ) -> Mark {
-        if !self.open.bytes.is_empty() {
-            let page = self.open.split();
-            self.closed.push_back(page);
-        }
-        let page = self.first_page + self.closed.len() as u64;
         let heads = self.heads();
-        head(heads);
-        let (bytes, rest) = (heads.split(), Some(rest.clone()));
-        let requests = request.into_iter().map(|id| (0, id)).collect();
-        let alone = Page { bytes, rest, requests, dead: Vec::new() };
-        let end = alone.length();
+        heads.extend_from_slice(head);
+        let bytes = heads.split();
+        let alone = self.open.before(bytes, rest.clone(), id);
+        let (page, end) = (alone.number, alone.length());
         self.queued_bytes += end;
         self.closed.push_back(alone);
-        Mark::Small { page, start: 0, end }
+        Mark::InPage { page, start: 0, end }
+    }
+
+    /// Queues one whole frame among the small messages.
+    pub(crate) fn small(&mut self, write: impl FnOnce(&mut BytesMut)) -> Mark {
+        self.copied(None, write)
+    }
+
+    /// Writes a message into the open page.
+    fn copied(&mut self, request: Option<u64>, write: impl FnOnce(&mut BytesMut)) -> Mark {
+        let (page, start) = (self.open.number, self.open.bytes.len());
+        self.open.requests.extend(request.map(|id| (start, id)));
+        self.open.live += 1;
+        write(&mut self.open.bytes);
+        let end = self.open.bytes.len();
+        self.queued_bytes += end - start;
+        if end >= PAGE {
+            self.close();
+        }
+        Mark::InPage { page, start, end }
+    }
+
+    /// Lets the open page grow no more.
+    fn close(&mut self) {
+        let page = self.open.split();
+        self.closed.push_back(page);
     }
 
     /// Room for a head.
@@ -188,66 +211,60 @@ impl Outgoing {
         &mut self.heads
     }
 
-    /// Queues one whole frame among the small messages.
-    pub(crate) fn small(&mut self, write: impl FnOnce(&mut BytesMut)) -> Mark {
-        let page = self.first_page + self.closed.len() as u64;
-        let start = self.open.bytes.len();
-        write(&mut self.open.bytes);
-        let end = self.open.bytes.len();
-        self.queued_bytes += end - start;
-        if end >= PAGE {
-            let page = self.open.split();
-            self.closed.push_back(page);
-        }
-        Mark::Small { page, start, end }
-    }
-
-    /// Takes back a message, as far as that is still possible.
+    /// Takes back a message, as far as that is still possible. Not one that was taken back before.
     pub(crate) fn withdraw(&mut self, id: u64, mark: Mark) -> Withdrawn {
         match mark {
-            Mark::Small { page, .. } if self.discarded.contains(&page) => Withdrawn::Unseen,
-            Mark::Small { page, start, end } => {
-                let Some(index) = page.checked_sub(self.first_page) else {
-                    return Withdrawn::TooLate;
-                };
-                let page = match self.closed.get_mut(index as usize) {
-                    Some(page) => page,
-                    None => &mut self.open,
-                };
-                self.queued_bytes -= end - start;
-                match page.rest.take() {
-                    Some(rest) => {
-                        self.spent.push(rest);
-                        *page = Page::default();
-                    }
-                    None => page.dead.push(start..end),
-                }
-                Withdrawn::Unseen
-            }
-            Mark::Long => {
-                let Some(at) = self.long.iter().position(|long| long.head.id() == id) else {
-                    return Withdrawn::TooLate;
-                };
-                self.long_unsent.retain(|unsent| *unsent != id);
-                match self.long.remove(at) {
-                    Some(Long { body, handed, .. }) => {
-                        self.queued_bytes -= body.len() - handed;
-                        self.spent.push(body);
-                        if handed == 0 { Withdrawn::Unseen } else { Withdrawn::Begun }
-                    }
-                    None => Withdrawn::TooLate,
-                }
-            }
+            Mark::InPage { page, .. } if self.discarded.contains(&page) => Withdrawn::Unseen,
+            Mark::InPage { page, start, end } => self.withdraw_from_page(page, start..end),
+            Mark::Apart => self.withdraw_apart(id),
         }
+    }
+
+    fn withdraw_from_page(&mut self, number: u64, range: Range<usize>) -> Withdrawn {
+        if number == self.open.number {
+            self.open.withdraw(range);
+            if !self.open.has_messages() {
+                self.queued_bytes -= self.open.length();
+                self.open.clear();
+            }
+            return Withdrawn::Unseen;
+        }
+        let Ok(index) = self.closed.binary_search_by_key(&number, |page| page.number) else {
+            return Withdrawn::TooLate;
+        };
+        self.closed[index].withdraw(range);
+        if !self.closed[index].has_messages()
+            && let Some(page) = self.closed.remove(index)
+        {
+            self.queued_bytes -= page.length();
+            self.spent.extend(page.rest);
+        }
+        Withdrawn::Unseen
+    }
+
+    fn withdraw_apart(&mut self, id: u64) -> Withdrawn {
+        let removed = [&mut self.single, &mut self.long].into_iter().find_map(|kind| {
+            let at = kind.iter().position(|apart| apart.head.id() == id)?;
+            kind.remove(at)
+        });
+        let Some(apart) = removed else {
+            return self.discarded_apart.get(&id).copied().unwrap_or(Withdrawn::TooLate);
+        };
+        self.apart_unsent.remove(&id);
+        self.queued_bytes -= apart.body.len() - apart.handed;
+        let withdrawn = apart.withdrawn();
+        self.spent.push(apart.body);
+        withdrawn
     }
 
     /// Whether `write` has accepted the last byte of a message (that was not withdrawn).
     pub(crate) fn is_sent(&self, id: u64, mark: Mark) -> bool {
         let (page, end) = match mark {
-            Mark::Long => return !self.long_unsent.contains(&id),
-            Mark::Small { page, end, .. } => (page, end),
+            Mark::Apart => return !self.apart_unsent.contains(&id),
+            Mark::InPage { page, end, .. } => (page, end),
         };
-        if page >= self.first_page || self.discarded.contains(&page) {
+        // Those before the first were handed over, or had lost all of their messages.
+        if page >= self.first_page() || self.discarded.contains(&page) {
             return false;
         }
         self.in_hand
@@ -276,16 +293,34 @@ impl Outgoing {
     fn hand_next(&mut self, out: &mut VecDeque<Bytes>) -> bool {
         if !self.control.is_empty() {
             self.transmit_control(out);
-        } else if self.has_pages() && (self.long.is_empty() || !self.turn_of_long) {
-            self.turn_of_long = true;
-            self.hand_page(out);
-        } else if !self.long.is_empty() {
-            self.turn_of_long = false;
-            self.hand_part(out);
-        } else {
+            return true;
+        }
+        // Asked first, because mostly nothing waits.
+        if !self.has_queued_messages() {
             return false;
         }
-        true
+        // A kind of which nothing waits lets the next have its turn.
+        for _ in 0..Turn::KINDS {
+            let turn = self.turn;
+            self.turn = turn.next();
+            let handed = match turn {
+                Turn::Pages => self.hand_page(out),
+                Turn::Single if self.single.is_empty() => false,
+                Turn::Single => {
+                    let next = self.single.pop_front();
+                    self.hand_part(next, out)
+                }
+                Turn::Long if self.long.is_empty() => false,
+                Turn::Long => {
+                    let next = self.long.pop_front();
+                    self.hand_part(next, out)
+                }
+            };
+            if handed {
+                return true;
+            }
+        }
+        false
     }
 
     /// Hands over control frames alone.
@@ -308,7 +343,7 @@ impl Outgoing {
             }
             bytes -= left;
             if let What::LastPart { id } = first.what {
-                self.long_unsent.retain(|unsent| *unsent != id);
+                self.apart_unsent.remove(&id);
             }
             self.in_hand.pop_front();
         }
@@ -317,14 +352,16 @@ impl Outgoing {
     /// Throws away all that waits here. None of it counts as sent, now or later.
     pub(crate) fn discard(&mut self) {
         self.control.clear();
-        let next = self.first_page + self.closed.len() as u64 + 1;
         // Behind one there can be another, but nothing goes out in between.
-        let first = if self.discarded.is_empty() { self.first_page } else { self.discarded.start };
-        self.discarded = first..next;
-        self.first_page = next;
+        let first =
+            if self.discarded.is_empty() { self.first_page() } else { self.discarded.start };
         self.spent.extend(self.closed.drain(..).filter_map(|page| page.rest));
-        self.open = Page::default();
-        self.spent.extend(self.long.drain(..).map(|long| long.body));
+        self.open = self.open.successor();
+        self.discarded = first..self.open.number;
+        for apart in self.single.drain(..).chain(self.long.drain(..)) {
+            self.discarded_apart.insert(apart.head.id(), apart.withdrawn());
+            self.spent.push(apart.body);
+        }
         self.queued_bytes = 0;
     }
 
@@ -366,70 +403,75 @@ impl Outgoing {
     }
 
     fn has_queued_messages(&self) -> bool {
-        self.has_pages() || !self.long.is_empty()
+        !self.closed.is_empty()
+            || self.open.has_messages()
+            || !self.single.is_empty()
+            || !self.long.is_empty()
     }
 
-    /// Bytes that wait here and have not been handed over.
+    /// Bytes that are here and have not been handed over, also those of withdrawn messages that have not been freed.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes + self.control.len()
     }
 
-    fn has_pages(&self) -> bool {
-        !self.closed.is_empty() || !self.open.bytes.is_empty()
+    /// The number of the oldest page that is here.
+    fn first_page(&self) -> u64 {
+        self.closed.front().map_or(self.open.number, |page| page.number)
     }
 
-    fn hand_page(&mut self, out: &mut VecDeque<Bytes>) {
-        let mut page = self.closed.pop_front().unwrap_or_else(|| self.open.split());
+    /// False if there is none.
+    fn hand_page(&mut self, out: &mut VecDeque<Bytes>) -> bool {
+        let mut page = match self.closed.pop_front() {
+            Some(page) => page,
+            None if self.open.has_messages() => self.open.split(),
+            None => return false,
+        };
         page.dead.sort_by_key(|range| range.start);
-        let number = self.first_page;
-        self.first_page += 1;
-        let gone: usize = page.dead.iter().map(ExactSizeIterator::len).sum();
-        self.queued_bytes -= page.length() - gone;
+        self.queued_bytes -= page.length();
         self.begun.extend(page.live_requests());
         self.open.reuse(&mut page.requests);
-        let rest = page.rest.take();
+        let (number, rest) = (page.number, page.rest.take());
         let (bytes, dead) = page.compact();
         match rest {
             Some(rest) => self.hand(What::Page { number, dead }, [bytes, rest], out),
             None if bytes.is_empty() => {}
             None => self.hand(What::Page { number, dead }, [bytes], out),
         }
+        true
     }
 
-    fn hand_part(&mut self, out: &mut VecDeque<Bytes>) {
-        let Some(mut long) = self.long.pop_front() else {
-            return;
+    /// Hands over the next part of a message, which may be all of it. False if there is none.
+    fn hand_part(&mut self, next: Option<Apart>, out: &mut VecDeque<Bytes>) -> bool {
+        let Some(mut apart) = next else {
+            return false;
         };
-        let id = long.head.id();
-        let start = long.handed;
-        let end = long.body.len().min(start + MAX_PART);
-        let position = match end == long.body.len() {
-            true => Position::Last,
-            false => Position::Inner,
-        };
+        let id = apart.head.id();
+        let length = apart.body.len();
+        let start = apart.handed;
+        let end = length.min(start + MAX_PART);
+        let position = if end == length { Position::Last } else { Position::Inner };
         let head = self.heads();
-        match start {
-            0 => {
-                long.head.put(Some(long.body.len() as u32), end, head);
-                if matches!(long.head, Head::Request(_)) {
-                    self.begun.push(id);
-                }
-            }
-            _ => ChunkHead { id, position, length: end - start }.put(head),
+        if start == 0 {
+            let total = (end < length).then_some(length as u32);
+            apart.head.put(total, end, head);
+            self.begun.extend(apart.head.request_id());
+        } else {
+            ChunkHead { id, position, length: end - start }.put(head);
         }
         self.queued_bytes -= end - start;
-        let pieces = [self.heads.split().freeze(), long.body.slice(start..end)];
+        let pieces = [self.heads.split().freeze(), apart.body.slice(start..end)];
         match position {
             Position::Last => self.hand(What::LastPart { id }, pieces, out),
             Position::Inner => {
                 self.hand(What::Part, pieces, out);
-                long.handed = end;
+                apart.handed = end;
                 // The first parts of all go out first: whoever is to be refused hears of it early.
                 let in_turn = if start == 0 || end % SHARE == 0 { MAX_UNFINISHED } else { IN_TURN };
                 let place = self.long.len().min(in_turn - 1);
-                self.long.insert(place, long);
+                self.long.insert(place, apart);
             }
         }
+        true
     }
 
     fn hand<const N: usize>(&mut self, what: What, pieces: [Bytes; N], out: &mut VecDeque<Bytes>) {
@@ -437,6 +479,25 @@ impl Outgoing {
         self.in_hand_bytes += length;
         self.in_hand.push_back(Handed { what, length, written: 0 });
         out.extend(pieces);
+    }
+}
+
+impl Apart {
+    /// How much of it has gone out, if no more does.
+    fn withdrawn(&self) -> Withdrawn {
+        if self.handed == 0 { Withdrawn::Unseen } else { Withdrawn::Begun }
+    }
+}
+
+impl Turn {
+    const KINDS: usize = 3;
+
+    fn next(self) -> Self {
+        match self {
+            Self::Pages => Self::Single,
+            Self::Single => Self::Long,
+            Self::Long => Self::Pages,
+        }
     }
 }
 

@@ -338,7 +338,7 @@ impl Serving {
     fn cancel(&mut self, now: Instant, id: u64, effects: &mut Effects<Event>) {
         self.line.assembly.forget(id);
         // A long answer may be half-way out.
-        self.line.outgoing.withdraw(id, Mark::Long);
+        self.line.outgoing.withdraw(id, Mark::Apart);
         if self.requests.cancel(now, id) {
             effects.events.push(Event::Cancelled { id });
         }

@@ -71,7 +71,7 @@ impl Foreign {
     pub(crate) fn send(&mut self, spoken: &Spoken) -> Result<(), Ended> {
         self.lent_open()?;
         let name = self.speech.ids().name();
-        let mark = self.outgoing.request(name.0, &spoken.head, &spoken.rest);
+        let mark = self.outgoing.foreign_frame(name.0, &spoken.head, &spoken.rest);
         self.lent_open()?.queued(name, mark);
         Ok(())
     }

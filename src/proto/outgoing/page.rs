@@ -7,20 +7,65 @@ use bytes::{Bytes, BytesMut};
 /// What has gathered, and where in it messages are.
 #[derive(Debug, Default)]
 pub(super) struct Page {
+    /// No other page has it, before or after.
+    pub(super) number: u64,
     pub(super) bytes: BytesMut,
     /// The end of the only message here, when it is too long to be copied.
     pub(super) rest: Option<Bytes>,
     /// Where each request begins, and its id.
     pub(super) requests: Vec<(usize, u64)>,
+    /// Messages that were not withdrawn. Bytes do not tell: a frame can be empty.
+    pub(super) live: usize,
     /// Messages that were withdrawn, in no order.
     pub(super) dead: Vec<Range<usize>>,
 }
 
 impl Page {
-    /// Everything that has gathered here.
+    /// Everything that has gathered here. What comes now is another page.
     pub(super) fn split(&mut self) -> Self {
-        let (requests, dead) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.dead));
-        Self { bytes: self.bytes.split(), rest: None, requests, dead }
+        let split = Self {
+            number: self.number,
+            bytes: self.bytes.split(),
+            rest: None,
+            requests: std::mem::take(&mut self.requests),
+            live: std::mem::take(&mut self.live),
+            dead: std::mem::take(&mut self.dead),
+        };
+        self.number += 1;
+        split
+    }
+
+    /// A page before this one, which is empty, with one request alone.
+    pub(super) fn before(&mut self, bytes: BytesMut, rest: Bytes, request: u64) -> Self {
+        let number = self.number;
+        self.number += 1;
+        let requests = vec![(0, request)];
+        Self { number, bytes, rest: Some(rest), requests, live: 1, dead: Vec::new() }
+    }
+
+    /// An empty page behind this one.
+    pub(super) fn successor(&self) -> Self {
+        Self { number: self.number + 1, ..Self::default() }
+    }
+
+    /// Begins anew, as another page, in the same memory.
+    pub(super) fn clear(&mut self) {
+        self.number += 1;
+        self.bytes.clear();
+        self.requests.clear();
+        self.live = 0;
+        self.dead.clear();
+    }
+
+    /// Whether there is any that was not withdrawn.
+    pub(super) fn has_messages(&self) -> bool {
+        self.live > 0
+    }
+
+    /// Loses the message that is there.
+    pub(super) fn withdraw(&mut self, range: Range<usize>) {
+        self.live -= 1;
+        self.dead.push(range);
     }
 
     /// Takes over the memory of a list that has been dealt with, if it has none.

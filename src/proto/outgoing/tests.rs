@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::proto::frame::next_payload;
+use crate::proto::head::RequestHead;
 use crate::proto::native::Frame;
+
+mod random;
 
 fn reply(id: u64) -> Head {
     Head::Reply { id }
@@ -99,18 +102,78 @@ fn control_frames_overtake_and_long_messages_take_turns() {
     assert_eq!(outgoing.queued_bytes(), 0);
 }
 
+/// Whose it is.
+fn id(frame: &Frame) -> u64 {
+    match frame {
+        Frame::Message { head, .. } => head.id(),
+        Frame::Chunk { id, .. } => *id,
+        _ => unreachable!(),
+    }
+}
+
+/// Queues replies of so many bytes each, with ids from this one on.
+fn queue(outgoing: &mut Outgoing, ids: Range<u64>, length: usize) -> Vec<Mark> {
+    let body = Bytes::from(vec![0; length]);
+    ids.map(|id| outgoing.message(reply(id), &body)).collect()
+}
+
 #[test]
-fn a_message_of_one_frame_waits_for_none_of_many_frames() {
-    for length in [10, BY_REFERENCE, MAX_PART] {
+fn pages_single_messages_and_parts_take_turns_while_all_three_wait() {
+    let mut outgoing = Outgoing::default();
+    queue(&mut outgoing, 30..31, 3 * MAX_PART);
+    queue(&mut outgoing, 20..24, BY_REFERENCE);
+    // Two pages, of four and two.
+    queue(&mut outgoing, 10..16, BY_REFERENCE - 1);
+    let order: Vec<_> = drain(&mut outgoing).iter().map(id).collect();
+    assert_eq!(order, [10, 11, 12, 13, 20, 30, 14, 15, 21, 30, 22, 30, 23]);
+    assert_eq!(outgoing.queued_bytes(), 0);
+}
+
+#[test]
+fn whichever_kind_comes_last_waits_for_one_or_two_of_the_others_however_many_wait() {
+    // In frames: of a page of small ones there are at most so many.
+    let page = PAGE.div_ceil(BY_REFERENCE - 1);
+    let crowds = [(200, BY_REFERENCE - 1), (200, 60_000), (16, 20 * MAX_PART), (200, 2 * MAX_PART)];
+    for (length, own) in [(10, 0), (BY_REFERENCE, 1), (20_000, 1), (MAX_PART, 1), (MAX_PART + 1, 2)]
+    {
         let mut outgoing = Outgoing::default();
-        let long = Bytes::from(vec![0; 20 * MAX_PART]);
-        for id in 1..=16 {
-            outgoing.message(reply(id), &long);
+        let kind = |length| match length {
+            0..BY_REFERENCE => 0,
+            BY_REFERENCE..=MAX_PART => 1,
+            _ => 2,
+        };
+        let mut ids = 1;
+        for (count, crowd) in crowds.into_iter().filter(|(_, crowd)| kind(*crowd) != own) {
+            queue(&mut outgoing, ids..ids + count, crowd);
+            ids += count;
         }
-        let mark = outgoing.message(reply(17), &Bytes::from(vec![0; length]));
-        let began = |frame: &Frame| matches!(frame, Frame::Message { head, .. } if head.id() == 17);
-        assert!(drain(&mut outgoing).iter().position(began) <= Some(1), "{length}");
-        assert!(outgoing.is_sent(17, mark));
+        // Whosever turn it is when it comes.
+        let handed = transmit(&mut outgoing).len();
+        outgoing.written(handed);
+        let mark = queue(&mut outgoing, 0..1, length)[0];
+        let place = drain(&mut outgoing).iter().position(|frame| id(frame) == 0).unwrap();
+        assert!(place <= 1 + page, "{length} behind {place}");
+        assert!(outgoing.is_sent(0, mark));
+    }
+}
+
+#[test]
+fn messages_of_one_frame_that_are_not_copied_keep_their_order() {
+    let mut outgoing = Outgoing::default();
+    for (id, length) in [MAX_PART, BY_REFERENCE, 40_000, BY_REFERENCE].into_iter().enumerate() {
+        queue(&mut outgoing, id as u64..id as u64 + 1, length);
+    }
+    assert_eq!(drain(&mut outgoing).iter().map(id).collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_body_apart_is_not_copied() {
+    for length in [BY_REFERENCE, MAX_PART, MAX_PART + 1] {
+        let (mut outgoing, mut out) = (Outgoing::default(), VecDeque::new());
+        let body = Bytes::from(vec![0; length]);
+        outgoing.message(reply(1), &body);
+        outgoing.transmit(&mut out);
+        assert!(out.iter().any(|piece| piece.as_ptr() == body.as_ptr()), "{length}");
     }
 }
 
@@ -141,12 +204,7 @@ fn turns(lengths: &[usize]) -> Vec<u64> {
     for (id, parts) in lengths.iter().enumerate() {
         outgoing.message(reply(id as u64), &Bytes::from(vec![0; parts * MAX_PART]));
     }
-    let of = |frame: &Frame| match frame {
-        Frame::Message { head, .. } => head.id(),
-        Frame::Chunk { id, .. } => *id,
-        _ => unreachable!(),
-    };
-    drain(&mut outgoing).iter().map(of).collect()
+    drain(&mut outgoing).iter().map(id).collect()
 }
 
 #[test]
@@ -200,6 +258,124 @@ fn a_long_message_is_withdrawn_unseen_begun_or_too_late() {
     assert!(outgoing.is_sent(3, mark));
 }
 
+#[test]
+fn requests_begin_when_their_first_frames_are_handed_over() {
+    let mut outgoing = Outgoing::default();
+    let lengths = [(1, 10), (2, BY_REFERENCE), (3, 2 * MAX_PART)];
+    for (id, length) in lengths {
+        let head = RequestHead { id, repeatable: false, resent: false, remaining: 0, oldest: 0 };
+        outgoing.message(Head::Request(head), &Bytes::from(vec![0; length]));
+        queue(&mut outgoing, 10 + id..11 + id, length);
+    }
+    assert_eq!(outgoing.take_begun().count(), 0);
+    drain(&mut outgoing);
+    assert_eq!(outgoing.take_begun().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn what_was_withdrawn_counts_until_its_page_goes() {
+    let mut outgoing = Outgoing::default();
+    let marks = queue(&mut outgoing, 1..3, 100);
+    let all = outgoing.queued_bytes();
+    outgoing.withdraw(1, marks[0]);
+    assert_eq!(outgoing.queued_bytes(), all, "its bytes are still here");
+    assert_eq!(transmit(&mut outgoing).len(), all / 2);
+    assert_eq!(outgoing.queued_bytes(), 0);
+    // And with the last of its page it goes at once.
+    let marks = queue(&mut outgoing, 3..5, 100);
+    outgoing.withdraw(4, marks[1]);
+    outgoing.withdraw(3, marks[0]);
+    assert_eq!(outgoing.queued_bytes(), 0);
+    assert!(!outgoing.has_messages() || outgoing.is_in_hand());
+}
+
+#[test]
+fn calls_that_are_given_up_one_after_the_other_hold_no_memory() {
+    let mut outgoing = Outgoing::default();
+    for id in 0..1000 {
+        let mark = queue(&mut outgoing, id..id + 1, BY_REFERENCE - 1)[0];
+        assert_eq!(outgoing.withdraw(id, mark), Withdrawn::Unseen);
+        assert_eq!(outgoing.queued_bytes(), 0);
+    }
+    assert!(outgoing.is_empty() && outgoing.closed.is_empty());
+    assert!(outgoing.open.bytes.capacity() <= PAGE, "{}", outgoing.open.bytes.capacity());
+    assert!(outgoing.open.requests.is_empty() && outgoing.open.dead.is_empty());
+}
+
+/// Each begins before the last one ends, behind one that stays.
+#[test]
+fn calls_that_are_given_up_while_others_wait_hold_no_more_than_the_pages_of_those() {
+    for length in [10, BY_REFERENCE - 1, BY_REFERENCE, 2 * MAX_PART] {
+        let mut outgoing = Outgoing::default();
+        let mut last = request(&mut outgoing, 1, 3);
+        let first = last;
+        for id in 2..=255 {
+            let mark = request(&mut outgoing, id, length);
+            if last != first {
+                assert_eq!(outgoing.withdraw(u64::from(id - 1), last), Withdrawn::Unseen);
+            }
+            last = mark;
+            assert!(outgoing.closed.len() <= 3, "{}", outgoing.closed.len());
+            assert!(outgoing.queued_bytes() <= 2 * (PAGE + length), "{}", outgoing.queued_bytes());
+        }
+        outgoing.withdraw(255, last);
+        assert_eq!(outgoing.withdraw(1, first), Withdrawn::Unseen);
+        assert_eq!(outgoing.queued_bytes(), 0);
+        assert!(outgoing.is_empty());
+    }
+}
+
+#[test]
+fn the_mark_of_what_was_withdrawn_is_that_of_nothing_else() {
+    let mut outgoing = Outgoing::default();
+    let withdrawn = request(&mut outgoing, 1, 3);
+    outgoing.withdraw(1, withdrawn);
+    let waiting = request(&mut outgoing, 2, 3);
+    assert_ne!(withdrawn, waiting);
+    assert!(!outgoing.is_sent(2, waiting), "nothing has left");
+    // Nor when its page was not the open one.
+    let alone = request(&mut outgoing, 3, LONG);
+    outgoing.withdraw(3, alone);
+    let next = request(&mut outgoing, 4, LONG);
+    assert_ne!(alone, next);
+    assert!(!outgoing.is_sent(2, waiting) && !outgoing.is_sent(4, next));
+    let bytes = transmit(&mut outgoing);
+    assert_eq!(runs(&bytes), [(2, 5), (4, LONG + 2)]);
+    outgoing.written(5);
+    assert!(outgoing.is_sent(2, waiting) && !outgoing.is_sent(4, next));
+}
+
+#[test]
+fn an_empty_frame_does_not_go_with_those_around_it_that_are_withdrawn() {
+    let mut outgoing = Outgoing::default();
+    let full = outgoing.foreign_frame(1, b"full", &Bytes::new());
+    let empty = outgoing.foreign_frame(2, b"", &Bytes::new());
+    outgoing.withdraw(1, full);
+    assert!(!outgoing.is_sent(2, empty));
+    assert!(transmit(&mut outgoing).is_empty());
+    assert_eq!(outgoing.take_begun().collect::<Vec<_>>(), [2]);
+    assert!(outgoing.is_sent(2, empty));
+    assert_eq!(outgoing.queued_bytes(), 0);
+}
+
+#[test]
+fn messages_apart_that_were_thrown_away_were_not_sent() {
+    let mut outgoing = Outgoing::default();
+    let begun = queue(&mut outgoing, 1..2, 20 * MAX_PART)[0];
+    let handed = transmit(&mut outgoing).len();
+    let unseen = queue(&mut outgoing, 2..3, 2 * MAX_PART)[0];
+    let single = queue(&mut outgoing, 3..4, MAX_PART)[0];
+    outgoing.discard();
+    outgoing.written(handed);
+    assert_eq!(outgoing.queued_bytes(), 0);
+    for (id, mark) in [(1, begun), (2, unseen), (3, single)] {
+        assert!(!outgoing.is_sent(id, mark), "{id}");
+    }
+    assert_eq!(outgoing.withdraw(1, begun), Withdrawn::Begun);
+    assert_eq!(outgoing.withdraw(2, unseen), Withdrawn::Unseen);
+    assert_eq!(outgoing.withdraw(3, single), Withdrawn::Unseen);
+}
+
 /// The frame of a request, of so many bytes behind a head of two, all of which tell its id.
 fn frame(id: u8, length: usize) -> ([u8; 2], Bytes) {
     ([id, id], vec![id; length].into())
@@ -207,7 +383,7 @@ fn frame(id: u8, length: usize) -> ([u8; 2], Bytes) {
 
 fn request(outgoing: &mut Outgoing, id: u8, length: usize) -> Mark {
     let (head, rest) = frame(id, length);
-    outgoing.request(u64::from(id), &head, &rest)
+    outgoing.foreign_frame(u64::from(id), &head, &rest)
 }
 
 /// The ids of the frames in what goes out, with their lengths.
@@ -235,8 +411,8 @@ fn a_long_rest_is_not_copied_and_a_short_one_is() {
     let mut outgoing = Outgoing::default();
     let (head, long) = frame(1, LONG);
     let (_, short) = frame(1, LONG - 1);
-    outgoing.request(1, &head, &long);
-    outgoing.request(2, &head, &short);
+    outgoing.foreign_frame(1, &head, &long);
+    outgoing.foreign_frame(2, &head, &short);
     let mut out = VecDeque::new();
     outgoing.transmit(&mut out);
     assert!(out.iter().any(|piece| piece.as_ptr() == long.as_ptr()));
