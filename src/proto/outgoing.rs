@@ -233,9 +233,8 @@ impl Outgoing {
             return Withdrawn::TooLate;
         };
         self.closed[index].withdraw(range);
-        if !self.closed[index].has_messages()
-            && let Some(page) = self.closed.remove(index)
-        {
+        let gone = if self.closed[index].has_messages() { None } else { self.closed.remove(index) };
+        if let Some(page) = gone {
             self.queued_bytes -= page.length();
             self.spent.extend(page.rest);
         }
