@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use steadfast::{
-    Call, Connect, Connected, Connecting, Endpoint, Event, Heartbeat, Pool, Server, Tcp,
-};
+use steadfast::{Call, Event, Heartbeat, Pool, Server};
+use support::layer::Layered;
 use support::local::start;
 use support::scripted::{PING, until};
-use support::tampered::{Below, Tamper, Tampered};
+use support::tampered::{Below, Tamper};
 use tokio::io::AsyncWrite as _;
 use tokio::runtime::Builder;
 
@@ -51,21 +50,6 @@ impl Tamper for Block {
     }
 }
 
-struct Blocking {
-    tcp: Tcp,
-    block: Block,
-}
-
-impl Connect for Blocking {
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
-        Box::pin(async move {
-            let Connected { transport, address } = self.tcp.connect(endpoint).await?;
-            let transport = Tampered::with(self.block.clone(), transport);
-            Ok(Connected { transport, address })
-        })
-    }
-}
-
 /// The pong lies in the kernel when the runtime goes on: it must be heard before anybody is judged. The peer is well all the
 /// while, on a thread of its own.
 #[test]
@@ -85,7 +69,7 @@ async fn blocked_behind_pings(address: SocketAddr) {
     let (block, heartbeat) = (Block::default(), Heartbeat::every(EVERY).give_up_after(GIVE_UP));
     let builder = Pool::builder(address.to_string()).heartbeat(heartbeat);
     let connector = block.clone();
-    let pool = builder.wrap_tcp(|tcp| Blocking { tcp, block: connector }).build().unwrap();
+    let pool = builder.wrap_tcp(|tcp| Layered(tcp, move || connector.clone())).build().unwrap();
     pool.ready(LONG).await.unwrap();
     let mut events = pool.events();
     // Less than the bound, a little more, and so much more that it was a standstill of this side, not of the peer.

@@ -304,15 +304,11 @@ impl Outgoing {
             self.turn = turn.next();
             let handed = match turn {
                 Turn::Pages => self.hand_page(out),
-                Turn::Single if self.single.is_empty() => false,
                 Turn::Single => {
-                    let next = self.single.pop_front();
-                    self.hand_part(next, out)
+                    self.single.pop_front().map(|apart| self.hand_part(apart, out)).is_some()
                 }
-                Turn::Long if self.long.is_empty() => false,
                 Turn::Long => {
-                    let next = self.long.pop_front();
-                    self.hand_part(next, out)
+                    self.long.pop_front().map(|apart| self.hand_part(apart, out)).is_some()
                 }
             };
             if handed {
@@ -439,11 +435,8 @@ impl Outgoing {
         true
     }
 
-    /// Hands over the next part of a message, which may be all of it. False if there is none.
-    fn hand_part(&mut self, next: Option<Apart>, out: &mut VecDeque<Bytes>) -> bool {
-        let Some(mut apart) = next else {
-            return false;
-        };
+    /// Hands over the next part of a message, which may be all of it.
+    fn hand_part(&mut self, mut apart: Apart, out: &mut VecDeque<Bytes>) {
         let id = apart.head.id();
         let length = apart.body.len();
         let start = apart.handed;
@@ -470,7 +463,6 @@ impl Outgoing {
                 self.long.insert(place, apart);
             }
         }
-        true
     }
 
     fn hand<const N: usize>(&mut self, what: What, pieces: [Bytes; N], out: &mut VecDeque<Bytes>) {

@@ -7,18 +7,16 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use steadfast::{
-    CallCause, CallError, Connect, Connected, Connecting, Endpoint, Heartbeat, LossCause, Outcome,
-    Pool, Reconnect, Retry, Tcp,
-};
+use steadfast::{CallCause, CallError, Heartbeat, LossCause, Outcome, Pool, Reconnect, Retry};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::JoinHandle;
 
+use crate::support::layer::Layered;
 use crate::support::news::{self, ms};
 use crate::support::peer::own_loopback;
 use crate::support::process::Process;
 use crate::support::scripted::soon;
-use crate::support::tampered::{Below, Tamper, Tampered};
+use crate::support::tampered::{Below, Tamper};
 
 /// ECONNRESET of Windows, of Linux, of the others.
 const RESET: i32 = match (cfg!(windows), cfg!(target_os = "linux")) {
@@ -60,23 +58,12 @@ impl Tamper for Doubt {
     }
 }
 
-struct Doubting(Tcp);
-
-impl Connect for Doubting {
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
-        Box::pin(async move {
-            let Connected { transport, address } = self.0.connect(endpoint).await?;
-            Ok(Connected { transport: Tampered::with(Doubt::default(), transport), address })
-        })
-    }
-}
-
 /// Silence is not what ends these connections.
 fn pool(address: &str) -> Pool {
     Pool::builder(address)
         .heartbeat(Heartbeat::every(ms(60_000)))
         .reconnect(Reconnect::exponential(ms(10), ms(50)))
-        .wrap_tcp(Doubting)
+        .wrap_tcp(|tcp| Layered(tcp, Doubt::default))
         .build()
         .unwrap()
 }

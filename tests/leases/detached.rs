@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
-use steadfast::{Connect, Connected, Connecting, Conversation, Endpoint, LeaseCause, Pool, Step};
+use steadfast::{Conversation, LeaseCause, Pool, Step};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
 use crate::endings::piped;
+use crate::support::layer::Layered;
 use crate::support::news::{connected, ms};
-use crate::support::pipes::{Pipes, pipes};
+use crate::support::pipes::pipes;
 use crate::support::plain::ordered;
 use crate::support::scripted::soon;
-use crate::support::tampered::{Below, Tamper, Tampered};
+use crate::support::tampered::{Below, Tamper};
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_is_taken_over_with_all_that_has_come() {
@@ -160,24 +161,13 @@ impl Tamper for Leaky {
     }
 }
 
-struct With<F>(Pipes, F);
-
-impl<F: Fn() -> T + Send + Sync + 'static, T: Tamper> Connect for With<F> {
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
-        Box::pin(async {
-            let Connected { transport, address } = self.0.connect(endpoint).await?;
-            Ok(Connected { transport: Tampered::with((self.1)(), transport), address })
-        })
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_socket_whose_last_bytes_were_not_seen_off_is_not_handed_over_as_if_they_were() {
     let (connector, mut switch) = pipes(4096);
     let broken = Arc::new(AtomicBool::new(false));
     let leaky = broken.clone();
     let pool = Pool::builder("peer:1")
-        .connector(With(connector, move || Leaky(leaky.clone())))
+        .connector(Layered(connector, move || Leaky(leaky.clone())))
         .protocol(ordered())
         .build()
         .unwrap();
@@ -219,7 +209,7 @@ async fn a_socket_that_was_reset_is_not_handed_over_as_one_that_the_peer_has_clo
     let reset = Arc::<AtomicUsize>::default();
     let resetting = reset.clone();
     let pool = Pool::builder("peer:1")
-        .connector(With(connector, move || Reset(resetting.clone())))
+        .connector(Layered(connector, move || Reset(resetting.clone())))
         .protocol(ordered())
         .build()
         .unwrap();

@@ -5,6 +5,7 @@
 
 pub(crate) mod daemon;
 pub(crate) mod lab;
+pub(crate) mod layer;
 pub(crate) mod local;
 pub(crate) mod log_in;
 pub(crate) mod news;

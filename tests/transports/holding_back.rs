@@ -7,8 +7,8 @@ use steadfast::{Bytes, Call, Heartbeat, Pool, PoolBuilder, Server};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::buffer::{Buffer, Habit};
-use crate::layer::Layered;
 use crate::memory::in_memory;
+use crate::support::layer::Layered;
 use crate::support::log_in::LogIn;
 use crate::support::news::ms;
 use crate::support::pipes::{Switch, pipes};

@@ -10,7 +10,6 @@ mod dropping;
 mod endless;
 mod half_closed;
 mod holding_back;
-mod layer;
 mod listeners;
 mod memory;
 mod panicking;

@@ -15,8 +15,8 @@ use steadfast::{
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
-use crate::layer::Layered;
 use crate::memory::in_memory;
+use crate::support::layer::Layered;
 use crate::support::news::{self, ms};
 use crate::support::peer::Peer;
 use crate::support::pipes::{Pipes, Switch, pipes};
