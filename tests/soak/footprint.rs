@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use crate::ends::Ends;
 
-/// Tables keep the size that they once needed, within their bounds. A leak of three bytes a call shows within a minute.
-const TOLERATED: usize = 512 * 1024;
+/// Tables keep the size that they once needed, within their bounds. A leak of two bytes a call shows within a minute.
+const TOLERATED: usize = 256 * 1024;
 /// So long after the last call nothing is in a cache any more, and memory that is kept to be used again is given back.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longer than any answer is remembered, or any dead connection not given up.

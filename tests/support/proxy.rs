@@ -288,6 +288,10 @@ impl Line {
                     let (count, cut) = passing.measure(*number, plan);
                     let written = to.write_all(&passing.input[..count]).await;
                     passing.input.advance(count);
+                    if passing.input.is_empty() {
+                        // What a dam held back may have made it large.
+                        passing.input = BytesMut::new();
+                    }
                     if cut.is_some() {
                         return cut;
                     }
