@@ -27,8 +27,9 @@ use crate::policy;
 
 /// The first attempt after the loss of a stable connection: at once, but not all clients in the same instant.
 const FIRST_JITTER: Duration = Duration::from_millis(10);
-/// Waiting calls bring the next attempt forward, but not below this distance from the last.
-const HURRIED: Duration = Duration::from_millis(50);
+/// Waiting calls bring the next attempt forward, but not below this distance from the last. Half of that, in the middle, is what
+/// they lose to a server that is there again.
+const HURRIED: Duration = Duration::from_millis(40);
 
 /// A server can ask for no longer a pause, so that a slip of its pen does not silence a client for weeks.
 const LONGEST_WISH: Duration = Duration::from_secs(300);
