@@ -62,7 +62,7 @@ impl Default for Heartbeat {
 /// How fast a lost connection is dialed again: exponential backoff with full jitter after the cap.
 ///
 /// The first attempt after the loss of a stable connection comes at once, but for a small jitter. While calls wait,
-/// attempts are brought forward: at most one every 40 ms or every eighth of the outage so far, whichever is longer;
+/// attempts are brought forward: at most one every 30 ms or every tenth of the outage so far, whichever is longer;
 /// but not while the server is there and turns connections away, or lets them die before they are stable. That has a backoff of
 /// its own, so that the length of an outage does not count against a server that has only just come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use crate::policy;
 const FIRST_JITTER: Duration = Duration::from_millis(10);
 /// Waiting calls bring the next attempt forward, but not below this distance from the last. Half of that, in the middle, is what
 /// they lose to a server that is there again.
-const HURRIED: Duration = Duration::from_millis(40);
+const HURRIED: Duration = Duration::from_millis(30);
 
 /// A server can ask for no longer a pause, so that a slip of its pen does not silence a client for weeks.
 const LONGEST_WISH: Duration = Duration::from_secs(300);
@@ -192,7 +192,7 @@ impl Plan {
             return None;
         }
         let lasted = now.saturating_duration_since(self.absence.since);
-        let distance = HURRIED.max(lasted / 8);
+        let distance = HURRIED.max(lasted / 10);
         Some(now + self.jitter(distance, distance + distance / 4))
     }
 
@@ -335,7 +335,7 @@ mod tests {
         plan.failed(start, Phase::Connect, None);
         while let Some(at) = plan.dial_at(Callers::Waiting).filter(|at| *at < start + ms(60_000)) {
             let backoff_alone = plan.dial_at(Callers::None).unwrap();
-            let floor = HURRIED.max((last - start) / 8);
+            let floor = HURRIED.max((last - start) / 10);
             assert!(at >= last + floor || at == backoff_alone);
             assert!(at <= last + floor + floor / 4);
             last = at;
