@@ -31,6 +31,20 @@ pub(crate) mod no_place;
 mod sizing;
 pub(crate) mod wish;
 
+/// Calls that may have run and wait to be sent again, which were lost on the same slot and must go to the same process.
+#[derive(Debug)]
+struct Stranded {
+    instance: InstanceId,
+    slot: usize,
+    calls: usize,
+}
+
+impl Stranded {
+    fn is_like(&self, resume: Resume) -> bool {
+        (self.instance, self.slot) == (resume.instance, resume.slot)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Roster {
     pub(crate) endpoint: Arc<str>,
@@ -50,8 +64,8 @@ pub(crate) struct Roster {
     pub(crate) plans: BTreeMap<usize, Plan>,
     /// Who waits until something is ready, and makes no call.
     pub(crate) seeking: usize,
-    /// Calls that may have run and wait to be sent again, by the server process that they must go to.
-    resuming: Vec<(InstanceId, usize)>,
+    /// Calls that may have run and wait to be sent again.
+    resuming: Vec<Stranded>,
     pub(crate) sequence: Sequence,
     pub(crate) budget: Budget,
     pub(crate) connections: u64,
@@ -222,41 +236,52 @@ impl Roster {
 
     /// Calls that wait for a connection.
     pub(crate) fn waiting(&self) -> usize {
-        self.ledger.waiting() + self.resuming.iter().map(|(_, calls)| calls).sum::<usize>()
+        self.ledger.waiting() + self.resuming_calls()
+    }
+
+    fn resuming_calls(&self) -> usize {
+        self.resuming.iter().map(|stranded| stranded.calls).sum()
     }
 
     pub(crate) fn is_resuming(&self) -> bool {
         !self.resuming.is_empty()
     }
 
-    /// A call waits to be sent again to this server process.
-    pub(crate) fn begin_resuming(&mut self, instance: InstanceId) {
-        match self.resuming.iter_mut().find(|(other, _)| *other == instance) {
-            Some((_, calls)) => *calls += 1,
-            None => self.resuming.push((instance, 1)),
+    /// A call waits to be sent again.
+    pub(crate) fn begin_resuming(&mut self, resume: Resume) {
+        let Resume { instance, slot, .. } = resume;
+        match self.resuming.iter_mut().find(|stranded| stranded.is_like(resume)) {
+            Some(stranded) => stranded.calls += 1,
+            None => self.resuming.push(Stranded { instance, slot, calls: 1 }),
         }
         self.reserve_places();
     }
 
     /// It waits no more.
-    pub(crate) fn end_resuming(&mut self, instance: InstanceId, wake: &mut Wakes) {
-        for (_, calls) in self.resuming.iter_mut().filter(|(other, _)| *other == instance) {
-            *calls -= 1;
+    pub(crate) fn end_resuming(&mut self, resume: Resume, wake: &mut Wakes) {
+        for stranded in self.resuming.iter_mut().filter(|stranded| stranded.is_like(resume)) {
+            stranded.calls -= 1;
         }
-        self.resuming.retain(|(_, calls)| *calls > 0);
+        self.resuming.retain(|stranded| stranded.calls > 0);
         self.reserve_places();
         self.ledger.hand_over(wake);
+    }
+
+    /// Whether calls wait to be told by this slot's next connection which process answers now, because none to theirs is left.
+    fn strands(&self, slot: usize) -> bool {
+        let is_reached = |instance| self.links.iter().flatten().any(|link| link.leads_to(instance));
+        self.resuming.iter().any(|stranded| stranded.slot == slot && !is_reached(stranded.instance))
     }
 
     /// Calls that may have run can go nowhere else, and were there before those who wait for their first place: who stands in
     /// the line gets none of theirs.
     pub(crate) fn reserve_places(&mut self) {
         for (slot, link) in self.links.iter().enumerate() {
-            let mut resuming = self.resuming.iter();
-            let calls = link.as_ref().and_then(|link| {
-                resuming.find(|(instance, _)| link.leads_to(*instance)).map(|(_, calls)| *calls)
-            });
-            self.ledger.reserve(slot, calls.unwrap_or_default());
+            let leads_to = |stranded: &&Stranded| {
+                link.as_ref().is_some_and(|link| link.leads_to(stranded.instance))
+            };
+            let calls = self.resuming.iter().filter(leads_to).map(|stranded| stranded.calls).sum();
+            self.ledger.reserve(slot, calls);
         }
     }
 

@@ -14,7 +14,6 @@ use tokio::sync::{Notify, watch};
 use crate::clock::now;
 use crate::connection::Tell;
 use crate::connections::Connections;
-use crate::error::instance::InstanceId;
 use crate::error::outage::Outage;
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
@@ -194,10 +193,10 @@ impl Switchboard {
     }
 
     /// A call waits to be sent again, until what this returns is dropped.
-    pub(crate) fn resuming(&self, instance: InstanceId) -> Resuming<'_> {
-        self.lock().begin_resuming(instance);
+    pub(crate) fn resuming(&self, resume: Resume) -> Resuming<'_> {
+        self.lock().begin_resuming(resume);
         self.demand.notify_waiters();
-        Resuming { board: self, instance }
+        Resuming { board: self, resume }
     }
 
     /// Somebody waits until something is ready, until what this returns is dropped.

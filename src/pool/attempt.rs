@@ -167,7 +167,7 @@ impl<'a> Call<'a> {
 
     /// Waits for a connection to the server process on which it may have run.
     async fn resume(&self, resume: Resume, loss: &Arc<Loss>) -> Result<Taken, Failed> {
-        let _resuming = self.board.resuming(resume.instance);
+        let _resuming = self.board.resuming(resume);
         loop {
             let mut changed = pin!(self.board.changed.notified());
             // From here on no change is missed.

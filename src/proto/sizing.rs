@@ -39,7 +39,7 @@ pub(crate) enum Wanted {
     Nothing,
     /// Make a connection that will be needed.
     Connection,
-    /// Make one that is needed now: nothing is ready.
+    /// Make one that is needed now: nothing is ready, or there are calls that only this slot's next connection can help.
     Now,
     /// Nobody asks any more. The outage is over when an attempt could be made again, because then it is made for whoever asks.
     Rest,

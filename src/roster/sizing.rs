@@ -33,7 +33,10 @@ impl Roster {
     /// What a slot without a connection should do. If it is gone, its channel departs under the same lock, so that who makes the
     /// pool larger again in between gives it another.
     pub(crate) fn ask_or_depart(&mut self, slot: usize, now: Instant, plan: &mut Plan) -> Wanted {
-        let wanted = self.slots().wanted(slot, &self.scene());
+        let mut wanted = self.slots().wanted(slot, &self.scene());
+        if wanted == Wanted::Connection && self.strands(slot) {
+            wanted = Wanted::Now;
+        }
         if wanted == Wanted::Gone {
             plan.broke_off(now);
             self.plans.insert(slot, plan.clone());
@@ -115,13 +118,12 @@ impl Roster {
     }
 
     fn scene(&self) -> Scene {
-        let resuming = self.resuming.iter().map(|(_, calls)| calls).sum::<usize>();
         // Those that are kept are on their way, whoever waits until they are ready.
         let seeking = if self.size.min == 0 { self.seeking } else { 0 };
         Scene {
             ready: self.ledger.ready(),
             waiting: self.ledger.waiting(),
-            others: resuming + seeking,
+            others: self.resuming_calls() + seeking,
             first_shut: self.ledger.first_shut(),
             outage: self.downtime.is_some(),
         }

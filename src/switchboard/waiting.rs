@@ -1,6 +1,6 @@
 //! Those who wait for a connection and stand in no line, as long as they live.
 
-use crate::error::instance::InstanceId;
+use crate::proto::resume::Resume;
 use crate::proto::wakes::Wakes;
 use crate::switchboard::Switchboard;
 
@@ -8,13 +8,13 @@ use crate::switchboard::Switchboard;
 #[derive(Debug)]
 pub(crate) struct Resuming<'a> {
     pub(super) board: &'a Switchboard,
-    pub(super) instance: InstanceId,
+    pub(super) resume: Resume,
 }
 
 impl Drop for Resuming<'_> {
     fn drop(&mut self) {
         let mut wake = Wakes::default();
-        self.board.lock().end_resuming(self.instance, &mut wake);
+        self.board.lock().end_resuming(self.resume, &mut wake);
         wake.wake();
     }
 }

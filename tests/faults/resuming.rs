@@ -1,13 +1,18 @@
 //! Calls that may have run, and a server that would know them again: where they go, and what is said of those that have
 //! nowhere to go. Against servers that follow a script.
 
-use steadfast::{Bytes, CallCause, CallError, ErrorReply, Outcome, Pool, Refusal, Retry, Stopped};
+use std::time::Duration;
+
+use steadfast::{
+    Bytes, CallCause, CallError, ErrorReply, Outcome, Pool, Reconnect, Refusal, Retry, Stopped,
+};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::support::news::{self, ms};
 use crate::support::peer::{Peer, error, refused};
-use crate::support::pipes::{Switch, pool_over};
+use crate::support::pipes::{Switch, pipes, pool_over};
 use crate::support::scripted::{go_away, reply};
 
 type Answer = Result<Bytes, CallError>;
@@ -110,6 +115,35 @@ async fn another_connection_to_the_same_process_takes_the_call_at_once() {
     assert_eq!(call.await.unwrap().unwrap(), "done");
 }
 
+/// Each waits to hear from its own slot, because with a proxy in between the other one may lead to another process.
+#[tokio::test(start_paused = true)]
+async fn all_calls_of_a_process_that_is_gone_are_told_soon_after_its_successor_is_there() {
+    const OUTAGE: Duration = ms(10_000);
+    let (connector, mut switch) = pipes(65_536);
+    let pool = Pool::builder("peer:1")
+        .connector(connector.closed_between(ms(1), OUTAGE))
+        .connections(2)
+        .reconnect(Reconnect::exponential(ms(100), ms(3_600_000)))
+        .call_timeout(ms(60_000))
+        .build()
+        .unwrap();
+    let began = Instant::now();
+    let mut peers = [peer(&mut switch, 1).await, peer(&mut switch, 1).await];
+    let calls = ["order", "another"].map(|body| call(&pool, body));
+    for peer in &mut peers {
+        peer.request().await.unwrap();
+    }
+    drop(peers);
+    let _successors = [peer(&mut switch, 2).await, peer(&mut switch, 2).await];
+    for call in calls {
+        let failed = call.await.unwrap().unwrap_err();
+        assert_eq!(failed.stopped(), Stopped::InstanceChanged, "{failed}");
+    }
+    // At most a tenth of the outage, and a quarter of that for jitter.
+    let longest = OUTAGE + OUTAGE.mul_f64(1.25 / 10.0) + ms(100);
+    assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_to_another_process_does_not_take_the_call() {
     let (pool, mut switch) = pool(2, Retry::default());
@@ -200,7 +234,7 @@ async fn a_refusal_of_the_second_copy_does_not_make_the_first_one_unrun() {
 async fn a_call_that_waits_to_be_sent_again_ends_at_its_deadline_with_the_outage_as_cause() {
     let (pool, mut switch) = pool(1, Retry::default());
     let mut first = peer(&mut switch, 1).await;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let call = {
         let pool = pool.clone();
         tokio::spawn(async move { pool.request("order").timeout(ms(700)).send().await })

@@ -1,6 +1,7 @@
 //! Connections without a network: each attempt makes a pipe whose far end goes to the test. With tokio's clock
 //! paused, minutes of a story take no time.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use tokio::time::Instant;
 pub(crate) struct Pipes {
     size: usize,
     dials: Arc<AtomicUsize>,
-    /// Before this time nobody listens.
-    open_from: Instant,
+    /// Meanwhile nobody listens.
+    closed: Range<Instant>,
     ends: mpsc::UnboundedSender<DuplexStream>,
 }
 
@@ -34,8 +35,8 @@ pub(crate) struct Switch {
 pub(crate) fn pipes(size: usize) -> (Pipes, Switch) {
     let (sender, ends) = mpsc::unbounded_channel();
     let dials = Arc::new(AtomicUsize::new(0));
-    let open_from = Instant::now();
-    (Pipes { size, dials: dials.clone(), open_from, ends: sender }, Switch { dials, ends })
+    let never = Instant::now()..Instant::now();
+    (Pipes { size, dials: dials.clone(), closed: never, ends: sender }, Switch { dials, ends })
 }
 
 /// A pool over pipes that hold so many bytes.
@@ -55,7 +56,12 @@ pub(crate) fn pool_over(size: usize, connections: usize, retry: Retry) -> (Pool,
 impl Pipes {
     /// Refuses all attempts for so long.
     pub(crate) fn closed_for(self, time: Duration) -> Self {
-        Self { open_from: Instant::now() + time, ..self }
+        self.closed_between(Duration::ZERO, time)
+    }
+
+    /// Refuses all attempts from then until then, counted from now.
+    pub(crate) fn closed_between(self, from: Duration, until: Duration) -> Self {
+        Self { closed: Instant::now() + from..Instant::now() + until, ..self }
     }
 }
 
@@ -64,7 +70,7 @@ impl Connect for Pipes {
         Box::pin(async move {
             self.dials.fetch_add(1, Ordering::Relaxed);
             let (near, far) = tokio::io::duplex(self.size);
-            if Instant::now() < self.open_from || self.ends.send(far).is_err() {
+            if self.closed.contains(&Instant::now()) || self.ends.send(far).is_err() {
                 return Err(refused());
             }
             Ok(Connected { transport: Box::new(near), address: None })
