@@ -10,6 +10,8 @@ use futures::Stream;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::panics::{caught, discard};
+
 #[derive(Debug)]
 pub(crate) struct FanOut<T> {
     /// `None` when there will be no more items.
@@ -58,12 +60,13 @@ impl<T: Clone> FanOut<T> {
         let readers = self.lock().clone();
         let mut any_gone = false;
         for reader in readers.into_iter().flatten() {
-            match reader.queue.try_send(item.clone()) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => {
+            // Wakes the reader.
+            match caught(|| reader.queue.try_send(item.clone())) {
+                Some(Ok(())) | None => {}
+                Some(Err(TrySendError::Full(_))) => {
                     reader.missed.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(TrySendError::Closed(_)) => any_gone = true,
+                Some(Err(TrySendError::Closed(_))) => any_gone = true,
             }
         }
         if any_gone {
@@ -79,13 +82,13 @@ impl<T: Clone> FanOut<T> {
             let all = std::mem::take(readers).into_iter();
             (gone, *readers) = all.partition(|reader| reader.queue.is_closed());
         }
-        drop(gone);
+        gone.into_iter().for_each(discard);
     }
 
     /// Ends all streams.
     pub(crate) fn close(&self) {
         let readers = self.lock().take();
-        drop(readers);
+        readers.into_iter().flatten().for_each(discard);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Reader<T>>>> {

@@ -18,7 +18,7 @@ use crate::error::outage::Outage;
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
 use crate::limits::Limits;
-use crate::panics::discard;
+use crate::panics::{caught, discard};
 use crate::policy::Retry;
 use crate::proto::ledger::{Place, Ticket};
 use crate::proto::resume::Resume;
@@ -183,7 +183,7 @@ impl Switchboard {
         drop(core);
         wake.wake();
         if resuming {
-            self.changed.notify_waiters();
+            self.tell_resuming();
         }
     }
 
@@ -270,7 +270,7 @@ impl Switchboard {
             link.connection.with(|client| (client.drain(), Tell::Owner));
         }
         wake.wake();
-        self.changed.notify_waiters();
+        self.tell_resuming();
     }
 
     /// Nothing is left.
@@ -286,7 +286,7 @@ impl Switchboard {
         self.events.close();
         self.pushes.close();
         wake.wake();
-        self.changed.notify_waiters();
+        self.tell_resuming();
         links.into_iter().for_each(discard);
     }
 
@@ -298,10 +298,18 @@ impl Switchboard {
 
     /// Makes the state known. It is read while the watch is held, so that no older one can overwrite a newer.
     fn publish(&self) {
-        self.state.send_if_modified(|state| {
-            let now = self.lock().state();
-            std::mem::replace(state, now) != now
+        // Wakes those who watch.
+        caught(|| {
+            self.state.send_if_modified(|state| {
+                let now = self.lock().state();
+                std::mem::replace(state, now) != now
+            })
         });
+    }
+
+    /// Calls that wait to be sent again look again.
+    fn tell_resuming(&self) {
+        caught(|| self.changed.notify_waiters());
     }
 
     fn lock(&self) -> MutexGuard<'_, Roster> {

@@ -153,3 +153,22 @@ async fn a_call_whose_waker_panics_takes_the_connection_from_nobody_else() {
     assert_eq!(soon("the second reply", second).await.unwrap().unwrap(), "two");
     assert_eq!(soon("the orphan's own", orphan).await.unwrap(), "one");
 }
+
+#[tokio::test]
+async fn a_reader_whose_waker_panics_takes_the_connection_and_the_news_from_nobody_else() {
+    let Desk { pool, mut stream, .. } = Desk::new().await;
+    let (mut orphan, mut state, mut other) = (pool.pushes(), pool.watch(), pool.pushes());
+    poll_orphaned(Box::pin(orphan.next()).as_mut());
+    let mut changed = Box::pin(state.changed());
+    poll_orphaned(changed.as_mut());
+    let in_flight = pool.clone();
+    let call = tokio::spawn(async move { in_flight.call("in flight").await });
+    let request = expect(&mut stream, &[REQUEST]).await;
+    let both = [message(PUSH, (1 << 63) + 1, b"news"), reply(request.id(), b"done")].concat();
+    stream.write_all(&both).await.unwrap();
+    assert_eq!(soon("the push", other.next()).await.unwrap(), "news");
+    assert_eq!(soon("the reply", call).await.unwrap().unwrap(), "done");
+    assert_eq!(soon("the orphan's own", orphan.next()).await.unwrap(), "news");
+    drop(stream);
+    soon("the change", changed).await.unwrap();
+}

@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::connection::Tell;
 use crate::error::lease::{LeaseCause, LeaseError, Step};
+use crate::panics::discard;
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::foreign::Foreign;
 use crate::proto::foreign::lending::{Condition, Ended};
@@ -259,10 +260,12 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let handback = self.handback;
         let (condition, spent) = self.with(|session| (session.end(handback), Tell::Nobody));
-        drop(spent);
         // A socket that was left to it, and that nobody has taken.
         drop(self.foreign.connection.take_parcel());
         hand_in(&self.pool.board, &self.foreign, self.place, condition);
+        if let Some(mut lent) = spent {
+            lent.take_wakers().for_each(discard);
+        }
     }
 }
 

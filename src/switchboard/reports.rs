@@ -75,7 +75,7 @@ impl Switchboard {
         drop(core);
         self.publish();
         wake.wake();
-        self.changed.notify_waiters();
+        self.tell_resuming();
         if is_first {
             // It may be another slot's turn to see that nobody asks.
             self.demand.notify_waiters();
@@ -114,7 +114,7 @@ impl Switchboard {
         }
         self.publish();
         wake.wake();
-        self.changed.notify_waiters();
+        self.tell_resuming();
         if more {
             self.demand.notify_waiters();
         }
@@ -142,7 +142,7 @@ impl Switchboard {
         drop(core);
         self.publish();
         wake.wake();
-        self.changed.notify_waiters();
+        self.tell_resuming();
         if more {
             self.demand.notify_waiters();
         }
@@ -203,7 +203,7 @@ impl Switchboard {
         drop(core);
         if let Verdict::Retire(_) = verdict {
             self.publish();
-            self.changed.notify_waiters();
+            self.tell_resuming();
             if more {
                 self.demand.notify_waiters();
             }

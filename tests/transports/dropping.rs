@@ -303,6 +303,23 @@ async fn one_whose_waker_panics_in_its_drop_leaves_the_line_to_others() {
     let _ = peer.send("x".into()).await;
 }
 
+/// It waits for a frame, and is dropped.
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_waker_panics_in_its_drop_gives_its_place_back() {
+    let (connector, mut switch) = pipes(4096);
+    let pool =
+        Pool::builder("peer:1").connector(connector).protocol(plain::ordered()).build().unwrap();
+    let _peer = plain::frames(switch.accept().await);
+    let mut lease = pool.lease().await.unwrap();
+    lease.set_timeout(ms(10));
+    assert!(!poll_fragile(Box::pin(lease.recv()).as_mut()));
+    // The timer has gone off, and has its copy no more.
+    sleep(ms(20)).await;
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(lease)));
+    let next = timeout(20 * SECOND, pool.lease()).await;
+    assert!(next.expect("the only connection is free").is_ok());
+}
+
 #[derive(Debug, Clone)]
 struct Bombed(Ordered, Arc<AtomicBool>);
 
