@@ -80,15 +80,21 @@ impl Conversation {
         let exchange =
             Exchange::new(&self.connection, self.speech.as_deref(), started, start, None);
         let result = exchange.await;
-        let failed = match result {
+        let (failed, attempts) = match result {
             Ok(answer) => match result_of(answer, self.deadline.saturating_duration_since(started))
             {
                 Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
+                Err(failed) => (failed, 1),
             },
-            Err(not_taken) => (Outcome::NotSent, refused_here(not_taken, body.len())),
+            Err(not_taken) => ((Outcome::NotSent, refused_here(not_taken, body.len())), 0),
         };
         let elapsed = now().saturating_duration_since(started);
-        Err(CallError::new(failed, Stopped::Final, 1, elapsed, self.board.endpoint().clone()))
+        Err(CallError::new(
+            failed,
+            Stopped::Final,
+            attempts,
+            elapsed,
+            self.board.endpoint().clone(),
+        ))
     }
 }

@@ -63,6 +63,7 @@ struct Failure {
     attempts: u32,
     elapsed: Duration,
     endpoint: Arc<str>,
+    earlier: Option<Arc<Loss>>,
 }
 
 impl CallError {
@@ -73,7 +74,15 @@ impl CallError {
         elapsed: Duration,
         endpoint: Arc<str>,
     ) -> Self {
-        Self(Box::new(Failure { outcome, cause, stopped, attempts, elapsed, endpoint }))
+        let earlier = None;
+        Self(Box::new(Failure { outcome, cause, stopped, attempts, elapsed, endpoint, earlier }))
+    }
+
+    /// It may have run on a connection that died.
+    pub(crate) fn after(mut self, loss: Option<&Arc<Loss>>) -> Self {
+        let is_cause = matches!(self.0.cause, CallCause::Lost(_) | CallCause::Replaced { .. });
+        self.0.earlier = loss.filter(|_| !is_cause).cloned();
+        self
     }
 
     /// Whether the request ran.
@@ -84,6 +93,13 @@ impl CallError {
     /// Why it failed.
     pub fn cause(&self) -> &CallCause {
         &self.0.cause
+    }
+
+    /// How the connection died on which an earlier attempt may have run, if the [`cause`](Self::cause) is another: that is why
+    /// the last attempt failed, which may not even have left. Its [`connection`](Loss::connection) is the number that
+    /// [`Event::Ready`](crate::Event::Ready) named with the server process that may have run it.
+    pub fn earlier(&self) -> Option<&Arc<Loss>> {
+        self.0.earlier.as_ref()
     }
 
     /// Why it was not tried (again).
@@ -113,9 +129,31 @@ impl CallError {
     }
 }
 
+impl CallError {
+    /// Whether the last attempt did not run, but one before it may have.
+    fn is_of_an_earlier_attempt(&self) -> bool {
+        matches!(
+            (self.0.outcome, &self.0.cause),
+            (
+                Outcome::Indeterminate,
+                CallCause::Refused(_)
+                    | CallCause::SentAway(_)
+                    | CallCause::Unavailable(_)
+                    | CallCause::Overloaded(_)
+                    | CallCause::TimedOut { stage: Stage::Connection | Stage::Sending, .. },
+            )
+        )
+    }
+
+    /// The loss that the line tells of beside the cause.
+    fn told_of(&self) -> Option<&Arc<Loss>> {
+        self.earlier().filter(|_| self.is_of_an_earlier_attempt())
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { outcome, cause, stopped, attempts, elapsed, endpoint } = &*self.0;
+        let Failure { outcome, cause, stopped, attempts, elapsed, endpoint, .. } = &*self.0;
         match cause {
             // These name it themselves.
             CallCause::Lost(_)
@@ -124,17 +162,12 @@ impl fmt::Display for CallError {
             | CallCause::TimedOut { outage: Some(_), .. } => {}
             _ => write!(f, "{endpoint}: ")?,
         }
-        match (outcome, cause) {
-            // The last attempt did not run; one before it may have.
-            (
-                Outcome::Indeterminate,
-                CallCause::Refused(_)
-                | CallCause::SentAway(_)
-                | CallCause::Unavailable(_)
-                | CallCause::Overloaded(_)
-                | CallCause::TimedOut { stage: Stage::Connection | Stage::Sending, .. },
-            ) => write!(f, "{cause}; an earlier attempt had left, so it may have run")?,
-            _ => write!(f, "{cause}; {outcome}")?,
+        match self.is_of_an_earlier_attempt() {
+            false => write!(f, "{cause}; {outcome}")?,
+            true => write!(f, "{cause}; an earlier attempt had left, so it may have run")?,
+        }
+        if let Some(loss) = self.told_of() {
+            write!(f, ": {loss}")?;
         }
         match (stopped, cause) {
             (Stopped::BudgetSpent, _) => write!(f, "; not tried again, {stopped}")?,
@@ -158,7 +191,7 @@ impl std::error::Error for CallError {
             CallCause::Unavailable(outage) | CallCause::TimedOut { outage: Some(outage), .. } => {
                 outage.source()
             }
-            _ => None,
+            _ => self.told_of()?.source(),
         }
     }
 }

@@ -82,6 +82,9 @@ impl fmt::Display for Outage {
                     Count(*attempts, "attempt"),
                     last.briefly()
                 )?;
+                if self.is_permanent() {
+                    f.write_str("; calls fail at once, since waiting does not mend that")?;
+                }
             }
             (None, Began::NeverConnected | Began::Idle) => {
                 f.write_str("; the first attempt is under way")?;

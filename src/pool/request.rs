@@ -202,5 +202,6 @@ impl<'a> Request<'a> {
         let elapsed = clock::now().saturating_duration_since(started);
         let endpoint = self.pool.board.endpoint().clone();
         CallError::new((outcome, cause), stopped, call.attempts(), elapsed, endpoint)
+            .after(call.course().loss())
     }
 }

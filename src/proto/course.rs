@@ -92,6 +92,11 @@ impl Course {
         self.may_have_run.is_some()
     }
 
+    /// How the connection died on which it may have run.
+    pub(crate) fn loss(&self) -> Option<&Arc<Loss>> {
+        self.may_have_run.as_ref()
+    }
+
     /// Where it must go, and how the connection died on which it may have run. `None`: anywhere.
     pub(crate) fn resume(&self) -> Option<(Resume, &Arc<Loss>)> {
         let loss = self.may_have_run.as_ref().filter(|_| self.form == Form::Once)?;

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use steadfast::{
-    Bytes, CallCause, CallError, ErrorReply, Outcome, Pool, Reconnect, Refusal, Retry, Stopped,
+    Bytes, CallCause, CallError, ErrorReply, LossCause, Outcome, Pool, Reconnect, Refusal, Retry,
+    Stopped,
 };
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
@@ -248,6 +249,10 @@ async fn a_call_that_waits_to_be_sent_again_ends_at_its_deadline_with_the_outage
         panic!("{failed}");
     };
     assert!(outage.attempts > 0, "{failed}");
+    let earlier = failed.earlier().expect("the connection on which it may have run");
+    assert_eq!((earlier.connection, &earlier.cause), (1, &LossCause::ClosedByPeer));
+    let line = failed.to_string();
+    assert!(line.contains(&format!("so it may have run: {earlier}")), "{line}");
     assert!((ms(700)..=ms(702)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert_eq!(pool.status().waiting, 0);
 }

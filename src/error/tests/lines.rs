@@ -245,6 +245,28 @@ fn a_failed_call_says_also_whether_it_may_have_run() {
 }
 
 #[test]
+fn a_call_whose_last_attempt_did_not_run_tells_of_the_connection_on_which_an_earlier_one_may_have()
+{
+    let lost = loss(LossCause::Os(os(ECONNRESET)));
+    let full = Full { in_flight: 64, connections: 1 };
+    let (stage, full) = (Stage::Connection, Some(full));
+    let cause = CallCause::TimedOut { limit: ms(500), stage, outage: None, full };
+    let error = call(Outcome::Indeterminate, cause, Stopped::Deadline, 1).after(Some(&lost));
+    assert_eq!(
+        error.to_string(),
+        "orders:7000: no place on a connection within 500 ms: all places were taken, 64 in use on 1 connection; an \
+         earlier attempt had left, so it may have run: connection to orders:7000 was reset by the peer after 3.2 s of \
+         silence (ECONNRESET 104, WSAECONNRESET 10054)"
+    );
+    assert!(error.source().unwrap().is::<OsError>());
+    assert_eq!(error.earlier(), Some(&lost));
+    // Said already.
+    let cause = CallCause::Lost(lost.clone());
+    let error = call(Outcome::Indeterminate, cause, Stopped::Deadline, 2).after(Some(&lost));
+    assert_eq!(error.earlier(), None);
+}
+
+#[test]
 fn a_call_that_timed_out_says_what_it_waited_for() {
     let text = |outcome, stage, outage, full| {
         let cause = CallCause::TimedOut { limit: ms(500), stage, outage, full };
