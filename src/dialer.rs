@@ -290,7 +290,7 @@ fn is_loss(error: &BoxError) -> bool {
 fn native_peer(settings: &Settings, welcome: &Welcome) -> Peer {
     let memory = match welcome.cached_calls {
         0 => ServerMemory::None,
-        _ => ServerMemory::ReplyCache,
+        _ => ServerMemory::ReplyCache { number: welcome.memory },
     };
     Peer {
         connection: Connection::new(client_session(settings, welcome)).erased(),

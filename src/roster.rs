@@ -17,7 +17,7 @@ use crate::policy::Retry;
 use crate::prospects::Prospects;
 use crate::proto::ledger::{Ledger, Place, Ticket};
 use crate::proto::reconnect::Plan;
-use crate::proto::resume::{Resume, Way};
+use crate::proto::resume::{Memory, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 use crate::proto::tenure::Retirement;
@@ -31,17 +31,17 @@ pub(crate) mod no_place;
 mod sizing;
 pub(crate) mod wish;
 
-/// Calls that may have run and wait to be sent again, which were lost on the same slot and must go to the same process.
+/// Calls that may have run and wait to be sent again, which were lost on the same slot and are known to the same memory.
 #[derive(Debug)]
 struct Stranded {
-    instance: InstanceId,
+    memory: Memory,
     slot: usize,
     calls: usize,
 }
 
 impl Stranded {
     fn is_like(&self, resume: Resume) -> bool {
-        (self.instance, self.slot) == (resume.instance, resume.slot)
+        (self.memory, self.slot) == (resume.memory, resume.slot)
     }
 }
 
@@ -64,6 +64,8 @@ pub(crate) struct Roster {
     pub(crate) plans: BTreeMap<usize, Plan>,
     /// Who waits until something is ready, and makes no call.
     pub(crate) seeking: usize,
+    /// Since an attempt ended last, somebody was not let into the line, though there may be more connections.
+    pub(crate) asked_in_vain: bool,
     /// Calls that may have run and wait to be sent again.
     resuming: Vec<Stranded>,
     pub(crate) sequence: Sequence,
@@ -89,6 +91,10 @@ pub(crate) struct NewId {
 /// Where a call can go that may have run.
 #[derive(Debug)]
 pub(crate) enum Resumed {
+    /// Nowhere: the process is the same, and has forgotten.
+    Forgotten,
+    /// There are connections for it, and none has room.
+    Full,
     Taken(Taken),
     /// Another server process answers in that one's place.
     Replaced(InstanceId),
@@ -116,6 +122,7 @@ impl Roster {
             downtime: None,
             prospects: Prospects::default(),
             plans: BTreeMap::new(),
+            asked_in_vain: false,
             resuming: Vec::new(),
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
@@ -137,17 +144,18 @@ impl Roster {
         let links = links.filter_map(|(slot, link)| link.as_ref()?.seen_at(slot));
         match resume.way(self.size.min, links) {
             Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
+            Way::Forgotten => Ok(Resumed::Forgotten),
             Way::Wait => Ok(Resumed::Wait),
-            Way::Known => Ok(self.take_on(resume.instance).map_or(Resumed::Wait, Resumed::Taken)),
+            Way::Known => Ok(self.take_on(resume).map_or(Resumed::Full, Resumed::Taken)),
         }
     }
 
-    /// A place on a connection to this very process, if one has room.
-    fn take_on(&mut self, instance: InstanceId) -> Option<Taken> {
+    /// A place on a connection over which the call can be sent again, if one has room.
+    fn take_on(&mut self, resume: Resume) -> Option<Taken> {
         let Self { links, ledger, .. } = self;
         let slots = links.iter().enumerate();
         let place = slots
-            .filter(|(_, link)| link.as_ref().is_some_and(|link| link.leads_to(instance)))
+            .filter(|(_, link)| link.as_ref().is_some_and(|link| link.leads_to(resume.memory)))
             .find_map(|(slot, _)| ledger.place_on(slot))?;
         self.taken(place)
     }
@@ -205,7 +213,10 @@ impl Roster {
                     }
                     Poll::Pending
                 }
-                Err(overload) => Poll::Ready(Err(NoPlace::Overloaded(overload))),
+                Err(overload) => {
+                    self.asked_in_vain |= !self.ledger.is_complete();
+                    Poll::Ready(Err(NoPlace::Overloaded(overload)))
+                }
             },
         }
     }
@@ -249,10 +260,10 @@ impl Roster {
 
     /// A call waits to be sent again.
     pub(crate) fn begin_resuming(&mut self, resume: Resume) {
-        let Resume { instance, slot, .. } = resume;
+        let Resume { memory, slot, .. } = resume;
         match self.resuming.iter_mut().find(|stranded| stranded.is_like(resume)) {
             Some(stranded) => stranded.calls += 1,
-            None => self.resuming.push(Stranded { instance, slot, calls: 1 }),
+            None => self.resuming.push(Stranded { memory, slot, calls: 1 }),
         }
         self.reserve_places();
     }
@@ -267,10 +278,20 @@ impl Roster {
         self.ledger.hand_over(wake);
     }
 
-    /// Whether calls wait to be told by this slot's next connection which process answers now, because none to theirs is left.
+    /// Whether calls wait for this slot's next connection, because there is none over which they could be sent again.
     fn strands(&self, slot: usize) -> bool {
-        let is_reached = |instance| self.links.iter().flatten().any(|link| link.leads_to(instance));
-        self.resuming.iter().any(|stranded| stranded.slot == slot && !is_reached(stranded.instance))
+        let mut stranded = self.resuming.iter().filter(|stranded| stranded.slot == slot);
+        stranded.any(|stranded| !self.reaches(stranded.memory))
+    }
+
+    fn reaches(&self, memory: Memory) -> bool {
+        self.links.iter().flatten().any(|link| link.leads_to(memory))
+    }
+
+    /// Calls that could be sent again, if there were room.
+    fn held_up(&self) -> usize {
+        let held_up = self.resuming.iter().filter(|stranded| self.reaches(stranded.memory));
+        held_up.map(|stranded| stranded.calls).sum()
     }
 
     /// Calls that may have run can go nowhere else, and were there before those who wait for their first place: who stands in
@@ -278,7 +299,7 @@ impl Roster {
     pub(crate) fn reserve_places(&mut self) {
         for (slot, link) in self.links.iter().enumerate() {
             let leads_to = |stranded: &&Stranded| {
-                link.as_ref().is_some_and(|link| link.leads_to(stranded.instance))
+                link.as_ref().is_some_and(|link| link.leads_to(stranded.memory))
             };
             let calls = self.resuming.iter().filter(leads_to).map(|stranded| stranded.calls).sum();
             self.ledger.reserve(slot, calls);

@@ -125,7 +125,8 @@ impl Switchboard {
         if is_sooner {
             self.sooner.notify_one();
         }
-        if !is_complete && ticket.is_some() && *ticket != before {
+        let is_refused = matches!(&polled, Poll::Ready(Err(NoPlace::Overloaded(_))));
+        if !is_complete && (is_refused || ticket.is_some() && *ticket != before) {
             self.demand.notify_waiters();
         }
         // A user's, whose drop is the user's code: not under the lock, and when everybody else has been told.
@@ -139,16 +140,17 @@ impl Switchboard {
         let mut core = self.lock();
         core.ledger.expire(now, &mut wake);
         let look_at = core.ledger.look_at();
-        drop(core);
-        wake.wake();
+        // A place that nobody claimed is free.
+        self.unlock(core, wake);
         look_at
     }
 
     /// Leaves the line. A place that was handed over at that moment goes to the next.
     pub(crate) fn leave(&self, ticket: Ticket) {
         let mut wake = Wakes::default();
-        let waker = self.lock().ledger.leave(ticket, &mut wake);
-        wake.wake();
+        let mut core = self.lock();
+        let waker = core.ledger.leave(ticket, &mut wake);
+        self.unlock(core, wake);
         discard(waker);
     }
 
@@ -166,19 +168,25 @@ impl Switchboard {
         let mut core = self.lock();
         core.sequence.finish(id);
         core.budget.deposit();
-        self.release_in(core, place);
+        self.give_back(core, place);
     }
 
     /// Gives a place back.
     pub(crate) fn release(&self, place: Place) {
-        self.release_in(self.lock(), Some(place));
+        self.give_back(self.lock(), Some(place));
     }
 
-    fn release_in(&self, mut core: MutexGuard<'_, Roster>, place: Option<Place>) {
+    fn give_back(&self, mut core: MutexGuard<'_, Roster>, place: Option<Place>) {
         let mut wake = Wakes::default();
         if let Some(place) = place {
             core.ledger.release(place, &mut wake);
         }
+        self.unlock(core, wake);
+    }
+
+    /// Releases the lock, under which a place may have become free: those who stand in the line are woken, and those who do not look
+    /// for themselves.
+    fn unlock(&self, core: MutexGuard<'_, Roster>, wake: Wakes) {
         let resuming = core.is_resuming();
         drop(core);
         wake.wake();
@@ -212,6 +220,8 @@ impl Switchboard {
         self.publish();
         self.review.notify_waiters();
         self.demand.notify_waiters();
+        // A slot that does not come back is not waited for.
+        self.tell_resuming();
         slots
     }
 

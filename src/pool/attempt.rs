@@ -92,7 +92,7 @@ impl<'a> Call<'a> {
                 }
                 None => self.find_place(length, &avoid, &mut now).await?,
             };
-            let Link { connection, foreign, number, server } = &*link;
+            let Link { connection, foreign, number, server, .. } = &*link;
             let mut held = Held::new(self.board, place);
             let (id, oldest) = self.issue();
             let start = Start {
@@ -108,7 +108,8 @@ impl<'a> Call<'a> {
             match Exchange::new(connection, speech, now, start, Some(&mut held)).await {
                 Ok(answer) => {
                     let (slot, connection, server) = (place.slot, *number, *server);
-                    return self.answered(answer, held, Attempt { slot, connection, server });
+                    let attempt = Attempt { slot, connection, server };
+                    return self.answered(answer, held, attempt);
                 }
                 Err(NotTaken::Gone(_)) => self.board.distrust(place),
                 Err(NotTaken::Full { .. }) if self.may_go_elsewhere(place, &full) => {
@@ -175,14 +176,17 @@ impl<'a> Call<'a> {
             match self.board.resume(resume, self.patience) {
                 Ok(Resumed::Taken(taken)) => return Ok(taken),
                 Ok(Resumed::Replaced(current)) => {
-                    let (previous, loss) = (resume.instance, loss.clone());
+                    let (previous, loss) = (resume.memory.instance, loss.clone());
                     let cause = CallCause::Replaced { loss, previous, current };
                     return Err((Outcome::Indeterminate, cause));
+                }
+                Ok(Resumed::Forgotten) => {
+                    return Err((Outcome::Indeterminate, CallCause::Evicted));
                 }
                 Ok(Resumed::Wait) if self.patience == Patience::FailFast => {
                     return Err((Outcome::Indeterminate, CallCause::Lost(loss.clone())));
                 }
-                Ok(Resumed::Wait) => {}
+                Ok(Resumed::Wait | Resumed::Full) => {}
                 Err(no_place) => {
                     return Err((Outcome::Indeterminate, no_place.call_cause(self.limit)));
                 }

@@ -15,7 +15,7 @@ use crate::error::call::{CallCause, Outcome};
 use crate::error::instance::InstanceId;
 use crate::error::loss::Loss;
 use crate::proto::calling::Kind;
-use crate::proto::resume::Resume;
+use crate::proto::resume::{Memory, Resume};
 use crate::proto::retry::Repeat;
 
 /// An attempt that failed.
@@ -29,10 +29,24 @@ pub(crate) struct ServerProcess {
     pub(crate) memory: ServerMemory,
 }
 
+impl ServerProcess {
+    /// What knows this client's calls again, if anything of the process does.
+    pub(crate) fn remembers(&self) -> Option<Memory> {
+        let number = match self.memory {
+            ServerMemory::ReplyCache { number } => number,
+            ServerMemory::None => 0,
+        };
+        Some(Memory { instance: self.instance?, number })
+    }
+}
+
 /// Whether a server knows a call again that is sent to it twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerMemory {
-    ReplyCache,
+    /// Each time that the process begins to remember the client anew, the number is greater.
+    ReplyCache {
+        number: u64,
+    },
     None,
 }
 
@@ -101,7 +115,7 @@ impl Course {
     pub(crate) fn resume(&self) -> Option<(Resume, &Arc<Loss>)> {
         let loss = self.may_have_run.as_ref().filter(|_| self.form == Form::Once)?;
         let Attempt { slot, connection, server } = self.last?;
-        Some((Resume { instance: server.instance?, slot, connection }, loss))
+        Some((Resume { memory: server.remembers()?, slot, connection }, loss))
     }
 
     /// What its next attempt is on the wire.
@@ -118,7 +132,7 @@ impl Course {
     pub(crate) fn repeat(&self) -> Repeat {
         match (self.form, self.last.map(|last| last.server.memory)) {
             (Form::Repeatable, _) => Repeat::Harmless,
-            (Form::Once, Some(ServerMemory::ReplyCache)) => Repeat::Deduplicated,
+            (Form::Once, Some(ServerMemory::ReplyCache { .. })) => Repeat::Deduplicated,
             _ => Repeat::Harmful,
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct Welcome {
     pub(crate) cached_calls: u32,
     pub(crate) cached_bytes: u64,
     pub(crate) cache_age: u32,
+    /// Grows in the life of a process, each time that it begins to remember the client anew; 0 if it is not told.
+    pub(crate) memory: u64,
 }
 
 /// Takes a `HELLO` apart, without its kind; `length` is that of the whole payload.
@@ -92,11 +94,12 @@ pub(crate) fn decode_welcome(mut payload: Bytes, length: usize) -> Result<Welcom
         cached_calls: payload.get_u32(),
         cached_bytes: payload.get_u64(),
         cache_age: payload.get_u32(),
+        memory: payload.try_get_u64().unwrap_or_default(),
     })
 }
 
 pub(crate) fn encode_welcome(welcome: &Welcome, out: &mut BytesMut) {
-    put_kind(51, kind::WELCOME, out);
+    put_kind(if welcome.memory == 0 { 51 } else { 59 }, kind::WELCOME, out);
     out.put_u16(welcome.version);
     out.put_slice(&welcome.instance.0);
     out.put_u32(welcome.max_message);
@@ -106,4 +109,7 @@ pub(crate) fn encode_welcome(welcome: &Welcome, out: &mut BytesMut) {
     out.put_u32(welcome.cached_calls);
     out.put_u64(welcome.cached_bytes);
     out.put_u32(welcome.cache_age);
+    if welcome.memory != 0 {
+        out.put_u64(welcome.memory);
+    }
 }

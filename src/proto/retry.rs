@@ -22,7 +22,7 @@ use crate::proto::reconnect::Exponential;
 
 /// The budget saves up at most so many retries beyond those of the floor.
 const MAX_SAVED: f64 = 100.0;
-/// The floor saves up at most so many seconds' worth.
+/// The floor saves up at most so many seconds' worth, and one retry in any case.
 const FLOOR_SECONDS: f64 = 10.0;
 
 /// How many retries a pool may still make. Grows with successes and, slowly, with time.
@@ -37,8 +37,8 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(now: Instant, policy: &policy::Retry) -> Self {
-        let from_floor = policy.floor * FLOOR_SECONDS;
-        Self { share: policy.budget, floor: policy.floor, saved: 0.0, from_floor, filled: now }
+        let policy::Retry { budget: share, floor, .. } = *policy;
+        Self { share, floor, saved: 0.0, from_floor: floor * FLOOR_SECONDS, filled: now }
     }
 
     /// A call succeeded.
@@ -50,7 +50,8 @@ impl Budget {
     fn withdraw(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.filled = now;
-        self.from_floor = (self.from_floor + passed * self.floor).min(self.floor * FLOOR_SECONDS);
+        let most = (self.floor * FLOOR_SECONDS).max(1.0);
+        self.from_floor = (self.from_floor + passed * self.floor).min(most);
         for purse in [&mut self.saved, &mut self.from_floor] {
             if *purse >= 1.0 {
                 *purse -= 1.0;
@@ -239,6 +240,15 @@ mod tests {
             let deadline = self.now + Duration::from_secs(5);
             self.attempts.next(self.now, deadline, failure, &mut self.budget, 1)
         }
+    }
+
+    #[test]
+    fn a_floor_of_less_than_one_in_ten_seconds_saves_up_one() {
+        let now = Instant::now();
+        let mut budget = Budget::new(now, &policy::Retry::attempts(3).budget(0.0).floor(0.05));
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let allowed = [9, 11, 30, 32, 1000, 1001].map(|seconds| budget.withdraw(at(seconds)));
+        assert_eq!(allowed, [false, true, false, true, true, false]);
     }
 
     #[test]

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use crate::connection::Connection;
-use crate::error::instance::InstanceId;
 use crate::proto::calling::Calling;
 use crate::proto::course::ServerProcess;
 use crate::proto::foreign::Foreign;
 use crate::proto::ledger::Place;
-use crate::proto::resume;
+use crate::proto::resume::{Memory, Seen};
 use crate::proto::speech::Speech;
 
 /// A place and the connection that it is on.
@@ -38,12 +37,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(super) fn leads_to(&self, instance: InstanceId) -> bool {
-        self.server.instance == Some(instance)
+    pub(super) fn leads_to(&self, memory: Memory) -> bool {
+        self.server.remembers() == Some(memory)
     }
 
-    pub(super) fn seen_at(&self, slot: usize) -> Option<resume::Seen> {
-        let instance = self.server.instance?;
-        Some(resume::Seen { slot, connection: self.number, instance })
+    pub(super) fn seen_at(&self, slot: usize) -> Option<Seen> {
+        let memory = self.server.remembers()?;
+        Some(Seen { slot, connection: self.number, memory })
     }
 }

@@ -120,10 +120,11 @@ impl Roster {
     fn scene(&self) -> Scene {
         // Those that are kept are on their way, whoever waits until they are ready.
         let seeking = if self.size.min == 0 { self.seeking } else { 0 };
+        let held_up = self.held_up();
         Scene {
             ready: self.ledger.ready(),
-            waiting: self.ledger.waiting(),
-            others: self.resuming_calls() + seeking,
+            waiting: self.ledger.waiting() + held_up + usize::from(self.asked_in_vain),
+            others: self.resuming_calls() - held_up + seeking,
             first_shut: self.ledger.first_shut(),
             outage: self.downtime.is_some(),
         }

@@ -43,6 +43,8 @@ struct Known {
     table: HashMap<ClientId, Arc<Client>>,
     /// Clients whose last connections have ended, the first first. Some have come back since.
     gone: VecDeque<(ClientId, Instant)>,
+    /// How often one was remembered that was not in the table.
+    memories: u64,
 }
 
 impl Clients {
@@ -96,8 +98,12 @@ impl Clients {
         member: Member,
     ) -> (Arc<Client>, BTreeMap<u64, Member>) {
         let mut known = self.lock();
-        let new = || Arc::new(Client::new(self.policy, hello.next_id));
-        let client = known.table.entry(hello.client).or_insert_with(new).clone();
+        let Known { table, memories, .. } = &mut *known;
+        let client = table.entry(hello.client).or_insert_with(|| {
+            *memories += 1;
+            Arc::new(Client::new(self.policy, *memories, hello.next_id))
+        });
+        let client = client.clone();
         let mut memory = client.lock();
         memory.left = None;
         let is_replaced = |member: &Member| hello.replaces != 0 && member.number == hello.replaces;
@@ -139,7 +145,7 @@ impl Known {
     /// Takes out the clients that have been gone for so long, and of the others those that have been so for longest, until at
     /// most so many are left.
     fn forget(&mut self, now: Instant, age: Duration, most: usize) -> Vec<Arc<Client>> {
-        let Self { table, gone } = self;
+        let Self { table, gone, .. } = self;
         // Who came back is gone no more; nobody comes back while the table is locked.
         gone.retain(|(id, left)| {
             table.get(id).is_some_and(|client| client.lock().left == Some(*left))

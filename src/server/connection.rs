@@ -105,8 +105,8 @@ async fn greet<H: Handler>(
     let connection = Connection::new(session(settings, &hello));
     // The fence: before it is welcomed.
     let membership = shared.clients.admit(&hello, number, &connection);
+    let welcome = Frame::Welcome(welcome(settings, shared.instance, membership.memory()));
     let desk = OpenDesk::new(Desk::new(shared.clone(), connection, membership, peer, number));
-    let welcome = Frame::Welcome(welcome(settings, shared.instance));
     match timeout(settings.handshake, send(&mut *stream, &welcome)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -243,7 +243,7 @@ async fn turn_away(mut stream: Box<dyn Transport>, answer: Frame) {
     let _ = timeout(LINGER, farewell).await;
 }
 
-fn welcome(settings: &ServerBuilder, instance: InstanceId) -> Welcome {
+fn welcome(settings: &ServerBuilder, instance: InstanceId, memory: u64) -> Welcome {
     let cache = &settings.reply_cache;
     Welcome {
         version: VERSION,
@@ -255,6 +255,7 @@ fn welcome(settings: &ServerBuilder, instance: InstanceId) -> Welcome {
         cached_calls: wire(cache.calls),
         cached_bytes: cache.bytes as u64,
         cache_age: millis(cache.age),
+        memory,
     }
 }
 

@@ -64,6 +64,7 @@ impl Switchboard {
         let mut wake = Wakes::default();
         let mut core = self.lock();
         core.seek();
+        core.asked_in_vain = false;
         // An error can hold a user's, whose drop is the user's code: not under the lock.
         let before = core.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
         core.prospects.set(slot, Prospect::Waiting(next));
@@ -97,6 +98,7 @@ impl Switchboard {
             instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
         let running = core.life == Life::Running;
         core.prospects.forget(slot);
+        core.asked_in_vain = false;
         let (old, downtime) = if running {
             let old = core.links[slot].replace(Arc::new(link));
             core.reserve_places();

@@ -18,6 +18,23 @@ use crate::support::pipes::{Pipes, pipes, refused};
 
 const AT_ONCE: Duration = Duration::ZERO;
 
+/// A call is refused, but it has asked; and again when there is no room and there may be more.
+#[tokio::test(start_paused = true)]
+async fn connections_are_made_also_for_calls_that_are_not_let_into_the_line() {
+    let bench = Bench::new(ms(50), AT_ONCE);
+    let limits = Limits::default().waiting(0).in_flight(1);
+    let pool = bench.pool().connections(0..=2).limits(limits).build().unwrap();
+    for connections in [1, 2] {
+        let (first, second) = tokio::join!(pool.call("one"), pool.call("two"));
+        let answered = usize::from(first.is_ok()) + usize::from(second.is_ok());
+        assert_eq!(answered, connections - 1);
+        sleep(SECOND).await;
+        assert_eq!((bench.dials(), pool.status().ready), (connections, connections));
+    }
+    sleep(HOUR).await;
+    assert_eq!(bench.dials(), 2, "nobody asks");
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_none_is_kept_nothing_is_dialed_before_the_first_call() {
     let bench = Bench::new(ms(50), AT_ONCE);

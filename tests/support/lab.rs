@@ -176,7 +176,6 @@ impl Drop for Lab {
     }
 }
 
-/// What it prints.
 /// Returns when packets pass: a link that was set up drops them until the kernel has found the time to start it. A connection's
 /// first packet among those would be sent again after a second.
 fn carries(name: &str, device: &str) -> Result<(), String> {
@@ -190,6 +189,7 @@ fn carries(name: &str, device: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What it prints.
 fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     let shown = || format!("{program} {}", arguments.join(" "));
     let output = Command::new(program)

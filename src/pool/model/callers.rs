@@ -15,7 +15,7 @@ use crate::pool::model::{Seen, Weather};
 use crate::proto::calling::{Calling as _, Start};
 use crate::proto::calls::Answer;
 use crate::proto::course::{Attempt, Course, Failed, Form, ServerMemory, ServerProcess};
-use crate::proto::resume::{self, Way};
+use crate::proto::resume::{self, Memory, Way};
 use crate::proto::retry::{Attempts, Budget, Elsewhere, Next, classify};
 use crate::proto::sequence::Sequence;
 
@@ -80,7 +80,8 @@ pub(super) enum Fate {
 impl Callers {
     pub(super) fn new(now: Instant, weather: &Weather) -> Self {
         let memory = match weather.cache.is_on() {
-            true => ServerMemory::ReplyCache,
+            // Nobody is forgotten here.
+            true => ServerMemory::ReplyCache { number: 0 },
             false => ServerMemory::None,
         };
         Self {
@@ -197,16 +198,19 @@ impl Callers {
         let ready: Vec<_> = self.slots.iter().filter_map(|slot| slot.ready).collect();
         let seen = |number: &u64| {
             let line = &lines[number];
-            resume::Seen { slot: line.slot, connection: *number, instance: line.instance }
+            {
+                let memory = Memory { instance: line.instance, number: 0 };
+                resume::Seen { slot: line.slot, connection: *number, memory }
+            }
         };
         let ready: Vec<_> = ready.iter().map(seen).collect();
         let mut choice: Vec<_> = ready.clone();
         if let Some((resume, loss)) = call.course.resume() {
             match resume.way(self.slots.len(), ready.into_iter()) {
-                Way::Wait => return,
-                Way::Known => choice.retain(|line| line.instance == resume.instance),
+                Way::Wait | Way::Forgotten => return,
+                Way::Known => choice.retain(|line| line.memory == resume.memory),
                 Way::Replaced(current) => {
-                    let (previous, loss) = (resume.instance, loss.clone());
+                    let (previous, loss) = (resume.memory.instance, loss.clone());
                     let cause = CallCause::Replaced { loss, previous, current };
                     return self.end_at(now, call, (Outcome::Indeterminate, cause));
                 }
@@ -228,7 +232,8 @@ impl Callers {
         match line.client.start(now, &start, Waker::noop()) {
             Ok(()) => {
                 call.resent |= resent;
-                let server = ServerProcess { instance: Some(place.instance), memory: self.memory };
+                let server =
+                    ServerProcess { instance: Some(place.memory.instance), memory: self.memory };
                 let (slot, connection) = (place.slot, place.connection);
                 call.state = State::InFlight(Attempt { slot, connection, server });
             }

@@ -21,6 +21,8 @@ pub(super) const DROP_BYTES: usize = 64 * 1024;
 /// One client.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// The number of this memory: the client is told, and knows by it whether it was forgotten.
+    pub(super) number: u64,
     memory: Mutex<Memory>,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Member {
 }
 
 impl Client {
-    pub(super) fn new(policy: ReplyCache, next_id: u64) -> Self {
+    pub(super) fn new(policy: ReplyCache, number: u64, next_id: u64) -> Self {
         let memory = Memory {
             replies: Replies::new(policy, next_id),
             connections: BTreeMap::new(),
@@ -54,7 +56,7 @@ impl Client {
             swept: Swept::default(),
             left: None,
         };
-        Self { memory: Mutex::new(memory) }
+        Self { number, memory: Mutex::new(memory) }
     }
 
     /// Nobody will come for the answers any more.

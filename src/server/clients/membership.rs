@@ -53,6 +53,11 @@ impl Membership {
         self.fenced.cancelled().await;
     }
 
+    /// The number of what is remembered of the client; 0: nothing is.
+    pub(crate) fn memory(&self) -> u64 {
+        if self.clients.remembers() { self.client.number } else { 0 }
+    }
+
     /// What a request is, of a client that has settled all calls below `oldest`.
     pub(crate) fn begin(&self, id: u64, oldest: u64) -> Reception {
         let mut memory = self.client.lock();

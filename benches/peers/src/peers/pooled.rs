@@ -30,7 +30,7 @@ impl Connector {
     }
 }
 
-/// Frames of 1 MiB with a little more around them.
+/// Above the longest body that is measured, 1 MiB.
 const MOST: usize = 16 << 20;
 
 pub(crate) type Bb8 = bb8::Pool<Connector>;
