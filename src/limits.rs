@@ -188,7 +188,8 @@ impl SocketOptions {
     }
 
     /// No `TCP_USER_TIMEOUT` (Linux). It is on by default with the heartbeat's bound. It also ends a connection whose
-    /// peer acknowledges but keeps its window shut: switch it off if your peer may stop reading for longer.
+    /// peer acknowledges but keeps its window shut. Who may stop reading for longer needs a longer bound of the heartbeat, too: what
+    /// waits here beyond what the kernel takes is given up by that.
     ///
     /// Without it, a peer that has vanished is given up by the heartbeat alone; the kernel itself would go on sending
     /// for a quarter of an hour (`tcp_retries2` in `tcp(7)`).

@@ -113,7 +113,8 @@ impl CallError {
         matches!(self.0.outcome, Outcome::NotSent | Outcome::Refused)
     }
 
-    /// How often the request was handed to a connection.
+    /// How often the request was handed to a connection. It may be more than [`Retry::attempts`](crate::Retry::attempts): what a
+    /// server sent away with its goodbye does not count there, and it may be 1 for a request that never left.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }

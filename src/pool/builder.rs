@@ -164,7 +164,9 @@ impl PoolBuilder {
     ///
     /// An error, a panic or a time-out ([`Timeouts::hook`]) of it closes the connection and counts as a failed attempt
     /// ([`Phase::Hook`](crate::Phase::Hook)), while calls go on waiting; they fail at once if the error is
-    /// [`Permanent`](crate::Permanent), a wrong password for example.
+    /// [`Permanent`](crate::Permanent), a wrong password for example. A call that the hook makes is made once: where an overloaded
+    /// server may refuse it ([`Outcome::Refused`](crate::Outcome::Refused)), repeat it in the hook, or the connection is given up
+    /// for it.
     ///
     /// # Examples
     /// ```no_run

@@ -153,7 +153,9 @@ impl ServerBuilder {
     /// Too few: a burst is refused that would soon have been served. Too many: memory, and in a longer overload all
     /// requests wait for so long that their callers have given up before they are served. A measure for handlers that take their
     /// time: [`handlers`](Self::handlers) x the callers' time-out / the time that one takes, so 80 for 4 handlers of 50 ms and
-    /// callers who wait 1 s. The default is meant for handlers of microseconds.
+    /// callers who wait 1 s. The default is meant for handlers of microseconds. Calls of [`on_connect`](crate::PoolBuilder::on_connect)
+    /// hooks stand in the same line, and a hook whose call is refused costs the connection: leave room for them beside the calls
+    /// that clients have in flight.
     pub fn waiting(self, requests: usize) -> Self {
         Self { waiting: requests, ..self }
     }
