@@ -352,7 +352,11 @@ impl Channel {
         // The old connection finishes what the server accepted, so nothing takes its place.
         self.dialer.replaces = 0;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
-        self.plan.lost(now(), goodbye.retry_after);
+        let now = now();
+        self.plan.lost(now, goodbye.retry_after);
+        if goodbye.code == GoAway::IDLE && goodbye.retry_after.is_none() {
+            self.plan.was_idle(now);
+        }
         self.say_when_it_dials();
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }

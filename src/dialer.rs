@@ -37,6 +37,7 @@ use crate::proto::dialect::Dialect;
 use crate::proto::foreign::Foreign;
 use crate::proto::greeting::{ClientId, Hello, Welcome};
 use crate::proto::native::{VERSION, after, millis, wire};
+use crate::proto::session::Happened;
 use crate::proto::speech::Speech;
 use crate::protocol::Opener;
 use crate::roster::link::{ForeignEnd, Link};
@@ -212,7 +213,7 @@ fn run(
     let mut bye = Some(bye);
     Box::pin(
         async move {
-            let running = driver.run(|happened| {
+            let mut tell = |happened: Happened<'_, calling::Event>| {
                 happened.for_each(|event| match event {
                     calling::Event::Push(body) => board.pushes.send(&body),
                     calling::Event::Vacated(place) => board.release(place),
@@ -222,9 +223,9 @@ fn run(
                         let _ = bye.take().map(|bye| bye.send(goodbye));
                     }
                 });
-            });
-            let ended = AssertUnwindSafe(running).catch_unwind().await;
-            let loss = ended.unwrap_or_else(|_panic| driver.panicked());
+            };
+            let ended = AssertUnwindSafe(driver.run(&mut tell)).catch_unwind().await;
+            let loss = ended.unwrap_or_else(|_panic| driver.panicked(&mut tell));
             discard(driver);
             caught(|| log(&loss));
             loss

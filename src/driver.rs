@@ -407,9 +407,9 @@ impl<S: Session + ?Sized> Driver<S> {
     }
 
     /// Ends it after a panic in [`run`](Self::run): mostly in code of the user's, as the drop of a body that has left.
-    pub(crate) fn panicked(&mut self) -> Arc<Loss> {
+    pub(crate) fn panicked(&mut self, event: &mut impl FnMut(Happened<'_, S::Event>)) -> Arc<Loss> {
         let error = std::io::Error::other("what owned the connection panicked");
-        self.end(now(), Ending::Failed(error.into()), &mut |_| {})
+        self.end(now(), Ending::Failed(error.into()), event)
     }
 
     /// Leaves the socket to somebody else, and ends.

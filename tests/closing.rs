@@ -15,6 +15,7 @@ use steadfast::{
     Bytes, Call, CallCause, CallError, CloseError, ErrorReply, Event, Limits, Outcome, Pool,
     Server, ServerHandle, State,
 };
+use support::local::start;
 use support::scripted::{
     GOAWAY, NOTIFY, REPLY, REQUEST, Script, connect, expect, expect_fin, hello, join, long_request,
     message, read_frame, reply, request, soon, until,
@@ -379,4 +380,47 @@ async fn a_client_that_comes_during_a_shutdown_is_told_to_go_elsewhere() {
     expect_fin(&mut late).await;
     drop(late);
     assert_eq!(soon("the server's end", serving).await.unwrap(), Ok(()));
+}
+
+/// One who has more patience than another that closes the same pool.
+#[tokio::test]
+async fn whoever_closes_a_pool_hears_of_the_calls_that_were_cut_off_meanwhile() {
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string()).build().unwrap();
+    let mut line = script.welcome().await;
+    let caller = pool.clone();
+    let call = tokio::spawn(async move { caller.call("a long work").await });
+    expect(&mut line, &[REQUEST]).await;
+    let patient = pool.clone();
+    let patient = tokio::spawn(async move { patient.close(60 * SECOND).await });
+    until("the close", || pool.status().state == State::Closing).await;
+    let hasty = pool.close(Duration::ZERO).await;
+    assert_eq!(hasty.unwrap_err().unfinished, 1);
+    let outcome = soon("the call", call).await.unwrap().unwrap_err().outcome();
+    assert_eq!(outcome, Outcome::Indeterminate);
+    let patient = soon("the first close", patient).await.unwrap();
+    assert!(patient.is_err(), "its call was cut off, and it was told that all were finished");
+}
+
+/// Sooner than a connection proves stable.
+#[tokio::test]
+async fn a_server_that_closes_idle_connections_early_is_dialed_again_at_once() {
+    let idle = Duration::from_millis(50);
+    let address =
+        start(Server::builder().idle_limit(idle), |call: Call| async { Ok(call.into_body()) })
+            .await;
+    let mut builder = Pool::builder(address.to_string());
+    let mut events = builder.events();
+    let pool = builder.build().unwrap();
+    let mut took = Vec::new();
+    while took.len() < 14 {
+        let event = soon("an event", events.next()).await.unwrap();
+        if let Event::GoingAway { .. } = event {
+            let began = Instant::now();
+            pool.request("price of apples").timeout(20 * SECOND).send().await.unwrap();
+            took.push(began.elapsed());
+        }
+    }
+    let longest = took.iter().max().unwrap();
+    assert!(*longest < SECOND, "the server is there, and calls waited {took:?}");
 }

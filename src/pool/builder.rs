@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -353,7 +353,8 @@ impl PoolBuilder {
         let seeds = AtomicU64::new(seed);
         let (channels, alive) = Channels::new(settings, board.clone(), runtime);
         let (retry, call_timeout) = (self.retry, self.call_timeout);
-        let shared = Shared { board, channels, closing, retry, call_timeout, seeds };
+        let cut_off = AtomicUsize::new(0);
+        let shared = Shared { board, channels, closing, cut_off, retry, call_timeout, seeds };
         shared.resize(self.connections);
         drop(alive);
         Pool::new(shared)

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -269,14 +270,18 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future stops the waiting, not the closing; nothing is cut off at the limit any more.
     pub async fn close(&self, limit: Duration) -> Result<(), CloseError> {
-        let Shared { board, channels: Channels { tasks, killed, .. }, closing, .. } = &*self.0;
+        let Shared { board, channels, closing, cut_off, .. } = &*self.0;
+        let Channels { tasks, killed, .. } = channels;
         board.close();
         closing.cancel();
-        let in_time = timeout(limit, tasks.wait()).await.is_ok();
-        let unfinished = if in_time { 0 } else { board.unfinished() };
+        if timeout(limit, tasks.wait()).await.is_err() {
+            cut_off.fetch_max(board.unfinished(), Ordering::Relaxed);
+        }
         killed.cancel();
         tasks.wait().await;
         board.closed();
+        // Also those of somebody else who had less patience.
+        let unfinished = cut_off.load(Ordering::Relaxed);
         if unfinished == 0 { Ok(()) } else { Err(CloseError { unfinished }) }
     }
 }

@@ -1,7 +1,7 @@
 //! What all clones of a pool, and the requests made through them, share. Its drop is the pool's end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<Switchboard>,
     pub(crate) channels: Channels,
     pub(crate) closing: CancellationToken,
+    /// Calls that were cut off when the first limit of those who close the pool was over.
+    pub(crate) cut_off: AtomicUsize,
     pub(crate) retry: Retry,
     pub(crate) call_timeout: Duration,
     /// For the jitter of retries, and for that of channels.

@@ -164,6 +164,16 @@ impl Plan {
         self.wait(now, delay, hurried, retry_after);
     }
 
+    /// The connection that was [lost](Self::lost) just now had carried no call for so long that the server let it go. That speaks against
+    /// nobody: calls that wait may bring the next attempt forward, though it died young.
+    pub(crate) fn was_idle(&mut self, now: Instant) {
+        self.absence.flapping = false;
+        let at = self.hurried(now);
+        if let State::Waiting { hurried, .. } = &mut self.state {
+            *hurried = hurried.or(at);
+        }
+    }
+
     /// What was under way or alive ends here, for reasons on this side. It counts like one that the server turned away: who resizes a
     /// pool over and over dials no faster than the backoff.
     pub(crate) fn broke_off(&mut self, now: Instant) {
@@ -409,6 +419,22 @@ mod tests {
         }
         // At the cap of 5 s, full jitter makes an attempt every 2.5 s on average.
         assert!((20..80).contains(&dials), "{dials}");
+    }
+
+    #[test]
+    fn who_was_let_go_for_idleness_is_hurried_though_no_rate_is_raised_by_it() {
+        let start = Instant::now();
+        let mut plan = plan(start);
+        for _ in 0..8 {
+            plan.dial();
+            plan.succeeded(start);
+            plan.lost(start, None);
+            plan.was_idle(start);
+            let hurried = plan.dial_at(Callers::Waiting).unwrap();
+            assert!(hurried <= start + HURRIED * 5 / 4);
+        }
+        let patient = plan.clone().dial_at(Callers::None).unwrap();
+        assert!(patient > start + ms(1000), "nobody waits: the backoff has grown");
     }
 
     #[test]

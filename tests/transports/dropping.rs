@@ -456,3 +456,46 @@ async fn a_slot_has_one_channel() {
     let alive = alive.load(Ordering::SeqCst);
     assert_eq!((alive, more), (2, 0), "of a pool of two");
 }
+
+/// A body whose memory the user gives back, with a bug.
+struct Mine(Vec<u8>);
+
+impl AsRef<[u8]> for Mine {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        panic!("a bug of the user's");
+    }
+}
+
+/// A place on a connection is given back with it, whatever that dies of.
+#[tokio::test]
+async fn a_cancelled_call_has_no_place_any_more_when_its_connection_has_died_of_a_panic() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut builder = Pool::builder(address).protocol(Ordered::new(Framing::u32_be()));
+    let mut events = builder.events();
+    let pool = builder.build().unwrap();
+    let (mut line, _) = soon("a connection", listener.accept()).await.unwrap();
+    pool.ready(20 * SECOND).await.unwrap();
+    let mut call = Box::pin(pool.call(Bytes::from_owner(Mine(vec![7; 8 << 20]))));
+    // It has begun to go out when the server has a byte of it.
+    let mut bytes = vec![0; 1 << 16];
+    tokio::select! {
+        _ = &mut call => unreachable!(),
+        count = line.read(&mut bytes) => assert!(count.unwrap() > 0),
+    }
+    // Nobody waits for it any more. The rest goes out all the same, and then the body is dropped.
+    drop(call);
+    assert_eq!(pool.status().in_flight, 1, "until its answer has come");
+    tokio::spawn(async move { while let Ok(1..) = line.read(&mut bytes).await {} });
+    soon("the loss", async { while !matches!(events.next().await, Some(Event::Lost { .. })) {} })
+        .await;
+    let (_next, _) = soon("the next connection", listener.accept()).await.unwrap();
+    until("it to be ready", || pool.status().ready == 1).await;
+    assert_eq!(pool.status().in_flight, 0, "there is no call: {:?}", pool.status());
+}
