@@ -113,3 +113,34 @@ pub(crate) fn encode_welcome(welcome: &Welcome, out: &mut BytesMut) {
         out.put_u64(welcome.memory);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_welcome_may_end_before_the_memory_and_what_follows_it_is_ignored() {
+        let welcome = Welcome {
+            version: 1,
+            instance: InstanceId([7; 16]),
+            max_message: 1,
+            max_in_flight: 2,
+            idle_limit: 3,
+            every: 4,
+            cached_calls: 5,
+            cached_bytes: 6,
+            cache_age: 7,
+            memory: 8,
+        };
+        let mut frame = BytesMut::new();
+        encode_welcome(&welcome, &mut frame);
+        frame.put_slice(b"more");
+        // Without the length and the kind.
+        let payload = frame.freeze().slice(5..);
+        let decode = |length| decode_welcome(payload.slice(..length), length + 1).unwrap();
+        assert_eq!((decode(payload.len()), decode(58)), (welcome.clone(), welcome.clone()));
+        for length in [50, 57] {
+            assert_eq!(decode(length), Welcome { memory: 0, ..welcome.clone() });
+        }
+    }
+}
