@@ -213,6 +213,50 @@ impl Call {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// To all who have subscribed. A pool of several connections would hear everything several times if it subscribed on each: give
+/// pushes a pool of their own, with one connection, which subscribes in [`on_connect`](crate::PoolBuilder::on_connect).
+/// ```
+/// use std::sync::Mutex;
+///
+/// use steadfast::{Bytes, Call, ErrorReply, Handler, Pool, PushError, Pusher, Server};
+///
+/// #[derive(Default)]
+/// struct Prices {
+///     readers: Mutex<Vec<Pusher>>,
+/// }
+///
+/// impl Handler for Prices {
+///     async fn call(&self, call: Call) -> Result<Bytes, ErrorReply> {
+///         let mut readers = self.readers.lock().unwrap();
+///         if call.body() == "subscribe" {
+///             readers.push(call.pusher());
+///             return Ok("subscribed".into());
+///         }
+///         // Whose connection has ended is forgotten; who reads too slowly misses this one.
+///         let price = call.into_body();
+///         readers.retain(|reader| reader.push(price.clone()) != Err(PushError::Gone));
+///         Ok("told".into())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::bind("127.0.0.1:0").await?;
+/// let address = server.local_addr()?.to_string();
+/// tokio::spawn(server.serve(Prices::default()));
+///
+/// let mut builder = Pool::builder(address).on_connect(|mut conversation| async move {
+///     conversation.call("subscribe").await?;
+///     Ok(())
+/// });
+/// let mut pushes = builder.pushes();
+/// let pool = builder.build()?;
+/// assert_eq!(pool.call("apples are 1.30 now").await?, "told");
+/// assert_eq!(pushes.next().await.unwrap(), "apples are 1.30 now");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Pusher(pub(crate) Connection<Serving>);
 
