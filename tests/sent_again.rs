@@ -12,16 +12,58 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use steadfast::{
-    Bytes, Call, CallCause, ErrorReply, Limits, Outcome, Pool, Reconnect, ReplyCache, Server,
-    Timeouts,
+    Bytes, Call, CallCause, CallError, ErrorReply, Limits, Outcome, Pool, Reconnect, ReplyCache,
+    Server, Timeouts,
 };
-use support::scripted::{REQUEST, Script, expect, reply, soon, until, welcome_remembering};
+use support::scripted::{Frame, REQUEST, Script, expect, reply, soon, until, welcome_remembering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 const MS: Duration = Duration::from_millis(1);
+
+type Answer = Result<Bytes, CallError>;
+
+/// Whether a call waits while nothing is ready.
+#[derive(Clone, Copy)]
+enum Waiting {
+    Patient,
+    FailsFast,
+}
+
+/// A call in the background, with much time.
+fn spawn(pool: Pool, body: &'static str, waiting: Waiting) -> JoinHandle<Answer> {
+    tokio::spawn(async move {
+        let request = pool.request(body).timeout(Duration::from_secs(60));
+        match waiting {
+            Waiting::Patient => request.send().await,
+            Waiting::FailsFast => request.fail_fast().send().await,
+        }
+    })
+}
+
+/// Both connections of a pool, ready and to the same process, which remembers.
+async fn welcomed(script: &Script, pool: &Pool) -> [TcpStream; 2] {
+    let mut lines = [script.accept().await, script.accept().await];
+    for line in &mut lines {
+        line.write_all(&welcome_remembering(1)).await.unwrap();
+    }
+    until("both connections", || pool.status().ready == 2).await;
+    lines
+}
+
+/// Two calls, `one` and another, are in flight, one on each of these. Returns the requests and the calls in the order of the lines.
+async fn one_each(
+    lines: &mut [TcpStream; 2],
+    [one, other]: [JoinHandle<Answer>; 2],
+) -> ([Frame; 2], [JoinHandle<Answer>; 2]) {
+    let [first, second] = lines;
+    let asked = [expect(first, &[REQUEST]).await, expect(second, &[REQUEST]).await];
+    let calls = if asked[0].body() == b"one" { [one, other] } else { [other, one] };
+    (asked, calls)
+}
 
 /// Passes bytes on until `cut`, and swallows the server's once `deaf` is set. Then closes both sides.
 async fn pass(near: TcpStream, to: SocketAddr, deaf: Arc<AtomicBool>, cut: Arc<Notify>) {
@@ -105,28 +147,10 @@ async fn a_fail_fast_call_that_is_sent_again_waits_for_its_turn_where_a_connecti
         .limits(Limits::default().in_flight(1))
         .build()
         .unwrap();
-    let mut lines = Vec::new();
-    for _ in 0..2 {
-        let mut line = script.accept().await;
-        line.write_all(&welcome_remembering(1)).await.unwrap();
-        lines.push(line);
-    }
-    until("both connections", || pool.status().ready == 2).await;
-    let call = |body: &'static str| {
-        let pool = pool.clone();
-        tokio::spawn(async move {
-            let request = pool.request(body).timeout(Duration::from_secs(20));
-            request.fail_fast().send().await
-        })
-    };
-    let (one, two) = (call("one"), call("two"));
-    let mut second = lines.pop().unwrap();
-    let mut first = lines.pop().unwrap();
-    let asked = [expect(&mut first, &[REQUEST]).await, expect(&mut second, &[REQUEST]).await];
-    let (lost, other) = match asked[0].body() {
-        b"one" => (one, two),
-        _ => (two, one),
-    };
+    let mut lines = welcomed(&script, &pool).await;
+    let calls = ["one", "two"].map(|body| spawn(pool.clone(), body, Waiting::FailsFast));
+    let (asked, [lost, other]) = one_each(&mut lines, calls).await;
+    let [first, mut second] = lines;
     // The first dies with its call; the second is to the same process, ready, and busy.
     drop(first);
     until("the loss", || pool.status().ready == 1).await;
@@ -153,27 +177,10 @@ async fn a_place_that_is_handed_over_and_left_goes_to_the_call_that_is_sent_agai
         .timeouts(Timeouts::default().handshake(Duration::from_secs(300)))
         .build()
         .unwrap();
-    let mut lines = Vec::new();
-    for _ in 0..2 {
-        let mut line = script.accept().await;
-        line.write_all(&welcome_remembering(1)).await.unwrap();
-        lines.push(line);
-    }
-    until("both connections", || pool.status().ready == 2).await;
-    let call = |body: &'static str| {
-        let pool = pool.clone();
-        tokio::spawn(
-            async move { pool.request(body).timeout(Duration::from_secs(60)).send().await },
-        )
-    };
-    let (one, two) = (call("one"), call("two"));
-    let mut second = lines.pop().unwrap();
-    let mut first = lines.pop().unwrap();
-    let asked = [expect(&mut first, &[REQUEST]).await, expect(&mut second, &[REQUEST]).await];
-    let (lost, other) = match asked[0].body() {
-        b"one" => (one, two),
-        _ => (two, one),
-    };
+    let mut lines = welcomed(&script, &pool).await;
+    let calls = ["one", "two"].map(|body| spawn(pool.clone(), body, Waiting::Patient));
+    let (asked, [lost, other]) = one_each(&mut lines, calls).await;
+    let [first, mut second] = lines;
     // Somebody waits, is handed the second one's place, and does not look.
     let mut waiter = Box::pin(pool.request("three").timeout(Duration::from_secs(60)).send());
     assert!(futures::poll!(&mut waiter).is_pending());
@@ -219,20 +226,10 @@ async fn a_call_that_waits_for_a_slot_which_is_given_up_hears_that_its_server_wa
         }
     }
     let at = slots.iter().position(|slot| *slot == 1).unwrap();
-    let call = |body: &'static str| {
-        let pool = pool.clone();
-        tokio::spawn(
-            async move { pool.request(body).timeout(Duration::from_secs(60)).send().await },
-        )
-    };
-    let (one, two) = (call("one"), call("two"));
-    let mut upper = lines.remove(at);
-    let mut lower = lines.pop().unwrap();
-    let asked = [expect(&mut upper, &[REQUEST]).await, expect(&mut lower, &[REQUEST]).await];
-    let (lost, other) = match asked[0].body() {
-        b"one" => (one, two),
-        _ => (two, one),
-    };
+    let mut lines = [lines.remove(at), lines.remove(0)];
+    let calls = ["one", "two"].map(|body| spawn(pool.clone(), body, Waiting::Patient));
+    let (asked, [lost, other]) = one_each(&mut lines, calls).await;
+    let [upper, mut lower] = lines;
     lower.write_all(&reply(asked[1].id(), b"done")).await.unwrap();
     soon("the other", other).await.unwrap().unwrap();
     drop(upper);
@@ -253,12 +250,7 @@ async fn a_pool_grows_for_a_call_that_waits_to_be_sent_again_while_all_connectio
         .limits(Limits::default().in_flight(1))
         .build()
         .unwrap();
-    let call = |body: &'static str| {
-        let pool = pool.clone();
-        tokio::spawn(
-            async move { pool.request(body).timeout(Duration::from_secs(60)).send().await },
-        )
-    };
+    let call = |body| spawn(pool.clone(), body, Waiting::Patient);
     let mut kept = script.accept().await;
     kept.write_all(&welcome_remembering(1)).await.unwrap();
     let long = call("a long work");
