@@ -146,16 +146,16 @@ impl Roster {
             Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
             Way::Forgotten => Ok(Resumed::Forgotten),
             Way::Wait => Ok(Resumed::Wait),
-            Way::Known => Ok(self.take_on(resume).map_or(Resumed::Full, Resumed::Taken)),
+            Way::Known => Ok(self.take_on(resume.memory).map_or(Resumed::Full, Resumed::Taken)),
         }
     }
 
-    /// A place on a connection over which the call can be sent again, if one has room.
-    fn take_on(&mut self, resume: Resume) -> Option<Taken> {
+    /// A place on a connection over which calls are known that are known to this memory, if one has room.
+    fn take_on(&mut self, memory: Memory) -> Option<Taken> {
         let Self { links, ledger, .. } = self;
         let slots = links.iter().enumerate();
         let place = slots
-            .filter(|(_, link)| link.as_ref().is_some_and(|link| link.leads_to(resume.memory)))
+            .filter(|(_, link)| link.as_ref().is_some_and(|link| link.leads_to(memory)))
             .find_map(|(slot, _)| ledger.place_on(slot))?;
         self.taken(place)
     }

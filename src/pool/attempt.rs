@@ -92,7 +92,7 @@ impl<'a> Call<'a> {
                 }
                 None => self.find_place(length, &avoid, &mut now).await?,
             };
-            let Link { connection, foreign, number, server, .. } = &*link;
+            let Link { connection, foreign, number, server } = &*link;
             let mut held = Held::new(self.board, place);
             let (id, oldest) = self.issue();
             let start = Start {
@@ -108,8 +108,7 @@ impl<'a> Call<'a> {
             match Exchange::new(connection, speech, now, start, Some(&mut held)).await {
                 Ok(answer) => {
                     let (slot, connection, server) = (place.slot, *number, *server);
-                    let attempt = Attempt { slot, connection, server };
-                    return self.answered(answer, held, attempt);
+                    return self.answered(answer, held, Attempt { slot, connection, server });
                 }
                 Err(NotTaken::Gone(_)) => self.board.distrust(place),
                 Err(NotTaken::Full { .. }) if self.may_go_elsewhere(place, &full) => {

@@ -198,10 +198,8 @@ impl Callers {
         let ready: Vec<_> = self.slots.iter().filter_map(|slot| slot.ready).collect();
         let seen = |number: &u64| {
             let line = &lines[number];
-            {
-                let memory = Memory { instance: line.instance, number: 0 };
-                resume::Seen { slot: line.slot, connection: *number, memory }
-            }
+            let memory = Memory { instance: line.instance, number: 0 };
+            resume::Seen { slot: line.slot, connection: *number, memory }
         };
         let ready: Vec<_> = ready.iter().map(seen).collect();
         let mut choice: Vec<_> = ready.clone();
