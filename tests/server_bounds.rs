@@ -359,3 +359,40 @@ async fn clients_that_are_turned_away_for_what_they_said_are_bounded() {
         assert!((1..=64 + 20).contains(&told), "{told} kept at a time");
     }
 }
+
+#[tokio::test]
+async fn a_shutdown_that_runs_out_of_time_counts_exactly_the_answers_that_did_not_arrive() {
+    const CALLS: u64 = 60;
+    let _alone = ALONE.lock().await;
+    let (slow, (told, mut pushers)) = (Slow::new(), mpsc::unbounded_channel::<Pusher>());
+    let server = Server::builder().bind("127.0.0.1:0").await.unwrap();
+    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let gate = slow.gate.clone();
+    let serving = tokio::spawn(server.serve(move |call: Call| {
+        let (gate, told) = (gate.clone(), told.clone());
+        async move {
+            told.send(call.pusher()).unwrap();
+            let _ = gate.acquire().await;
+            Ok(vec![7; 1 << 20].into())
+        }
+    }));
+    // It reads nothing, and that from the first answer on.
+    let mut stream = join(address).await;
+    for id in 1..=CALLS {
+        stream.write_all(&request(id, 0, b"x")).await.unwrap();
+    }
+    for _ in 0..CALLS {
+        let pusher = soon("a call", pushers.recv()).await.unwrap();
+        pusher.push("not an answer").unwrap();
+    }
+    slow.gate.add_permits(1000);
+    handle.shutdown(Duration::from_millis(300));
+    let error = soon("the end", serving).await.unwrap().unwrap_err();
+
+    let mut arrived = 0;
+    while let Ok(Some(frame)) = soon("what has left", read_frame(&mut stream)).await {
+        arrived += usize::from(frame.kind == CHUNK && frame.is_flagged());
+    }
+    assert_eq!(error.unfinished, CALLS as usize - arrived);
+    assert!(error.unfinished >= 20, "nobody read: {error}");
+}

@@ -44,5 +44,6 @@ pub(crate) mod sizing;
 pub(crate) mod spares;
 pub(crate) mod speech;
 pub(crate) mod tenure;
+pub(crate) mod unsent;
 pub(crate) mod wakes;
 pub(crate) mod window;

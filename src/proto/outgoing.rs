@@ -382,10 +382,9 @@ impl Outgoing {
         self.in_hand.is_empty() && !self.has_queued()
     }
 
-    /// Whether there is more than control frames, here or in the shell's hands.
-    pub(crate) fn has_messages(&self) -> bool {
-        let is_message = |handed: &Handed| !matches!(handed.what, What::Control);
-        self.has_queued_messages() || self.in_hand.iter().any(is_message)
+    /// The messages apart whose last bytes `write` has not accepted.
+    pub(crate) fn apart_unsent(&self) -> impl Iterator<Item = u64> + '_ {
+        self.apart_unsent.iter().copied()
     }
 
     /// Whether the shell holds bytes that `write` has not accepted.

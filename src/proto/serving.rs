@@ -27,6 +27,7 @@ use crate::proto::outgoing::Mark;
 use crate::proto::replies::Response;
 use crate::proto::requests::{Remember, Requests, Terms};
 use crate::proto::session::{Effects, Session};
+use crate::proto::unsent::Unsent;
 
 /// Bodies shorter than this, in bytes, are copied.
 const SMALL: usize = 4 * 1024;
@@ -50,6 +51,7 @@ pub(crate) struct Serving {
     line: Line,
     state: State,
     requests: Requests,
+    unsent: Unsent,
     /// How many requests have been taken.
     accepted: u64,
     highest_id: u64,
@@ -106,6 +108,7 @@ impl Serving {
             line: Line::new(now, heartbeat, peer_every),
             state: State::Open,
             requests: Requests::new(now),
+            unsent: Unsent::default(),
             accepted: 0,
             highest_id: 0,
             next_push: PUSH_BIT + 1,
@@ -126,9 +129,9 @@ impl Serving {
         }
     }
 
-    /// Calls that were taken and have not come to a handler, and whether messages have not left.
+    /// Calls that were taken and have not come to a handler, and answers that have not left.
     pub(crate) fn unfinished(&self) -> usize {
-        self.requests.half_come() + usize::from(self.line.outgoing.has_messages())
+        self.requests.half_come() + self.unsent.count(&self.line.outgoing)
     }
 
     /// A notification of so many bytes has been dealt with.
@@ -181,7 +184,8 @@ impl Serving {
     fn replied(&mut self, id: u64, body: &Bytes) {
         let (length, limit) = (body.len(), self.bounds.send);
         if length <= limit {
-            self.line.outgoing.message(Head::Reply { id }, body);
+            let mark = self.line.outgoing.message(Head::Reply { id }, body);
+            self.unsent.queued(mark);
         } else {
             let text = format!("reply of {length} bytes exceeds the limit of {limit}");
             self.error(id, &ErrorReply::new(ErrorReply::REPLY_TOO_LONG, text));
@@ -190,12 +194,18 @@ impl Serving {
 
     fn error(&mut self, id: u64, error: &ErrorReply) {
         let (code, text) = (error.code(), error.text().into());
-        self.line.outgoing.small(|out| Frame::Error { id, code, text }.encode(out));
+        self.small(&Frame::Error { id, code, text });
     }
 
     fn refused(&mut self, id: u64, Refusal { code, retry_after }: Refusal) {
         let retry_after = retry_after.map_or(0, millis);
-        self.line.outgoing.small(|out| Frame::Refused { id, code, retry_after }.encode(out));
+        self.small(&Frame::Refused { id, code, retry_after });
+    }
+
+    /// Queues an answer that is one short frame.
+    fn small(&mut self, answer: &Frame) {
+        let mark = self.line.outgoing.small(|out| answer.encode(out));
+        self.unsent.queued(mark);
     }
 
     fn dispatch(
@@ -381,6 +391,7 @@ impl Session for Serving {
 
     fn written(&mut self, now: Instant, bytes: usize, _: &mut Effects<Event>) {
         self.line.written(now, bytes);
+        self.unsent.written(&self.line.outgoing);
     }
 
     fn timeout(&mut self, now: Instant, _: &mut Effects<Event>) -> Result<(), LossCause> {
@@ -426,6 +437,7 @@ impl Session for Serving {
         self.state = State::Dead;
         effects.events.extend(self.requests.lose().map(|id| Event::Orphaned { id }));
         self.line.die();
+        self.unsent.clear();
     }
 }
 

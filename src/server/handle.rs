@@ -110,7 +110,7 @@ impl Server {
     ///
     /// # Errors
     /// [`CloseError`] if a shutdown ran out of time: it says how many calls were cut off, in their handlers or with their
-    /// replies on the way. Of the latter it counts one for each connection on which something had not left, which may be a push.
+    /// answers not yet taken by the operating system.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

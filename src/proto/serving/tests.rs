@@ -307,6 +307,48 @@ fn what_a_shutdown_cuts_off_is_calls_and_answers_and_not_the_goodbye_itself() {
 }
 
 #[test]
+fn a_shutdown_counts_each_answer_until_its_last_byte_is_accepted_and_no_push() {
+    let mut desk = desk(Bounds { in_flight: 6, ..bounds() });
+    let requests: Vec<_> = (1..=6).map(|id| request(id, "")).collect();
+    desk.hear(&requests).unwrap();
+    for length in [1, 20_000, 100_000] {
+        desk.serving.push(&vec![7; length].into()).unwrap();
+        desk.reply(length.ilog10() as u64 + 1, vec![7; length]);
+    }
+    desk.serving.respond(desk.start, 2, &Response::Error(ErrorReply::new(1, "none")));
+    desk.serving.respond(desk.start, 3, &Response::Refused(Refusal { code: 1, retry_after: None }));
+    desk.reply(4, "short");
+
+    let (mut accepted, mut whole) = (BytesMut::new(), 0);
+    let (mut out, mut effects) = (VecDeque::new(), Effects::default());
+    assert_eq!(desk.serving.unfinished(), 6);
+    loop {
+        desk.serving.transmit(desk.start, &mut out);
+        if out.is_empty() {
+            break;
+        }
+        for byte in out.drain(..).flatten() {
+            desk.serving.written(desk.start, 1, &mut effects);
+            accepted.extend_from_slice(&[byte]);
+            if let Some(payload) = next_payload(&mut accepted).unwrap() {
+                whole += match Frame::decode(payload).unwrap() {
+                    Frame::Message { head: Head::Push { .. }, .. } => 0,
+                    Frame::Message { total: Some(_), .. } => 0,
+                    Frame::Chunk { id, position, .. }
+                        if id & PUSH_BIT != 0 || position != Position::Last =>
+                    {
+                        0
+                    }
+                    _ => 1,
+                };
+            }
+            assert_eq!(desk.serving.unfinished(), 6 - whole);
+        }
+    }
+    assert_eq!(whole, 6);
+}
+
+#[test]
 fn an_idle_connection_is_sent_away_after_the_limit() {
     let limit = Some(Duration::from_millis(2000));
     let mut desk = desk(Bounds { idle_limit: limit, ..bounds() });
