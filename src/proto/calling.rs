@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::error::loss::{GoAway, Loss};
 use crate::error::unsendable::Unsendable;
+use crate::error::violation::Violation;
 use crate::proto::calls::{Answer, Vacancy};
 use crate::proto::ledger::Place;
 use crate::proto::session::Session;
@@ -42,6 +43,20 @@ pub(crate) struct Bounds {
     pub(crate) receive: usize,
     /// Of bodies that wait to be handed to the operating system.
     pub(crate) queued_bytes: usize,
+}
+
+impl Bounds {
+    /// Whether a body of this length may come.
+    pub(crate) fn check_received(self, length: usize) -> Result<(), Violation> {
+        let (length, limit) = (length as u64, self.receive as u64);
+        if length <= limit { Ok(()) } else { Err(Violation::MessageTooLong { length, limit }) }
+    }
+
+    /// Whether one of this length has room behind so many bytes. It always has in an empty queue.
+    pub(crate) fn check_room(self, queued: usize, length: usize) -> Result<(), NotTaken> {
+        let limit = self.queued_bytes;
+        if queued == 0 || queued + length <= limit { Ok(()) } else { Err(NotTaken::Full { limit }) }
+    }
 }
 
 /// A call to be made.

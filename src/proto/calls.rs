@@ -9,6 +9,8 @@
 //!
 //! A call leaves the table only through whoever made it. No timer per call: a lower bound of all deadlines is kept, and
 //! the table is looked through when it is reached.
+//!
+//! Nothing answers a notification: it is settled when the operating system has accepted it to its last byte.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -28,6 +30,9 @@ pub(crate) struct Calls {
     table: IdMap<Call>,
     /// Calls in the table that are not settled.
     waiting: usize,
+    /// Requests that have begun to go out.
+    requests: u64,
+    unwritten: Unwritten,
     /// No unsettled call has an earlier deadline. It may be too early: then the wake-up does nothing.
     earliest_deadline: Option<Instant>,
 }
@@ -36,7 +41,7 @@ pub(crate) struct Calls {
 struct Call {
     mark: Mark,
     deadline: Instant,
-    ordinal: Ordinal,
+    order: Order,
     state: State,
 }
 
@@ -46,16 +51,24 @@ enum State {
     Settled(Answer),
 }
 
-/// A request's place among all of its connection, from 1, in the order in which they go out, which is not that in which
-/// they were started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ordinal(pub(crate) u64);
-
-impl Ordinal {
-    /// Notifications do not count.
-    pub(crate) const NOTIFICATION: Self = Self(0);
+/// Where a call stands among the requests of its connection, of which a goodbye says how many were accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Nowhere: notifications are not counted.
+    Notification,
     /// It has not begun to go out: no server can have accepted it.
-    pub(crate) const NOT_OUT: Self = Self(u64::MAX);
+    NotOut,
+    /// From 1, in the order in which they go out, which is not that in which they were started.
+    Out(u64),
+}
+
+/// Notifications that wait to be written, in no order. Those that were settled otherwise stay for a while: a second look
+/// at each of the others for each of them would cost too much.
+#[derive(Debug, Default)]
+struct Unwritten {
+    ids: Vec<u64>,
+    /// How many of them still wait.
+    waiting: usize,
 }
 
 /// What became of a call.
@@ -105,11 +118,15 @@ impl Calls {
         id: u64,
         mark: Mark,
         deadline: Instant,
-        ordinal: Ordinal,
+        order: Order,
         waker: Waker,
     ) {
-        self.table.insert(id, Call { mark, deadline, ordinal, state: State::Waiting(waker) });
+        self.table.insert(id, Call { mark, deadline, order, state: State::Waiting(waker) });
         self.waiting += 1;
+        if order == Order::Notification {
+            self.unwritten.ids.push(id);
+            self.unwritten.waiting += 1;
+        }
         let earliest = self.earliest_deadline.map_or(deadline, |first| first.min(deadline));
         self.earliest_deadline = Some(earliest);
     }
@@ -133,10 +150,10 @@ impl Calls {
 
     /// Forgets a call.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Removed> {
-        let Call { mark, state, .. } = self.table.remove(&id)?;
+        let Call { mark, order, state, .. } = self.table.remove(&id)?;
         match state {
             State::Waiting(waker) => {
-                self.waiting -= 1;
+                self.settled(order);
                 Some(Removed::Waiting(mark, waker))
             }
             State::Settled(answer) => Some(Removed::Settled(answer)),
@@ -144,12 +161,12 @@ impl Calls {
     }
 
     pub(crate) fn is_notification(&self, id: u64) -> bool {
-        self.table.get(&id).is_some_and(|call| call.ordinal == Ordinal::NOTIFICATION)
+        self.table.get(&id).is_some_and(|call| call.order == Order::Notification)
     }
 
     /// Where the bytes of a request are, if it is still waiting. Nothing answers a notification.
     pub(crate) fn pending_request(&self, id: u64) -> Option<Mark> {
-        self.table.get(&id).filter(|call| call.ordinal != Ordinal::NOTIFICATION)?.pending()
+        self.table.get(&id).filter(|call| call.order != Order::Notification)?.pending()
     }
 
     /// Where the bytes of a call are, if it is still waiting.
@@ -159,24 +176,68 @@ impl Calls {
 
     /// Settles a call, if it still waits, and returns who is to be woken.
     pub(crate) fn settle(&mut self, id: u64, answer: Answer) -> Option<Waker> {
-        let waker = self.table.get_mut(&id)?.settle(answer)?;
-        self.waiting -= 1;
+        let call = self.table.get_mut(&id)?;
+        let (order, waker) = (call.order, call.settle(answer)?);
+        self.settled(order);
         Some(waker)
     }
 
-    /// A request has begun to go out.
-    pub(crate) fn went_out(&mut self, id: u64, ordinal: Ordinal) {
-        if let Some(call) = self.table.get_mut(&id) {
-            call.ordinal = ordinal;
+    /// A call waits no more.
+    fn settled(&mut self, order: Order) {
+        self.waiting -= 1;
+        if order == Order::Notification {
+            self.unwritten.waiting -= 1;
+            if self.unwritten.has_too_many() {
+                let table = &self.table;
+                self.unwritten.ids.retain(|id| table.get(id).is_some_and(Call::is_waiting));
+            }
         }
+    }
+
+    /// A request has begun to go out.
+    pub(crate) fn went_out(&mut self, id: u64) {
+        self.requests += 1;
+        if let Some(call) = self.table.get_mut(&id) {
+            call.order = Order::Out(self.requests);
+        }
+    }
+
+    /// How many requests have begun to go out.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Something has left: settles the notifications that have.
+    pub(crate) fn written(&mut self, is_sent: impl Fn(u64, Mark) -> bool, wake: &mut Vec<Waker>) {
+        if self.unwritten.ids.is_empty() {
+            return;
+        }
+        let (table, mut written) = (&mut self.table, 0);
+        // Small ones overtake long ones, so their order says nothing.
+        self.unwritten.ids.retain(|id| {
+            let Some(call) = table.get_mut(id).filter(|call| call.is_waiting()) else {
+                return false;
+            };
+            let sent = is_sent(*id, call.mark);
+            if sent {
+                wake.extend(call.settle(Answer::Written));
+                written += 1;
+            }
+            !sent
+        });
+        self.waiting -= written;
+        self.unwritten.waiting = self.unwritten.ids.len();
     }
 
     /// The waiting requests behind the first so many, and the notifications.
     pub(crate) fn beyond(&self, accepted: u64) -> Vec<(u64, Mark)> {
-        let beyond = |ordinal| ordinal > Ordinal(accepted) || ordinal == Ordinal::NOTIFICATION;
+        let beyond = |order| match order {
+            Order::Notification | Order::NotOut => true,
+            Order::Out(number) => number > accepted,
+        };
         self.table
             .iter()
-            .filter(|(_, call)| beyond(call.ordinal))
+            .filter(|(_, call)| beyond(call.order))
             .filter_map(|(id, call)| call.pending().map(|mark| (*id, mark)))
             .collect()
     }
@@ -220,6 +281,7 @@ impl Calls {
             }
         }
         self.waiting = 0;
+        self.unwritten = Unwritten::default();
         self.earliest_deadline = None;
     }
 
@@ -230,13 +292,29 @@ impl Calls {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty() && self.waiting == 0
+        self.table.is_empty() && self.waiting == 0 && !self.awaits_writing()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn awaits_writing(&self) -> bool {
+        self.unwritten.waiting > 0
+    }
+}
+
+impl Unwritten {
+    /// Whether to look for those that wait no more.
+    fn has_too_many(&self) -> bool {
+        self.ids.len() > 2 * self.waiting
     }
 }
 
 impl Call {
+    fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+
     fn pending(&self) -> Option<Mark> {
-        matches!(self.state, State::Waiting(_)).then_some(self.mark)
+        self.is_waiting().then_some(self.mark)
     }
 
     fn settle(&mut self, answer: Answer) -> Option<Waker> {

@@ -16,7 +16,7 @@ use crate::error::loss::{GoAway, Loss, LossCause};
 use crate::error::violation::Violation;
 use crate::policy;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
-use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
+use crate::proto::calls::{Answer, Calls, Order, Removed, Vacancy};
 use crate::proto::head::{Head, RequestHead};
 use crate::proto::heartbeat::speaking_first;
 use crate::proto::input::Input;
@@ -30,10 +30,6 @@ pub(crate) struct Client {
     line: Line,
     state: State,
     calls: Calls,
-    /// Notifications that wait to be written.
-    notifications: Vec<u64>,
-    /// How many requests have begun to go out.
-    requests: u64,
     highest_id: u64,
     highest_push: u64,
     bounds: Bounds,
@@ -59,8 +55,6 @@ impl Client {
             line: Line::new(now, heartbeat, Some(speak_every)),
             state: State::Open,
             calls: Calls::default(),
-            notifications: Vec::new(),
-            requests: 0,
             highest_id: 0,
             highest_push: PUSH_BIT,
             bounds,
@@ -77,35 +71,12 @@ impl Client {
             return None;
         };
         self.stop(id, mark);
-        self.forget_notifications();
         Some(waker)
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.notifications.is_empty() && self.line.is_empty()
-    }
-
-    /// Those that are settled are not waited for any more.
-    fn forget_notifications(&mut self) {
-        let calls = &self.calls;
-        self.notifications.retain(|id| calls.pending(*id).is_some());
-    }
-
-    fn head(&mut self, now: Instant, start: &Start<'_>) -> (Head, Ordinal) {
-        match start.kind {
-            Kind::Notification => {
-                self.notifications.push(start.id);
-                (Head::Notify { id: start.id }, Ordinal::NOTIFICATION)
-            }
-            Kind::Request { repeatable, resent } => {
-                // 0 would mean "no deadline".
-                let remaining = millis(start.deadline.saturating_duration_since(now)).max(1);
-                let (id, oldest) = (start.id, start.oldest);
-                let head = RequestHead { id, repeatable, resent, remaining, oldest };
-                (Head::Request(head), Ordinal::NOT_OUT)
-            }
-        }
+        self.calls.is_empty() && self.line.is_empty()
     }
 
     /// Takes a call's bytes back, or tells the server that nobody waits any more. True if the server can have it all.
@@ -180,7 +151,7 @@ impl Client {
         body: Bytes,
         effects: &mut Effects<Event>,
     ) -> Result<(), LossCause> {
-        self.check_length(body.len())?;
+        self.bounds.check_received(body.len())?;
         match head {
             Head::Reply { id } => self.answered("REPLY", id, Answer::Reply(body), effects)?,
             Head::Push { id } => {
@@ -193,7 +164,7 @@ impl Client {
     }
 
     fn begin(&mut self, head: Head, total: u32, part: &Bytes) -> Result<(), LossCause> {
-        self.check_length(total as usize)?;
+        self.bounds.check_received(total as usize)?;
         match head {
             Head::Reply { id } => {
                 if self.awaited("REPLY", id)?.is_none() {
@@ -204,14 +175,6 @@ impl Client {
             _ => return Err(Violation::Unexpected { name: head.name() }.into()),
         }
         Ok(self.line.assembly.begin(head, total, part)?)
-    }
-
-    fn check_length(&self, length: usize) -> Result<(), Violation> {
-        let limit = self.bounds.receive as u64;
-        if length as u64 <= limit {
-            return Ok(());
-        }
-        Err(Violation::MessageTooLong { length: length as u64, limit })
     }
 
     /// A part of a message that is not put together here: of one that was given up, or of none that ever was.
@@ -253,7 +216,6 @@ impl Client {
                 effects.wake.extend(self.calls.settle(id, answer));
             }
         }
-        self.forget_notifications();
         effects.events.push(Event::GoAway(goodbye));
         Ok(())
     }
@@ -269,7 +231,6 @@ impl Client {
                 self.calls.settle(id, Answer::Expired { sent, stage, vacancy: Vacancy::Now }),
             );
         }
-        self.forget_notifications();
     }
 }
 
@@ -284,14 +245,10 @@ impl Calling for Client {
         if length > self.bounds.send {
             return Err(NotTaken::TooLong { limit: self.bounds.send });
         }
-        let queued = self.line.outgoing.queued_bytes();
-        // A single body always finds room in an empty queue.
-        if queued > 0 && queued + length > self.bounds.queued_bytes {
-            return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
-        }
-        let (head, ordinal) = self.head(now, start);
+        self.bounds.check_room(self.line.outgoing.queued_bytes(), length)?;
+        let (head, order) = head(now, start);
         let mark = self.line.outgoing.message(head, start.body);
-        self.calls.insert(start.id, mark, start.deadline, ordinal, waker.clone());
+        self.calls.insert(start.id, mark, start.deadline, order, waker.clone());
         self.highest_id = self.highest_id.max(start.id);
         Ok(())
     }
@@ -343,22 +300,14 @@ impl Session for Client {
     fn transmit(&mut self, now: Instant, out: &mut VecDeque<Bytes>) {
         self.line.transmit(now, out);
         for id in self.line.outgoing.take_begun() {
-            self.requests += 1;
-            self.calls.went_out(id, Ordinal(self.requests));
+            self.calls.went_out(id);
         }
     }
 
     fn written(&mut self, now: Instant, bytes: usize, effects: &mut Effects<Event>) {
         self.line.written(now, bytes);
-        let (calls, outgoing) = (&mut self.calls, &self.line.outgoing);
-        // Small ones overtake long ones, so their order says nothing.
-        self.notifications.retain(|id| {
-            let waits = calls.pending(*id).is_some_and(|mark| !outgoing.is_sent(*id, mark));
-            if !waits {
-                effects.wake.extend(calls.settle(*id, Answer::Written));
-            }
-            waits
-        });
+        let outgoing = &self.line.outgoing;
+        self.calls.written(|id, mark| outgoing.is_sent(id, mark), &mut effects.wake);
     }
 
     fn timeout(&mut self, now: Instant, effects: &mut Effects<Event>) -> Result<(), LossCause> {
@@ -398,10 +347,23 @@ impl Session for Client {
             return;
         }
         self.state = State::Dead(loss.clone());
-        self.notifications.clear();
         let outgoing = &self.line.outgoing;
         self.calls.lose(loss, |id, mark| outgoing.is_sent(id, mark), &mut effects.wake);
         self.line.die();
+    }
+}
+
+/// How a call begins on the wire.
+fn head(now: Instant, start: &Start<'_>) -> (Head, Order) {
+    match start.kind {
+        Kind::Notification => (Head::Notify { id: start.id }, Order::Notification),
+        Kind::Request { repeatable, resent } => {
+            // 0 would mean "no deadline".
+            let remaining = millis(start.deadline.saturating_duration_since(now)).max(1);
+            let (id, oldest) = (start.id, start.oldest);
+            let head = RequestHead { id, repeatable, resent, remaining, oldest };
+            (Head::Request(head), Order::NotOut)
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::error::loss::{Loss, LossCause};
 use crate::policy::Heartbeat;
 use crate::proto::calling::{Bounds, Calling, Event, Kind, Left, NotTaken, Start};
-use crate::proto::calls::{Answer, Calls, Ordinal, Removed, Vacancy};
+use crate::proto::calls::{Answer, Calls, Order, Removed, Vacancy};
 use crate::proto::dialect::Matching;
 use crate::proto::heartbeat::Beat;
 use crate::proto::ids::{Id, Name};
@@ -45,9 +45,6 @@ pub(crate) struct Foreign {
     pulse: Pulse,
     calls: Calls,
     owed: Owed,
-    /// Notifications that wait to be written.
-    notifications: Vec<Name>,
-    requests: u64,
     leases: Leases,
     state: State,
     next: Next,
@@ -91,8 +88,6 @@ impl Foreign {
             pulse: Pulse::new(now, heartbeat, None),
             calls: Calls::default(),
             owed: Owed::new(speech.ids().matching()),
-            notifications: Vec::new(),
-            requests: 0,
             leases: Leases::default(),
             state: State::Open,
             next: Next::Nothing,
@@ -145,12 +140,6 @@ impl Foreign {
         }
     }
 
-    /// Settled notifications are not waited for any more.
-    fn forget_notifications(&mut self) {
-        let calls = &self.calls;
-        self.notifications.retain(|name| calls.pending(name.0).is_some());
-    }
-
     /// Whether what was read while this lease had the connection, or none, belongs to nobody who has it now. The answer to
     /// a ping may come under any.
     fn is_of_another(&self, lease: Option<u64>) -> bool {
@@ -169,23 +158,16 @@ impl Calling for Foreign {
         if start.kind != Kind::Notification {
             self.check_id(id)?;
         }
-        let queued = self.outgoing.queued_bytes();
-        // A single frame always finds room in an empty queue.
-        if queued > 0 && queued + length > self.bounds.queued_bytes {
-            return Err(NotTaken::Full { limit: self.bounds.queued_bytes });
-        }
+        self.bounds.check_room(self.outgoing.queued_bytes(), length)?;
         let mark = self.outgoing.foreign_frame(name.0, start.head, start.body);
-        let ordinal = match start.kind {
-            Kind::Notification => {
-                self.notifications.push(name);
-                Ordinal::NOTIFICATION
-            }
+        let order = match start.kind {
+            Kind::Notification => Order::Notification,
             Kind::Request { .. } => {
                 self.owed.queued(id, name, start.place);
-                Ordinal::NOT_OUT
+                Order::NotOut
             }
         };
-        self.calls.insert(name.0, mark, start.deadline, ordinal, waker.clone());
+        self.calls.insert(name.0, mark, start.deadline, order, waker.clone());
         Ok(())
     }
 
@@ -198,7 +180,6 @@ impl Calling for Foreign {
         let stopped = self.calls.pending(id).map(|mark| self.stop(now, Name(id), mark));
         match (self.calls.remove(id), stopped) {
             (Some(Removed::Waiting(_, waker)), Some((_, vacancy))) => {
-                self.forget_notifications();
                 Left { waker: Some(waker), vacancy }
             }
             (Some(Removed::Settled(Answer::Expired { vacancy, .. })), _) => {
@@ -255,8 +236,7 @@ impl Session for Foreign {
         self.pulse.transmitted(now, &self.outgoing);
         for name in self.outgoing.take_begun().map(Name) {
             if self.owed.went_out(self.speech.ids().of(name), name) {
-                self.requests += 1;
-                self.calls.went_out(name.0, Ordinal(self.requests));
+                self.calls.went_out(name.0);
             }
         }
     }
@@ -264,14 +244,8 @@ impl Session for Foreign {
     fn written(&mut self, now: Instant, bytes: usize, effects: &mut Effects<Event>) {
         self.outgoing.written(bytes);
         self.pulse.written(now, &self.outgoing);
-        let (calls, outgoing) = (&mut self.calls, &self.outgoing);
-        self.notifications.retain(|name| {
-            let waits = calls.pending(name.0).is_some_and(|mark| !outgoing.is_sent(name.0, mark));
-            if !waits {
-                effects.wake.extend(calls.settle(name.0, Answer::Written));
-            }
-            waits
-        });
+        let outgoing = &self.outgoing;
+        self.calls.written(|name, mark| outgoing.is_sent(name, mark), &mut effects.wake);
         if let Some(lent) = &mut self.leases.lent {
             effects.wake.extend(lent.written(|name, mark| outgoing.is_sent(name.0, mark)));
         }
@@ -344,7 +318,6 @@ impl Session for Foreign {
             return;
         }
         self.state = State::Dead(loss.clone());
-        self.notifications.clear();
         let outgoing = &self.outgoing;
         self.calls.lose(loss, |name, mark| outgoing.is_sent(name, mark), &mut effects.wake);
         if let Some(lent) = &mut self.leases.lent {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Foreign, Next, State};
 use crate::error::loss::{GoAway, LossCause};
 use crate::error::violation::Violation;
-use crate::proto::calling::{Bounds, Calling as _, Event};
+use crate::proto::calling::{Calling as _, Event};
 use crate::proto::calls::Answer;
 use crate::proto::dialect::{Meaning, To};
 use crate::proto::ids::{Id, Name};
@@ -146,7 +146,7 @@ impl Foreign {
             Meaning::Push(body) => effects.events.push(Event::Push(body)),
             Meaning::Pong => self.pong(),
             Meaning::GoAway { retry_after, text } => {
-                let accepted = self.requests;
+                let accepted = self.calls.requests();
                 let code = GoAway::CLOSING;
                 let goodbye = GoAway { code, accepted, retry_after, text };
                 self.sent_away(goodbye, effects);
@@ -165,7 +165,7 @@ impl Foreign {
     ) -> Result<(Id, Bytes), Violation> {
         let parts = self.owed.whose(to).and_then(|id| {
             let parts = self.owed.parts(id).map(std::mem::take).unwrap_or_default();
-            check_length(parts.len() + body.len(), self.bounds)?;
+            self.bounds.check_received(parts.len() + body.len())?;
             Ok((id, parts))
         });
         match parts {
@@ -185,7 +185,7 @@ impl Foreign {
     fn part(&mut self, to: To, body: &[u8]) -> Result<(), Violation> {
         let id = self.owed.whose(to)?;
         if let Some(parts) = self.owed.parts(id) {
-            check_length(parts.len() + body.len(), self.bounds)?;
+            self.bounds.check_received(parts.len() + body.len())?;
             parts.extend_from_slice(body);
         }
         Ok(())
@@ -222,15 +222,6 @@ impl Foreign {
                 effects.wake.extend(self.calls.settle(name.0, answer));
             }
         }
-        self.forget_notifications();
         effects.events.push(Event::GoAway(goodbye));
     }
-}
-
-fn check_length(length: usize, bounds: Bounds) -> Result<(), Violation> {
-    let limit = bounds.receive as u64;
-    if length as u64 <= limit {
-        return Ok(());
-    }
-    Err(Violation::MessageTooLong { length: length as u64, limit })
 }

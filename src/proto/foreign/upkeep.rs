@@ -25,7 +25,6 @@ impl Foreign {
             let answer = Answer::Expired { sent, stage, vacancy };
             effects.wake.extend(self.calls.settle(name, answer));
         }
-        self.forget_notifications();
     }
 
     pub(super) fn check_owed(
