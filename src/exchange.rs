@@ -153,7 +153,7 @@ pub(crate) fn result_of(answer: Answer, limit: Duration) -> Result<Answer, Faile
             (outcome, CallCause::SentAway(goodbye))
         }
         Answer::Expired { sent, stage, .. } => {
-            (unless(sent), CallCause::TimedOut { limit, stage, outage: None, full: None })
+            (unless(sent), CallCause::TimedOut { limit, stage, scarcity: None })
         }
         Answer::Lost { sent, loss } => (unless(sent), CallCause::Lost(loss)),
     })

@@ -101,7 +101,9 @@ pub use crate::connections::Connections;
 pub use crate::conversation::Conversation;
 pub use crate::endpoint::Endpoint;
 pub use crate::error::answer::{ErrorReply, Refusal};
-pub use crate::error::call::{CallCause, CallError, Full, Outcome, Overload, Stage, Stopped};
+pub use crate::error::call::{
+    CallCause, CallError, Full, Outcome, Overload, Scarcity, Stage, Stopped,
+};
 pub use crate::error::close::CloseError;
 pub use crate::error::config::{ConfigError, EndpointError};
 pub use crate::error::connect::{

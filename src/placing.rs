@@ -67,6 +67,7 @@ mod tests {
     use crate::clock::now;
     use crate::connection::Connection;
     use crate::connections::Connections;
+    use crate::error::call::Scarcity;
     use crate::error::instance::InstanceId;
     use crate::error::outage::Began;
     use crate::fan_out::FanOut;
@@ -172,7 +173,7 @@ mod tests {
         tokio::time::advance(second).await;
         board.expire();
         let Poll::Ready(Err(NoPlace::TimedOut(scarcity))) = poll(&mut short) else { panic!() };
-        assert!(scarcity.outage.is_some() && scarcity.full.is_none());
+        assert!(matches!(scarcity, Some(Scarcity::Outage(_))));
         assert!(poll(&mut long).is_pending());
         assert_eq!(board.status().waiting, 1);
     }

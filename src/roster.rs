@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Poll, Waker, ready};
 
 use crate::clock::now;
 use crate::connections::Connections;
 use crate::downtime::Downtime;
-use crate::error::call::Full;
+use crate::error::call::{Full, Overload, Scarcity};
 use crate::error::instance::InstanceId;
 use crate::error::outage::{Began, Outage};
 use crate::event::State;
@@ -23,7 +23,7 @@ use crate::proto::sequence::Sequence;
 use crate::proto::tenure::Retirement;
 use crate::proto::wakes::Wakes;
 use crate::roster::link::{Link, Taken};
-use crate::roster::no_place::{NoPlace, Scarcity};
+use crate::roster::no_place::NoPlace;
 use crate::roster::wish::{Patience, Until, Wish};
 
 pub(crate) mod link;
@@ -185,48 +185,75 @@ impl Roster {
         unneeded: &mut Option<Waker>,
     ) -> Poll<Result<Taken, NoPlace>> {
         if let Some(waiting) = *ticket {
-            let place;
-            (place, *unneeded) = self.ledger.claim(waiting, waker);
-            let Some(place) = place else {
-                if !self.ledger.is_waiting(waiting) {
-                    *ticket = None;
-                    return Poll::Ready(Err(self.timed_out()));
-                }
-                let no_place = self.why_not_wait(wish.patience);
-                return no_place.map_or(Poll::Pending, |no| Poll::Ready(Err(no)));
-            };
-            *ticket = None;
-            if let Some(taken) = self.taken(place) {
+            let claimed = ready!(self.claim(waiting, ticket, wish.patience, waker, unneeded));
+            if let Some(taken) = claimed? {
                 return Poll::Ready(Ok(taken));
             }
-            // Not reached: who has a place on a connection that ends is put back in the line.
-            self.ledger.release(place, &mut Wakes::default());
         }
         match self.try_place(wish) {
             Ok(Some(taken)) => Poll::Ready(Ok(taken)),
             Err(no_place) => Poll::Ready(Err(no_place)),
-            Ok(None) => match self.ledger.wait(wish.share, wish.bytes, waker) {
+            Ok(None) => match self.join_line(wish, until, waker) {
                 Ok(new) => {
                     *ticket = Some(new);
-                    if let Some(until) = until.begin() {
-                        self.ledger.limit(new, until);
-                    }
                     Poll::Pending
                 }
-                Err(overload) => {
-                    self.asked_in_vain |= !self.ledger.is_complete();
-                    Poll::Ready(Err(NoPlace::Overloaded(overload)))
-                }
+                Err(overload) => Poll::Ready(Err(NoPlace::Overloaded(overload))),
             },
         }
     }
 
+    /// The place of one who waits in the line, which takes the ticket. `None` if it is on a connection that has died meanwhile.
+    fn claim(
+        &mut self,
+        waiting: Ticket,
+        ticket: &mut Option<Ticket>,
+        patience: Patience,
+        waker: &Waker,
+        unneeded: &mut Option<Waker>,
+    ) -> Poll<Result<Option<Taken>, NoPlace>> {
+        let place;
+        (place, *unneeded) = self.ledger.claim(waiting, waker);
+        if let Some(place) = place {
+            *ticket = None;
+            let taken = self.taken(place);
+            if taken.is_none() {
+                // Not reached: who has a place on a connection that ends is put back in the line.
+                self.ledger.release(place, &mut Wakes::default());
+            }
+            return Poll::Ready(Ok(taken));
+        }
+        if !self.ledger.is_waiting(waiting) {
+            *ticket = None;
+            return Poll::Ready(Err(self.timed_out()));
+        }
+        self.why_not_wait(patience).map_or(Poll::Pending, |no_place| Poll::Ready(Err(no_place)))
+    }
+
+    fn join_line(
+        &mut self,
+        wish: Wish<'_>,
+        until: &mut Until,
+        waker: &Waker,
+    ) -> Result<Ticket, Overload> {
+        let joined = self.ledger.wait(wish.share, wish.bytes, waker);
+        match joined {
+            Ok(ticket) => {
+                if let Some(until) = until.begin() {
+                    self.ledger.limit(ticket, until);
+                }
+            }
+            Err(_) => self.asked_in_vain |= !self.ledger.is_complete(),
+        }
+        joined
+    }
+
     fn timed_out(&self) -> NoPlace {
-        let outage = self.why_not_ready();
-        let full = outage
-            .is_none()
-            .then(|| Full { in_flight: self.ledger.in_flight(), connections: self.ledger.ready() });
-        NoPlace::TimedOut(Box::new(Scarcity { outage, full }))
+        let (in_flight, connections) = (self.ledger.in_flight(), self.ledger.ready());
+        NoPlace::TimedOut(Some(match self.why_not_ready() {
+            Some(outage) => Scarcity::Outage(outage),
+            None => Scarcity::Full(Full { in_flight, connections }),
+        }))
     }
 
     /// Why one who waits should not go on, if so.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast::{
-    CallCause, Event, Heartbeat, Limits, LossCause, Outcome, Pool, Retry, Server, State,
+    CallCause, Event, Heartbeat, Limits, LossCause, Outcome, Pool, Retry, Scarcity, Server, State,
     Subscription,
 };
 use tokio::io::AsyncWriteExt as _;
@@ -100,7 +100,7 @@ async fn a_call_that_times_out_behind_others_says_how_many_hold_the_places() {
         expect(&mut stream, &[REQUEST]).await;
     }
     let error = pool.request("third").timeout(Duration::from_millis(50)).send().await.unwrap_err();
-    let CallCause::TimedOut { full: Some(full), outage: None, .. } = error.cause() else {
+    let CallCause::TimedOut { scarcity: Some(Scarcity::Full(full)), .. } = error.cause() else {
         panic!("{error}");
     };
     assert_eq!((full.in_flight, full.connections), (2, 1));

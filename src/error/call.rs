@@ -160,7 +160,7 @@ impl fmt::Display for CallError {
             CallCause::Lost(_)
             | CallCause::Replaced { .. }
             | CallCause::Unavailable(_)
-            | CallCause::TimedOut { outage: Some(_), .. } => {}
+            | CallCause::TimedOut { scarcity: Some(Scarcity::Outage(_)), .. } => {}
             _ => write!(f, "{endpoint}: ")?,
         }
         match self.is_of_an_earlier_attempt() {
@@ -189,7 +189,8 @@ impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.cause {
             CallCause::Lost(loss) | CallCause::Replaced { loss, .. } => loss.source(),
-            CallCause::Unavailable(outage) | CallCause::TimedOut { outage: Some(outage), .. } => {
+            CallCause::Unavailable(outage)
+            | CallCause::TimedOut { scarcity: Some(Scarcity::Outage(outage)), .. } => {
                 outage.source()
             }
             _ => self.told_of()?.source(),
@@ -202,16 +203,14 @@ impl std::error::Error for CallError {
 #[non_exhaustive]
 pub enum CallCause {
     /// Its deadline passed.
-    #[error("{stage} within {}{}", Rounded(*.limit), Because(.outage, .full))]
+    #[error("{stage} within {}{}", Rounded(*.limit), Because(.scarcity))]
     TimedOut {
         /// The call's time-out.
         limit: Duration,
         /// What it was waiting for when the deadline passed.
         stage: Stage,
-        /// Why nothing was ready, if that is what it waited for.
-        outage: Option<Arc<Outage>>,
-        /// What held all the places, if there were connections, and it waited for a place on one.
-        full: Option<Full>,
+        /// Why there was no place on a connection, if that is what it waited for.
+        scarcity: Option<Scarcity>,
     },
     /// The connection that carried it died.
     #[error("{0}")]
@@ -268,16 +267,24 @@ pub enum CallCause {
 }
 
 /// `: ` and why there was no place, if that is known.
-pub(super) struct Because<'a>(pub(super) &'a Option<Arc<Outage>>, pub(super) &'a Option<Full>);
+pub(super) struct Because<'a>(pub(super) &'a Option<Scarcity>);
 
 impl fmt::Display for Because<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self(Some(outage), _) => write!(f, ": {outage}"),
-            Self(None, Some(full)) => write!(f, ": {full}"),
-            Self(None, None) => Ok(()),
-        }
+        self.0.as_ref().map_or(Ok(()), |scarcity| write!(f, ": {scarcity}"))
     }
+}
+
+/// Why there was no place on a connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Scarcity {
+    /// Nothing was ready.
+    #[error("{0}")]
+    Outage(Arc<Outage>),
+    /// There were connections, and none had room.
+    #[error("{0}")]
+    Full(Full),
 }
 
 /// All places of a pool were taken; see [`Connections`](crate::Connections) and [`Limits`](crate::Limits), and the

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::call::{Because, Full, Overload};
+use crate::error::call::{Because, Overload, Scarcity};
 use crate::error::loss::Loss;
 use crate::error::outage::Outage;
 use crate::error::text::{Count, Rounded};
@@ -60,14 +60,12 @@ impl fmt::Display for Step {
 #[non_exhaustive]
 pub enum LeaseCause {
     /// It was not done in time.
-    #[error("not done within {}{}", Rounded(*.limit), Because(.outage, .full))]
+    #[error("not done within {}{}", Rounded(*.limit), Because(.scarcity))]
     TimedOut {
         /// The step's time-out.
         limit: Duration,
-        /// Why nothing was ready, if that is what it waited for.
-        outage: Option<Arc<Outage>>,
-        /// What held all the connections, if that is what it waited for.
-        full: Option<Full>,
+        /// Why there was no connection for it, if that is what it waited for.
+        scarcity: Option<Scarcity>,
     },
     /// The connection died.
     #[error("{0}")]
@@ -132,7 +130,7 @@ impl fmt::Display for LeaseError {
         match cause {
             // These name it themselves.
             LeaseCause::Lost(_) | LeaseCause::Unavailable(_) => {}
-            LeaseCause::TimedOut { outage: Some(_), .. } => {}
+            LeaseCause::TimedOut { scarcity: Some(Scarcity::Outage(_)), .. } => {}
             _ => write!(f, "{endpoint}: ")?,
         }
         write!(f, "{step} failed: {cause}")?;
@@ -148,7 +146,8 @@ impl std::error::Error for LeaseError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.cause {
             LeaseCause::Lost(loss) => loss.source(),
-            LeaseCause::Unavailable(outage) | LeaseCause::TimedOut { outage: Some(outage), .. } => {
+            LeaseCause::Unavailable(outage)
+            | LeaseCause::TimedOut { scarcity: Some(Scarcity::Outage(outage)), .. } => {
                 outage.source()
             }
             _ => None,

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::clock;
-use crate::error::call::{CallCause, Outcome};
+use crate::error::call::{CallCause, Outcome, Scarcity};
 use crate::error::loss::Loss;
 use crate::exchange::{Exchange, refused_here, result_of};
 use crate::issued::{Held, Issued};
@@ -29,7 +29,7 @@ use crate::proto::resume::Resume;
 use crate::proto::retry::Elsewhere;
 use crate::roster::Resumed;
 use crate::roster::link::{Link, Taken};
-use crate::roster::no_place::{NoPlace, Scarcity};
+use crate::roster::no_place::NoPlace;
 use crate::roster::wish::{Patience, Until, Wish};
 use crate::switchboard::Switchboard;
 
@@ -191,8 +191,7 @@ impl<'a> Call<'a> {
                 }
             }
             if timeout_at(self.deadline.into(), changed).await.is_err() {
-                let scarcity = Scarcity { outage: self.board.outage(), full: None };
-                let late = NoPlace::TimedOut(Box::new(scarcity));
+                let late = NoPlace::TimedOut(self.board.outage().map(Scarcity::Outage));
                 return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
             }
         }

@@ -212,8 +212,7 @@ impl Lease {
             }
             Poll::Ready(Err(ended)) => Poll::Ready(Err(self.failed(step(self), ended))),
             Poll::Pending if watch.is_over(cx, self.limit) => {
-                let (limit, outage, full) = (self.limit, None, None);
-                let cause = LeaseCause::TimedOut { limit, outage, full };
+                let cause = LeaseCause::TimedOut { limit: self.limit, scarcity: None };
                 Poll::Ready(Err(self.error(step(self), cause)))
             }
             Poll::Pending => Poll::Pending,

@@ -13,7 +13,7 @@ use crate::pool::lease::{Lease, hand_in};
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::ledger::Share;
 use crate::roster::link::Taken;
-use crate::roster::no_place::{NoPlace, Scarcity};
+use crate::roster::no_place::NoPlace;
 use crate::roster::wish::{Patience, Until, Wish};
 
 /// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
@@ -139,10 +139,7 @@ impl NoPlace {
             Self::Closed => LeaseCause::Closed,
             Self::Unavailable(outage) => LeaseCause::Unavailable(outage),
             Self::Overloaded(overload) => LeaseCause::Overloaded(overload),
-            Self::TimedOut(scarcity) => {
-                let Scarcity { outage, full } = *scarcity;
-                LeaseCause::TimedOut { limit, outage, full }
-            }
+            Self::TimedOut(scarcity) => LeaseCause::TimedOut { limit, scarcity },
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::call::{CallCause, Full, Overload, Stage};
+use crate::error::call::{CallCause, Overload, Scarcity, Stage};
 use crate::error::outage::Outage;
 
 /// Why there is no place.
@@ -12,14 +12,8 @@ pub(crate) enum NoPlace {
     Closed,
     Unavailable(Arc<Outage>),
     Overloaded(Overload),
-    TimedOut(Box<Scarcity>),
-}
-
-/// Why nothing was handed over in time: nothing is ready, or what is ready has no room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scarcity {
-    pub(crate) outage: Option<Arc<Outage>>,
-    pub(crate) full: Option<Full>,
+    /// Nothing was handed over in time.
+    TimedOut(Option<Scarcity>),
 }
 
 impl NoPlace {
@@ -30,8 +24,7 @@ impl NoPlace {
             Self::Unavailable(outage) => CallCause::Unavailable(outage),
             Self::Overloaded(overload) => CallCause::Overloaded(overload),
             Self::TimedOut(scarcity) => {
-                let Scarcity { outage, full } = *scarcity;
-                CallCause::TimedOut { limit, stage: Stage::Connection, outage, full }
+                CallCause::TimedOut { limit, stage: Stage::Connection, scarcity }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast::{
     Bytes, CallCause, CallError, ErrorReply, LossCause, Outcome, Pool, Reconnect, Refusal, Retry,
-    Stopped,
+    Scarcity, Stopped,
 };
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
@@ -245,7 +245,8 @@ async fn a_call_that_waits_to_be_sent_again_ends_at_its_deadline_with_the_outage
     drop(switch);
     let failed = call.await.unwrap().unwrap_err();
     assert_eq!(failed.outcome(), Outcome::Indeterminate);
-    let CallCause::TimedOut { outage: Some(outage), .. } = failed.cause() else {
+    let CallCause::TimedOut { scarcity: Some(Scarcity::Outage(outage)), .. } = failed.cause()
+    else {
         panic!("{failed}");
     };
     assert!(outage.attempts > 0, "{failed}");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
-use steadfast::{Connect, Connecting, Endpoint, LeaseCause, Pool, Step};
+use steadfast::{Connect, Connecting, Endpoint, LeaseCause, Pool, Scarcity, Step};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::endings::piped;
@@ -75,7 +75,7 @@ async fn a_caller_that_gives_up_does_not_kill_the_attempt_that_serves_the_next()
     let began = Instant::now();
     let error = pool.lease().timeout(ms(40)).await.unwrap_err();
     assert_eq!(error.step(), Step::CheckOut);
-    let LeaseCause::TimedOut { limit, outage: Some(_), full: None } = error.cause() else {
+    let LeaseCause::TimedOut { limit, scarcity: Some(Scarcity::Outage(_)) } = error.cause() else {
         panic!("{error}");
     };
     assert_eq!(*limit, ms(40));
@@ -181,7 +181,7 @@ async fn who_does_not_wait_hears_of_the_outage_and_waits_for_its_turn() {
     // What it waited for is told.
     let _lease = pool.lease().await.unwrap();
     let error = pool.lease().timeout(ms(20)).await.unwrap_err();
-    let LeaseCause::TimedOut { outage: None, full: Some(full), .. } = error.cause() else {
+    let LeaseCause::TimedOut { scarcity: Some(Scarcity::Full(full)), .. } = error.cause() else {
         panic!("{error}");
     };
     assert_eq!((full.in_flight, full.connections), (1, 1));

@@ -27,7 +27,7 @@ async fn each_step_has_its_time_and_an_error_names_the_step() {
     let error = lease.recv().await.unwrap_err();
     assert!(began.elapsed() >= ms(300) && began.elapsed() < ms(310), "{:?}", began.elapsed());
     assert_eq!(error.step(), Step::Receive { frame: 3 });
-    assert!(matches!(error.cause(), LeaseCause::TimedOut { outage: None, full: None, .. }));
+    assert!(matches!(error.cause(), LeaseCause::TimedOut { scarcity: None, .. }));
     assert_eq!(
         error.to_string(),
         "peer:1: receiving frame 3 failed: not done within 300 ms; 2 frames sent, 2 received"

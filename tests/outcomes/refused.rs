@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use steadfast::{Began, CallCause, Outcome, Pool, Refusal, ReplyCache, Retry, Server, Stage};
+use steadfast::{
+    Began, CallCause, Outcome, Pool, Refusal, ReplyCache, Retry, Scarcity, Server, Stage,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -109,7 +111,8 @@ async fn calls_behind_the_goodbye_of_a_draining_server_are_refused_and_never_run
     for call in calls {
         // Sent away, it would go to the next server, if there were one.
         let error = soon("the end of its time", call).await.unwrap().unwrap_err();
-        let CallCause::TimedOut { outage: Some(outage), .. } = error.cause() else {
+        let CallCause::TimedOut { scarcity: Some(Scarcity::Outage(outage)), .. } = error.cause()
+        else {
             panic!("{error}");
         };
         assert!(matches!(outage.began, Began::SentAway(_)), "{error}");

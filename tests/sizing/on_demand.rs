@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use steadfast::{
     Began, CallCause, Connect, Connecting, Connections, Endpoint, Event, Limits, Pool, ReadyError,
-    Reconnect, State,
+    Reconnect, Scarcity, State,
 };
 use tokio::time::{Instant, sleep};
 
@@ -60,7 +60,7 @@ async fn callers_that_give_up_leave_the_attempt_to_those_who_come_after_them() {
     let pool = bench.pool().connections(0..=4).build().unwrap();
     let impatient = || pool.request("now").timeout(ms(40)).send();
     let error = impatient().await.unwrap_err();
-    let CallCause::TimedOut { outage: Some(outage), full: None, .. } = error.cause() else {
+    let CallCause::TimedOut { scarcity: Some(Scarcity::Outage(outage)), .. } = error.cause() else {
         panic!("{error}");
     };
     assert_eq!((&outage.began, outage.attempts), (&Began::NeverConnected, 0));

@@ -21,7 +21,7 @@ fn every_kind() -> Vec<(Box<dyn Error>, Option<i32>)> {
         let outage = outage(Began::NeverConnected, Some(error.clone()));
         add(Box::new(ReadyError::Unavailable(outage.clone())), code);
         add(Box::new(failed(Outcome::NotSent, CallCause::Unavailable(outage.clone()))), code);
-        add(Box::new(failed(Outcome::NotSent, timed_out(Some(outage), None))), code);
+        add(Box::new(failed(Outcome::NotSent, timed_out(Scarcity::Outage(outage)))), code);
         add(Box::new(error), code);
     }
     for cause in calls() {
@@ -96,13 +96,13 @@ fn too_short() -> Unsendable {
     Unframeable::TooShort { length: 2, header: 4 }.into()
 }
 
-fn timed_out(outage: Option<Arc<Outage>>, full: Option<Full>) -> CallCause {
-    CallCause::TimedOut { limit: ms(500), stage: Stage::Connection, outage, full }
+fn timed_out(scarcity: Scarcity) -> CallCause {
+    CallCause::TimedOut { limit: ms(500), stage: Stage::Connection, scarcity: Some(scarcity) }
 }
 
 pub(super) fn calls() -> Vec<CallCause> {
     vec![
-        timed_out(None, Some(Full { in_flight: 64, connections: 4 })),
+        timed_out(Scarcity::Full(Full { in_flight: 64, connections: 4 })),
         CallCause::Overloaded(Overload::Waiting { limit: 9 }),
         CallCause::Overloaded(Overload::Ids { limit: 255 }),
         CallCause::Refused(Refusal { code: Refusal::OVERLOADED, retry_after: None }),
@@ -119,7 +119,7 @@ pub(super) fn calls() -> Vec<CallCause> {
 
 pub(super) fn leases() -> [LeaseCause; 4] {
     [
-        LeaseCause::TimedOut { limit: ms(500), outage: None, full: None },
+        LeaseCause::TimedOut { limit: ms(500), scarcity: None },
         LeaseCause::Overloaded(Overload::Waiting { limit: 9 }),
         LeaseCause::NotLent,
         LeaseCause::Closed,

@@ -249,8 +249,8 @@ fn a_call_whose_last_attempt_did_not_run_tells_of_the_connection_on_which_an_ear
 {
     let lost = loss(LossCause::Os(os(ECONNRESET)));
     let full = Full { in_flight: 64, connections: 1 };
-    let (stage, full) = (Stage::Connection, Some(full));
-    let cause = CallCause::TimedOut { limit: ms(500), stage, outage: None, full };
+    let (stage, scarcity) = (Stage::Connection, Some(Scarcity::Full(full)));
+    let cause = CallCause::TimedOut { limit: ms(500), stage, scarcity };
     let error = call(Outcome::Indeterminate, cause, Stopped::Deadline, 1).after(Some(&lost));
     assert_eq!(
         error.to_string(),
@@ -268,27 +268,27 @@ fn a_call_whose_last_attempt_did_not_run_tells_of_the_connection_on_which_an_ear
 
 #[test]
 fn a_call_that_timed_out_says_what_it_waited_for() {
-    let text = |outcome, stage, outage, full| {
-        let cause = CallCause::TimedOut { limit: ms(500), stage, outage, full };
+    let text = |outcome, stage, scarcity| {
+        let cause = CallCause::TimedOut { limit: ms(500), stage, scarcity };
         call(outcome, cause, Stopped::Deadline, 1).to_string()
     };
     assert_eq!(
-        text(Outcome::Indeterminate, Stage::Reply, None, None),
+        text(Outcome::Indeterminate, Stage::Reply, None),
         "orders:7000: no reply within 500 ms; the request had left, so it may have run"
     );
     assert_eq!(
-        text(Outcome::NotSent, Stage::Sending, None, None),
+        text(Outcome::NotSent, Stage::Sending, None),
         "orders:7000: sending it did not end within 500 ms; the request was not sent, so it did not run"
     );
     let full = Full { in_flight: 64, connections: 1 };
     assert_eq!(
-        text(Outcome::NotSent, Stage::Connection, None, Some(full)),
+        text(Outcome::NotSent, Stage::Connection, Some(Scarcity::Full(full))),
         "orders:7000: no place on a connection within 500 ms: all places were taken, 64 in use on 1 \
          connection; the request was not sent, so it did not run"
     );
     let down = outage(Began::NeverConnected, None);
     assert_eq!(
-        text(Outcome::NotSent, Stage::Connection, Some(down), None),
+        text(Outcome::NotSent, Stage::Connection, Some(Scarcity::Outage(down))),
         "no place on a connection within 500 ms: no connection to orders:7000 yet, after 12.3 s; the first attempt is \
          under way; the request was not sent, so it did not run"
     );

@@ -23,9 +23,9 @@ fn every_cause_is_found_in_the_table_by_its_words() {
         cause => cause.to_string(),
     });
     let timed_out = [Stage::Connection, Stage::Sending, Stage::Reply].map(|stage| {
-        let full =
-            matches!(stage, Stage::Connection).then_some(Full { in_flight: 64, connections: 4 });
-        CallCause::TimedOut { limit: ms(500), stage, outage: None, full }.to_string()
+        let full = Scarcity::Full(Full { in_flight: 64, connections: 4 });
+        let scarcity = matches!(stage, Stage::Connection).then_some(full);
+        CallCause::TimedOut { limit: ms(500), stage, scarcity }.to_string()
     });
     let calls = calls().into_iter().map(|cause| cause.to_string());
     let leases = leases().map(|cause| cause.to_string());

@@ -174,7 +174,7 @@ impl Callers {
                     let late = now - call.deadline.max(until);
                     let limit = Duration::ZERO;
                     let stage = Stage::Connection;
-                    let cause = CallCause::TimedOut { limit, stage, outage: None, full: None };
+                    let cause = CallCause::TimedOut { limit, stage, scarcity: None };
                     let outcome = call.course.outcome(Outcome::NotSent);
                     self.end(call, Fate::Failed(outcome), Some(cause), late);
                 }
