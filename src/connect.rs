@@ -38,7 +38,7 @@ impl std::fmt::Debug for Connected {
     }
 }
 
-/// Why there is no transport. A [`Connect`] makes it, and the pool makes a
+/// Why there is no transport. A [`Connect`] makes it, mostly of an error of the operating system's by `?`, and the pool makes a
 /// [`ConnectError`](crate::ConnectError) of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotConnected {
@@ -51,9 +51,22 @@ pub struct NotConnected {
 }
 
 impl NotConnected {
+    /// The same, at an address.
+    #[must_use]
+    pub fn at(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+
     /// Something stopped it that is not of the network, before there was an address.
     pub(crate) fn in_connecting(cause: ConnectCause) -> Self {
         Self { phase: Phase::Connect, cause, address: None }
+    }
+}
+
+impl From<std::io::Error> for NotConnected {
+    /// In [`Phase::Connect`], without an address.
+    fn from(error: std::io::Error) -> Self {
+        Self::in_connecting(ConnectCause::Os(error.into()))
     }
 }
 
@@ -85,7 +98,7 @@ pub trait Connect: Send + Sync + 'static {
 /// # Examples
 /// TLS over it. A proxy looks the same: it connects to the proxy's [`Endpoint`] and tells it the other.
 /// ```
-/// use steadfast::{Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase, Pool, Tcp};
+/// use steadfast::{Connect, Connected, Connecting, Endpoint, NotConnected, Pool, Tcp};
 /// # use steadfast::Transport;
 /// # struct TlsConnector;
 /// # impl TlsConnector {
@@ -103,10 +116,7 @@ pub trait Connect: Send + Sync + 'static {
 ///             let Connected { transport, address } = self.tcp.connect(endpoint).await?;
 ///             match self.tls.connect(endpoint.host(), transport).await {
 ///                 Ok(stream) => Ok(Connected { transport: Box::new(stream), address }),
-///                 Err(error) => {
-///                     let cause = ConnectCause::Os(error.into());
-///                     Err(NotConnected { phase: Phase::Connect, cause, address })
-///                 }
+///                 Err(error) => Err(NotConnected { address, ..error.into() }),
 ///             }
 ///         })
 ///     }
@@ -143,11 +153,8 @@ impl Connect for Tcp {
                     return Err(NotConnected { phase: Phase::Connect, cause, address: tried });
                 }
             };
-            set_options(&stream, &self.options, &self.heartbeat).map_err(|error| NotConnected {
-                phase: Phase::Connect,
-                cause: ConnectCause::Os(error.into()),
-                address: Some(address),
-            })?;
+            set_options(&stream, &self.options, &self.heartbeat)
+                .map_err(|error| NotConnected::from(error).at(address))?;
             Ok(Connected { transport: Box::new(stream), address: Some(address) })
         })
     }

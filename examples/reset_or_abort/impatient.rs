@@ -1,6 +1,6 @@
 //! TCP whose kernel gives up by itself, before steadfast does: `TCP_USER_TIMEOUT`, see `tcp(7)`.
 
-use steadfast::{Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase};
+use steadfast::{Connect, Connected, Connecting, Endpoint};
 use tokio::net::TcpStream;
 
 pub(crate) struct Impatient;
@@ -8,16 +8,9 @@ pub(crate) struct Impatient;
 impl Connect for Impatient {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
         Box::pin(async move {
-            let connected = async {
-                let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
-                limit(&stream)?;
-                Ok(Connected { address: Some(stream.peer_addr()?), transport: Box::new(stream) })
-            };
-            connected.await.map_err(|error: std::io::Error| NotConnected {
-                phase: Phase::Connect,
-                cause: ConnectCause::Os(error.into()),
-                address: None,
-            })
+            let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
+            limit(&stream)?;
+            Ok(Connected { address: Some(stream.peer_addr()?), transport: Box::new(stream) })
         })
     }
 }

@@ -211,7 +211,7 @@ impl PoolBuilder {
     /// # mod unix {
     /// use std::path::PathBuf;
     ///
-    /// use steadfast::{Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase, Pool};
+    /// use steadfast::{Connect, Connected, Connecting, Endpoint, Pool};
     /// use tokio::net::UnixStream;
     ///
     /// struct Unix(PathBuf);
@@ -219,13 +219,8 @@ impl PoolBuilder {
     /// impl Connect for Unix {
     ///     fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
     ///         Box::pin(async {
-    ///             match UnixStream::connect(&self.0).await {
-    ///                 Ok(stream) => Ok(Connected { transport: Box::new(stream), address: None }),
-    ///                 Err(error) => {
-    ///                     let cause = ConnectCause::Os(error.into());
-    ///                     Err(NotConnected { phase: Phase::Connect, cause, address: None })
-    ///                 }
-    ///             }
+    ///             let stream = UnixStream::connect(&self.0).await?;
+    ///             Ok(Connected { transport: Box::new(stream), address: None })
     ///         })
     ///     }
     /// }

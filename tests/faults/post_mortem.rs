@@ -7,10 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use steadfast::{
-    Connect, ConnectCause, Connected, Connecting, Endpoint, Loss, LossCause, Met, NotConnected,
-    Phase, Pool, TcpState,
-};
+use steadfast::{Connect, Connected, Connecting, Endpoint, Loss, LossCause, Met, Pool, TcpState};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -167,17 +164,9 @@ struct ConnectDeaf(Arc<AtomicBool>);
 impl Connect for ConnectDeaf {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
         Box::pin(async move {
-            match TcpStream::connect((endpoint.host(), endpoint.port())).await {
-                Ok(stream) => {
-                    let transport = Tampered::with(Deaf(self.0.clone()), Box::new(stream));
-                    Ok(Connected { transport, address: None })
-                }
-                Err(error) => Err(NotConnected {
-                    phase: Phase::Connect,
-                    cause: ConnectCause::Os(error.into()),
-                    address: None,
-                }),
-            }
+            let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
+            let transport = Tampered::with(Deaf(self.0.clone()), Box::new(stream));
+            Ok(Connected { transport, address: None })
         })
     }
 }

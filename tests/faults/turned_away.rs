@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use steadfast::{
-    Busy, CallCause, CallError, Connect, ConnectCause, Connected, Connecting, Endpoint,
-    NotConnected, OsError, Outcome, Phase, Pool, Reconnect,
+    Busy, CallCause, CallError, Connect, ConnectCause, Connected, Connecting, Endpoint, OsError,
+    Outcome, Phase, Pool, Reconnect,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -126,13 +126,8 @@ impl Connect for Counting {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            match TcpStream::connect((endpoint.host(), endpoint.port())).await {
-                Ok(stream) => Ok(Connected { transport: Box::new(stream), address: None }),
-                Err(error) => {
-                    let cause = ConnectCause::Os(error.into());
-                    Err(NotConnected { phase: Phase::Connect, cause, address: None })
-                }
-            }
+            let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
+            Ok(Connected { transport: Box::new(stream), address: None })
         })
     }
 }

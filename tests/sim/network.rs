@@ -3,10 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use steadfast::{
-    Accepting, Connect, ConnectCause, Connected, Connecting, Endpoint, Incoming, Listen,
-    NotConnected, Phase,
-};
+use steadfast::{Accepting, Connect, Connected, Connecting, Endpoint, Incoming, Listen};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Connects within the simulation.
@@ -16,12 +13,7 @@ pub(crate) struct Dialer;
 impl Connect for Dialer {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
         Box::pin(async move {
-            let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await;
-            let stream = stream.map_err(|error| NotConnected {
-                phase: Phase::Connect,
-                cause: ConnectCause::Os(error.into()),
-                address: None,
-            })?;
+            let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
             let address = stream.peer_addr().ok();
             Ok(Connected { transport: Box::new(stream), address })
         })
