@@ -35,7 +35,7 @@ use crate::error::outage::Began;
 use crate::event::Event;
 use crate::panics::{caught, discard};
 use crate::proto::calling::Calling;
-use crate::proto::reconnect::{Callers, Plan};
+use crate::proto::reconnect::{Callers, Lost, Plan};
 use crate::proto::sizing::Wanted;
 use crate::proto::tenure::{Retirement, Tenure, Verdict};
 use crate::switchboard::Switchboard;
@@ -212,7 +212,7 @@ impl Channel {
                 discard(self.attempt.take());
                 match why {
                     // The next one will probably be no better.
-                    Retirement::Unlendable => self.plan.lost(now, None),
+                    Retirement::Unlendable => self.plan.lost(now, Lost::Mishap, None),
                     _ => self.plan.retired(now),
                 }
                 self.say_when_it_dials();
@@ -353,10 +353,8 @@ impl Channel {
         self.dialer.replaces = 0;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
         let now = now();
-        self.plan.lost(now, goodbye.retry_after);
-        if goodbye.code == GoAway::IDLE && goodbye.retry_after.is_none() {
-            self.plan.was_idle(now);
-        }
+        let to = if goodbye.code == GoAway::IDLE { Lost::Idleness } else { Lost::Mishap };
+        self.plan.lost(now, to, goodbye.retry_after);
         self.say_when_it_dials();
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });
     }
@@ -375,7 +373,7 @@ impl Channel {
         match loss.is_intended() {
             // A lease has ended it: nothing is wrong with the server.
             true => self.plan.retired(now()),
-            false => self.plan.lost(now(), retry_after.or(loss.retry_after())),
+            false => self.plan.lost(now(), Lost::Mishap, retry_after.or(loss.retry_after())),
         }
         self.say_when_it_dials();
         report(&self.board, self.dialer.slot, loss);

@@ -5,6 +5,7 @@
 //! [`server`](crate::server)) move bytes and time and decide nothing.
 
 pub(crate) mod assembly;
+pub(crate) mod backoff;
 pub(crate) mod calling;
 pub(crate) mod calls;
 pub(crate) mod client;

@@ -18,7 +18,7 @@ use fastrand::Rng;
 use crate::error::answer::Refusal;
 use crate::error::call::{CallCause, Outcome, Stopped};
 use crate::policy;
-use crate::proto::reconnect::Exponential;
+use crate::proto::backoff::Exponential;
 
 /// The budget saves up at most so many retries beyond those of the floor.
 const MAX_SAVED: f64 = 100.0;

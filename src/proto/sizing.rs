@@ -27,6 +27,8 @@ pub(crate) struct Scene {
     pub(crate) waiting: usize,
     /// Others that wait for a connection, and need no more than one.
     pub(crate) others: usize,
+    /// Calls wait that only the next connection of the slot in question can help.
+    pub(crate) stranded: bool,
     /// The first slot on demand that takes no calls.
     pub(crate) first_shut: Option<usize>,
     /// Attempts have failed, and nothing is ready since.
@@ -52,14 +54,15 @@ impl Size {
         let Self { min, max } = *self;
         let is_down = scene.ready == 0;
         let needed = scene.waiting > 0 || (is_down && scene.others > 0);
+        let urgent = (is_down && needed) || scene.stranded;
         match slot {
             _ if slot >= max => Wanted::Gone,
-            _ if slot < min && is_down && needed => Wanted::Now,
+            _ if slot < min && urgent => Wanted::Now,
             _ if slot < min => Wanted::Connection,
             _ if scene.first_shut != Some(slot) => Wanted::Nothing,
             // Those that are kept are on their way.
             _ if is_down && min > 0 => Wanted::Nothing,
-            _ if is_down && needed => Wanted::Now,
+            _ if needed && urgent => Wanted::Now,
             _ if needed => Wanted::Connection,
             _ if is_down && scene.outage => Wanted::Rest,
             _ => Wanted::Nothing,
@@ -81,7 +84,8 @@ impl Size {
 mod tests {
     use super::*;
 
-    const QUIET: Scene = Scene { ready: 0, waiting: 0, others: 0, first_shut: None, outage: false };
+    const QUIET: Scene =
+        Scene { ready: 0, waiting: 0, others: 0, stranded: false, first_shut: None, outage: false };
 
     /// What slots 0 to 4 should do.
     fn all(min: usize, max: usize, scene: Scene) -> [Wanted; 5] {
@@ -118,6 +122,19 @@ mod tests {
                 4,
                 Scene { first_shut: Some(2), ..scene(2, 0, 9) },
                 [Connection, Nothing, Nothing, Nothing, Gone],
+            ),
+            // Others are ready, and do not help.
+            (
+                1,
+                4,
+                Scene { first_shut: Some(2), stranded: true, ..scene(2, 0, 1) },
+                [Now, Nothing, Nothing, Nothing, Gone],
+            ),
+            (
+                1,
+                4,
+                Scene { first_shut: Some(2), stranded: true, ..scene(2, 1, 0) },
+                [Now, Nothing, Now, Nothing, Gone],
             ),
             // Nothing is kept: nothing is made before somebody asks.
             (0, 4, down_on_demand, [Nothing, Nothing, Nothing, Nothing, Gone]),

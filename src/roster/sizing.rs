@@ -33,10 +33,7 @@ impl Roster {
     /// What a slot without a connection should do. If it is gone, its channel departs under the same lock, so that who makes the
     /// pool larger again in between gives it another.
     pub(crate) fn ask_or_depart(&mut self, slot: usize, now: Instant, plan: &mut Plan) -> Wanted {
-        let mut wanted = self.slots().wanted(slot, &self.scene());
-        if wanted == Wanted::Connection && self.strands(slot) {
-            wanted = Wanted::Now;
-        }
+        let wanted = self.wanted(slot);
         if wanted == Wanted::Gone {
             plan.broke_off(now);
             self.plans.insert(slot, plan.clone());
@@ -52,8 +49,7 @@ impl Roster {
         if self.life != Life::Running {
             return Outlook::default();
         }
-        let (slots, scene) = (self.slots(), self.scene());
-        self.prospects.outlook(|slot| slots.wanted(slot, &scene))
+        self.prospects.outlook(|slot| self.wanted(slot))
     }
 
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns; it is
@@ -113,6 +109,11 @@ impl Roster {
         Downtime::new(now(), began)
     }
 
+    fn wanted(&self, slot: usize) -> Wanted {
+        let scene = Scene { stranded: self.strands(slot), ..self.scene() };
+        self.slots().wanted(slot, &scene)
+    }
+
     fn slots(&self) -> Size {
         Size { min: self.size.min, max: self.size.max }
     }
@@ -125,6 +126,7 @@ impl Roster {
             ready: self.ledger.ready(),
             waiting: self.ledger.waiting() + held_up + usize::from(self.asked_in_vain),
             others: self.resuming_calls() - held_up + seeking,
+            stranded: false,
             first_shut: self.ledger.first_shut(),
             outage: self.downtime.is_some(),
         }
