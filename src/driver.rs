@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::task::yield_now;
 
-use crate::autopsy::{About, Death, Ending, Meter};
+use crate::autopsy::{About, Ending, Meter};
 use crate::clock::now;
-use crate::connection::{Connection, Parcel, Tell, Then};
+use crate::connection::{Connection, Tell, Then};
 use crate::driver::inflow::Inflow;
 use crate::driver::outflow::Outflow;
 use crate::error::loss::{Loss, LossCause};
@@ -31,6 +31,7 @@ use crate::proto::wakes::wake;
 use crate::timer::Timer;
 use crate::transport::Transport;
 
+mod ending;
 mod inflow;
 mod outflow;
 
@@ -101,7 +102,7 @@ enum Read {
 /// What one turn with the session gave.
 #[derive(Debug)]
 struct Turn {
-    decision: Result<Decision, LossCause>,
+    asked: Result<Asked, LossCause>,
     deadline: Option<Instant>,
     /// Input is wanted again, so reading must be tried again.
     reopened: bool,
@@ -121,7 +122,7 @@ enum Act {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Decision {
+enum Asked {
     /// Several callers are about to add their bytes: let them, then write once.
     Gather,
     Write,
@@ -212,19 +213,19 @@ impl<S: Session + ?Sized> Driver<S> {
             let turn = self.turn(cx, now, read);
             self.deliver(event);
             (at_once, deadline) = (turn.reopened, turn.deadline);
-            match turn.decision {
-                Ok(Decision::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
+            match turn.asked {
+                Ok(Asked::Gather) if !matches!(read, Read::Eof | Read::Failed(_)) => {
                     // Wakes this task behind those that are ready.
                     let _ = pin!(yield_now()).poll(cx);
                     return Act::Gather;
                 }
-                Ok(Decision::Gather | Decision::Write) => {}
+                Ok(Asked::Gather | Asked::Write) => {}
                 // What has just been found out is not kept from whoever takes it.
-                Ok(Decision::Leave) if !matches!(read, Read::Failed(_)) => {
+                Ok(Asked::Leave) if !matches!(read, Read::Failed(_)) => {
                     return Act::Over(self.leave(now, event));
                 }
-                Ok(Decision::Leave) => {}
-                Ok(Decision::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
+                Ok(Asked::Leave) => {}
+                Ok(Asked::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
                 Err(cause @ LossCause::Violation(_)) => {
                     self.part(now, cause, LINGER_VIOLATION, event);
                 }
@@ -281,8 +282,8 @@ impl<S: Session + ?Sized> Driver<S> {
         let Self { connection, input, output, effects, gathered, phase, .. } = self;
         let is_open = matches!(phase, Phase::Open);
         let accepted = output.take_accepted();
-        let (decision, wants_input, deadline) = connection.turn(cx, |session| {
-            let mut decide = || {
+        let (asked, wants_input, deadline) = connection.turn(cx, |session| {
+            let mut ask = || {
                 if accepted > 0 {
                     session.written(now, accepted, effects);
                 }
@@ -295,30 +296,30 @@ impl<S: Session + ?Sized> Driver<S> {
                 if output.pieces.is_empty() && is_open {
                     if !*gathered && session.wants_gather() {
                         *gathered = true;
-                        return Ok(Decision::Gather);
+                        return Ok(Asked::Gather);
                     }
                     *gathered = false;
                     session.transmit(now, &mut output.pieces);
                 }
                 Ok(if session.is_finished() {
-                    Decision::Finished
+                    Asked::Finished
                 } else if is_open && output.is_done() && session.is_leaving() {
-                    Decision::Leave
+                    Asked::Leave
                 } else {
-                    Decision::Write
+                    Asked::Write
                 })
             };
-            let decision = decide();
+            let asked = ask();
             session.take_spent(&mut effects.spent);
-            let then = match decision {
-                Ok(Decision::Gather) => Then::ComeBack,
+            let then = match asked {
+                Ok(Asked::Gather) => Then::ComeBack,
                 _ => Then::Sleep,
             };
-            ((decision, session.wants_input(), session.next_deadline()), then)
+            ((asked, session.wants_input(), session.next_deadline()), then)
         });
         let wanted_before = std::mem::replace(&mut self.wants_input, wants_input);
         let reopened = wants_input && !wanted_before;
-        Turn { decision, deadline, reopened }
+        Turn { asked, deadline, reopened }
     }
 
     /// Wakes callers and reports events, now that the lock is released.
@@ -369,92 +370,6 @@ impl<S: Session + ?Sized> Driver<S> {
             Phase::WriteFailed { .. } => {}
             Phase::Parting { fin_sent, .. } => *fin_sent = true,
         }
-    }
-
-    /// Settles the session and says goodbye to the peer.
-    fn part(
-        &mut self,
-        now: Instant,
-        cause: LossCause,
-        linger: Duration,
-        event: &mut impl FnMut(Happened<'_, S::Event>),
-    ) {
-        let fin_sent = matches!(self.phase, Phase::WriteFailed { .. });
-        // Behind half a frame nothing can be said, and what has not been sent must not be, once it is settled.
-        let between_frames = self.output.pieces.is_empty();
-        self.output.withdraw();
-        if between_frames && !fin_sent {
-            let output = &mut self.output.pieces;
-            self.connection.with(|session| (session.transmit(now, output), Tell::Nobody));
-        }
-        let loss = self.settle(now, Death::merge(None, Ending::Verdict(cause)), event);
-        self.phase = Phase::Parting { loss, until: now + linger, fin_sent };
-    }
-
-    /// The connection is at its end, and, unless it parted from its peer before, settled now.
-    fn end(
-        &mut self,
-        now: Instant,
-        ending: Ending,
-        event: &mut impl FnMut(Happened<'_, S::Event>),
-    ) -> Arc<Loss> {
-        let write = match &self.phase {
-            Phase::Parting { loss, .. } => return loss.clone(),
-            Phase::Open => None,
-            Phase::WriteFailed { error, .. } => Some(error),
-        };
-        self.settle(now, Death::merge(write, ending), event)
-    }
-
-    /// Ends it after a panic in [`run`](Self::run): mostly in code of the user's, as the drop of a body that has left.
-    pub(crate) fn panicked(&mut self, event: &mut impl FnMut(Happened<'_, S::Event>)) -> Arc<Loss> {
-        let error = std::io::Error::other("what owned the connection panicked");
-        self.end(now(), Ending::Failed(error.into()), event)
-    }
-
-    /// Leaves the socket to somebody else, and ends.
-    fn leave(&mut self, now: Instant, event: &mut impl FnMut(Happened<'_, S::Event>)) -> Arc<Loss> {
-        let transport = std::mem::replace(&mut self.transport, Box::new(tokio::io::empty()));
-        let bytes = std::mem::take(&mut self.input.arrived.bytes);
-        self.connection.leave_parcel(Parcel { transport, bytes });
-        self.end(now, Ending::Verdict(LossCause::Detached), event)
-    }
-
-    /// Settles everything that depends on the connection.
-    fn settle(
-        &mut self,
-        now: Instant,
-        death: Death,
-        event: &mut impl FnMut(Happened<'_, S::Event>),
-    ) -> Arc<Loss> {
-        // While the socket is open. Who closes on purpose does not ask.
-        let tcp = match death.cause {
-            LossCause::ClosedHere | LossCause::Detached => None,
-            _ => (*self.transport).tcp_info(),
-        };
-        let loss = Arc::new(death.report(now, &self.about, &self.meter, tcp));
-        let (accepted, effects) = (self.output.take_accepted(), &mut self.effects);
-        self.connection.with(|session| {
-            if accepted > 0 {
-                session.written(now, accepted, effects);
-            }
-            session.lost(&loss, effects);
-            session.take_spent(&mut effects.spent);
-            ((), Tell::Nobody)
-        });
-        self.deliver(event);
-        loss
-    }
-}
-
-impl<S: Session + ?Sized> Drop for Driver<S> {
-    /// Whoever still waits is told, even if the task is dropped half-way.
-    fn drop(&mut self) {
-        if !matches!(self.phase, Phase::Parting { .. }) {
-            let death = Death::merge(None, Ending::Verdict(LossCause::ClosedHere));
-            self.settle(now(), death, &mut |_| {});
-        }
-        self.output.withdraw();
     }
 }
 

@@ -24,21 +24,18 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::proto::head::{ChunkHead, Head, MAX_HEAD, MAX_PART, MAX_UNFINISHED, Position};
+use crate::proto::head::{Head, MAX_HEAD, MAX_PART};
 use crate::proto::id_map::{IdMap, IdSet};
 use crate::proto::outgoing::allowance::Allowance;
+use crate::proto::outgoing::handing::{Handed, Turn, What};
 use crate::proto::outgoing::page::Page;
 
 mod allowance;
+mod handing;
 mod page;
 
 /// A page is closed when it has so many bytes.
 const PAGE: usize = 64 * 1024;
-/// Of the messages of many frames so many take turns part by part: few, because what has begun lies half in memory at the other
-/// end, ...
-const IN_TURN: usize = 2;
-/// ... until one has had so many bytes, and goes behind all others that have begun.
-const SHARE: usize = 16 * MAX_PART;
 /// A body at least so long is not copied into a page but handed over as it is.
 const BY_REFERENCE: usize = 16 * 1024;
 /// There is room for so many heads at a time.
@@ -57,7 +54,7 @@ pub(crate) struct Outgoing {
     discarded_apart: IdMap<Withdrawn>,
     /// Messages of one frame each that are not copied.
     single: VecDeque<Apart>,
-    /// Messages of many frames. Of the first [`MAX_UNFINISHED`] each begins, then [`IN_TURN`] at a time go on.
+    /// Messages of many frames, in the order of their turns.
     long: VecDeque<Apart>,
     /// Messages apart whose last byte `write` has not accepted.
     apart_unsent: IdSet,
@@ -104,36 +101,6 @@ struct Apart {
     head: Head,
     body: Bytes,
     handed: usize,
-}
-
-/// The kind of messages that hands over next.
-#[derive(Debug, Default, Clone, Copy)]
-enum Turn {
-    #[default]
-    Pages,
-    Single,
-    Long,
-}
-
-#[derive(Debug)]
-struct Handed {
-    what: What,
-    length: usize,
-    written: usize,
-}
-
-#[derive(Debug)]
-enum What {
-    Control,
-    Page {
-        number: u64,
-        dead: Vec<Range<usize>>,
-    },
-    /// The last byte of a message apart, and what of it goes out with that.
-    LastPart {
-        id: u64,
-    },
-    Part,
 }
 
 impl Outgoing {
@@ -282,68 +249,6 @@ impl Outgoing {
             .unwrap_or(true)
     }
 
-    /// Hands over what should be written next, as long as the shell does not hold enough.
-    pub(crate) fn transmit(&mut self, out: &mut VecDeque<Bytes>) {
-        while self.allowance.has_room(self.in_hand_bytes) && self.hand_next(out) {}
-        self.allowance.filled(self.in_hand_bytes);
-    }
-
-    /// False if there is nothing.
-    fn hand_next(&mut self, out: &mut VecDeque<Bytes>) -> bool {
-        if !self.control.is_empty() {
-            self.transmit_control(out);
-            return true;
-        }
-        // Asked first, because mostly nothing waits.
-        if !self.has_queued_messages() {
-            return false;
-        }
-        // A kind of which nothing waits lets the next have its turn.
-        for _ in 0..Turn::KINDS {
-            let turn = self.turn;
-            self.turn = turn.next();
-            let handed = match turn {
-                Turn::Pages => self.hand_page(out),
-                Turn::Single => {
-                    self.single.pop_front().map(|apart| self.hand_part(apart, out)).is_some()
-                }
-                Turn::Long => {
-                    self.long.pop_front().map(|apart| self.hand_part(apart, out)).is_some()
-                }
-            };
-            if handed {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Hands over control frames alone.
-    pub(crate) fn transmit_control(&mut self, out: &mut VecDeque<Bytes>) {
-        if !self.control.is_empty() {
-            let bytes = self.control.split().freeze();
-            self.hand(What::Control, [bytes], out);
-        }
-    }
-
-    /// `write` accepted so many bytes of what was handed over.
-    pub(crate) fn written(&mut self, mut bytes: usize) {
-        self.in_hand_bytes -= bytes;
-        self.allowance.learn(bytes, self.in_hand_bytes);
-        while let Some(first) = self.in_hand.front_mut() {
-            let left = first.length - first.written;
-            if bytes < left {
-                first.written += bytes;
-                return;
-            }
-            bytes -= left;
-            if let What::LastPart { id } = first.what {
-                self.apart_unsent.remove(&id);
-            }
-            self.in_hand.pop_front();
-        }
-    }
-
     /// Throws away all that waits here. None of it counts as sent, now or later.
     pub(crate) fn discard(&mut self) {
         self.control.clear();
@@ -412,82 +317,12 @@ impl Outgoing {
     fn first_page(&self) -> u64 {
         self.closed.front().map_or(self.open.number, |page| page.number)
     }
-
-    /// False if there is none.
-    fn hand_page(&mut self, out: &mut VecDeque<Bytes>) -> bool {
-        let mut page = match self.closed.pop_front() {
-            Some(page) => page,
-            None if self.open.has_messages() => self.open.split(),
-            None => return false,
-        };
-        page.dead.sort_by_key(|range| range.start);
-        self.queued_bytes -= page.length();
-        self.begun.extend(page.live_requests());
-        self.open.reuse(&mut page.requests);
-        let (number, rest) = (page.number, page.rest.take());
-        let (bytes, dead) = page.compact();
-        match rest {
-            Some(rest) => self.hand(What::Page { number, dead }, [bytes, rest], out),
-            None if bytes.is_empty() => {}
-            None => self.hand(What::Page { number, dead }, [bytes], out),
-        }
-        true
-    }
-
-    /// Hands over the next part of a message, which may be all of it.
-    fn hand_part(&mut self, mut apart: Apart, out: &mut VecDeque<Bytes>) {
-        let id = apart.head.id();
-        let length = apart.body.len();
-        let start = apart.handed;
-        let end = length.min(start + MAX_PART);
-        let position = if end == length { Position::Last } else { Position::Inner };
-        let head = self.heads();
-        if start == 0 {
-            let total = (end < length).then_some(length as u32);
-            apart.head.put(total, end, head);
-            self.begun.extend(apart.head.request_id());
-        } else {
-            ChunkHead { id, position, length: end - start }.put(head);
-        }
-        self.queued_bytes -= end - start;
-        let pieces = [self.heads.split().freeze(), apart.body.slice(start..end)];
-        match position {
-            Position::Last => self.hand(What::LastPart { id }, pieces, out),
-            Position::Inner => {
-                self.hand(What::Part, pieces, out);
-                apart.handed = end;
-                // The first parts of all go out first: whoever is to be refused hears of it early.
-                let in_turn = if start == 0 || end % SHARE == 0 { MAX_UNFINISHED } else { IN_TURN };
-                let place = self.long.len().min(in_turn - 1);
-                self.long.insert(place, apart);
-            }
-        }
-    }
-
-    fn hand<const N: usize>(&mut self, what: What, pieces: [Bytes; N], out: &mut VecDeque<Bytes>) {
-        let length = pieces.iter().map(Bytes::len).sum();
-        self.in_hand_bytes += length;
-        self.in_hand.push_back(Handed { what, length, written: 0 });
-        out.extend(pieces);
-    }
 }
 
 impl Apart {
     /// How much of it has gone out, if no more does.
     fn withdrawn(&self) -> Withdrawn {
         if self.handed == 0 { Withdrawn::Unseen } else { Withdrawn::Begun }
-    }
-}
-
-impl Turn {
-    const KINDS: usize = 3;
-
-    fn next(self) -> Self {
-        match self {
-            Self::Pages => Self::Single,
-            Self::Single => Self::Long,
-            Self::Long => Self::Pages,
-        }
     }
 }
 
