@@ -123,19 +123,19 @@ pub struct Frames<'a> {
     framing: Framing,
     input: BytesMut,
     /// Why nothing can be sent any more.
-    deaf: Option<OsError>,
+    write_error: Option<OsError>,
     /// A part of a frame has left, or may have, and nobody sends the rest.
     is_cut: bool,
 }
 
 impl<'a> Frames<'a> {
     fn new(transport: &'a mut dyn Transport, framing: Framing) -> Self {
-        Self { transport, framing, input: BytesMut::new(), deaf: None, is_cut: false }
+        Self { transport, framing, input: BytesMut::new(), write_error: None, is_cut: false }
     }
 
     /// What has come and was not received, of a connection over which frames can be sent.
     fn finish(self) -> Result<BytesMut, ConnectCause> {
-        match self.deaf {
+        match self.write_error {
             None if self.is_cut => Err(ConnectCause::HalfAFrame),
             None => Ok(self.input),
             Some(error) => Err(ConnectCause::Os(error)),
@@ -161,9 +161,9 @@ impl<'a> Frames<'a> {
         if self.is_cut {
             return Err(ConnectCause::HalfAFrame);
         }
-        if self.deaf.is_none() {
+        if self.write_error.is_none() {
             self.is_cut = true;
-            self.deaf = send_all(self.transport, &out).await.err().map(OsError::from);
+            self.write_error = send_all(self.transport, &out).await.err().map(OsError::from);
             self.is_cut = false;
         }
         Ok(())
@@ -195,8 +195,8 @@ impl<'a> Frames<'a> {
             self.input.reserve(READ);
             match self.transport.read_buf(&mut self.input).await {
                 Ok(0) => {
-                    let deaf = self.deaf.clone().map(ConnectCause::Os);
-                    return Err(deaf.unwrap_or(ConnectCause::ClosedByPeer));
+                    let write_error = self.write_error.clone().map(ConnectCause::Os);
+                    return Err(write_error.unwrap_or(ConnectCause::ClosedByPeer));
                 }
                 Ok(_) => {}
                 Err(error) => return Err(ConnectCause::Os(error.into())),

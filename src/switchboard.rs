@@ -34,7 +34,7 @@ mod reports;
 mod waiting;
 
 pub(crate) struct Switchboard {
-    core: Mutex<Roster>,
+    roster: Mutex<Roster>,
     /// The last one who came had to wait, so the next one looks at the clock before the lock is taken, not under it.
     is_crowded: AtomicBool,
     endpoint: Arc<str>,
@@ -64,11 +64,11 @@ impl Switchboard {
         events: FanOut<Event>,
         pushes: FanOut<Bytes>,
     ) -> Self {
-        let core = Roster::new(endpoint.clone(), connections, limits, retry);
+        let roster = Roster::new(endpoint.clone(), connections, limits, retry);
         Self {
             endpoint,
-            state: watch::Sender::new(core.state()),
-            core: Mutex::new(core),
+            state: watch::Sender::new(roster.state()),
+            roster: Mutex::new(roster),
             is_crowded: AtomicBool::new(false),
             demand: Notify::new(),
             sooner: Notify::new(),
@@ -94,9 +94,9 @@ impl Switchboard {
 
     /// The same for a new call, which gets an id with its place.
     pub(crate) fn try_begin(&self, wish: Wish<'_>) -> Result<Option<(Taken, NewId)>, NoPlace> {
-        let mut core = self.lock();
-        let taken = core.try_place(wish)?;
-        Ok(taken.map(|taken| (taken, core.issue())))
+        let mut roster = self.lock();
+        let taken = roster.try_place(wish)?;
+        Ok(taken.map(|taken| (taken, roster.issue())))
     }
 
     /// A place, or a ticket for the line of those who wait for one.
@@ -113,12 +113,12 @@ impl Switchboard {
             until.begin();
         }
         let (waker, mut unneeded) = (cx.waker(), None);
-        let mut core = self.lock();
-        let look_at = core.ledger.look_at();
-        let polled = core.poll_place(wish, ticket, until, waker, &mut unneeded);
-        let is_complete = core.ledger.is_complete();
-        let is_sooner = core.ledger.look_at() != look_at;
-        drop(core);
+        let mut roster = self.lock();
+        let look_at = roster.ledger.look_at();
+        let polled = roster.poll_place(wish, ticket, until, waker, &mut unneeded);
+        let is_complete = roster.ledger.is_complete();
+        let is_sooner = roster.ledger.look_at() != look_at;
+        drop(roster);
         if before.is_none() && is_crowded != polled.is_pending() {
             self.is_crowded.store(polled.is_pending(), Ordering::Relaxed);
         }
@@ -137,20 +137,20 @@ impl Switchboard {
     /// Those whose time is over leave the line, and are told. Returns when to look again, unless [`sooner`](Self::sooner) rings.
     pub(crate) fn expire(&self) -> Option<Instant> {
         let (mut wake, now) = (Wakes::default(), now());
-        let mut core = self.lock();
-        core.ledger.expire(now, &mut wake);
-        let look_at = core.ledger.look_at();
+        let mut roster = self.lock();
+        roster.ledger.expire(now, &mut wake);
+        let look_at = roster.ledger.look_at();
         // A place that nobody claimed is free.
-        self.unlock(core, wake);
+        self.unlock(roster, wake);
         look_at
     }
 
     /// Leaves the line. A place that was handed over at that moment goes to the next.
     pub(crate) fn leave(&self, ticket: Ticket) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        let waker = core.ledger.leave(ticket, &mut wake);
-        self.unlock(core, wake);
+        let mut roster = self.lock();
+        let waker = roster.ledger.leave(ticket, &mut wake);
+        self.unlock(roster, wake);
         discard(waker);
     }
 
@@ -165,10 +165,10 @@ impl Switchboard {
 
     /// A call is settled for good, with success, and gives its place back, unless somebody else does.
     pub(crate) fn succeeded(&self, id: u64, place: Option<Place>) {
-        let mut core = self.lock();
-        core.sequence.finish(id);
-        core.budget.deposit();
-        self.give_back(core, place);
+        let mut roster = self.lock();
+        roster.sequence.finish(id);
+        roster.budget.deposit();
+        self.give_back(roster, place);
     }
 
     /// Gives a place back.
@@ -176,19 +176,19 @@ impl Switchboard {
         self.give_back(self.lock(), Some(place));
     }
 
-    fn give_back(&self, mut core: MutexGuard<'_, Roster>, place: Option<Place>) {
+    fn give_back(&self, mut roster: MutexGuard<'_, Roster>, place: Option<Place>) {
         let mut wake = Wakes::default();
         if let Some(place) = place {
-            core.ledger.release(place, &mut wake);
+            roster.ledger.release(place, &mut wake);
         }
-        self.unlock(core, wake);
+        self.unlock(roster, wake);
     }
 
     /// Releases the lock, under which a place may have become free: those who stand in the line are woken, and those who do not look
     /// for themselves.
-    fn unlock(&self, core: MutexGuard<'_, Roster>, wake: Wakes) {
-        let resuming = core.is_resuming();
-        drop(core);
+    fn unlock(&self, roster: MutexGuard<'_, Roster>, wake: Wakes) {
+        let resuming = roster.is_resuming();
+        drop(roster);
         wake.wake();
         if resuming {
             self.tell_resuming();
@@ -252,14 +252,14 @@ impl Switchboard {
     }
 
     pub(crate) fn status(&self) -> Status {
-        let core = self.lock();
+        let roster = self.lock();
         Status {
-            state: core.state(),
-            ready: core.ledger.ready(),
-            in_flight: core.ledger.in_flight(),
-            waiting: core.waiting(),
-            outage: core.outage().map(|outage| (*outage).clone()),
-            instance: core.instance,
+            state: roster.state(),
+            ready: roster.ledger.ready(),
+            in_flight: roster.ledger.in_flight(),
+            waiting: roster.waiting(),
+            outage: roster.outage().map(|outage| (*outage).clone()),
+            instance: roster.instance,
         }
     }
 
@@ -268,13 +268,13 @@ impl Switchboard {
     /// No new calls; those that wait are told, those in flight are finished.
     pub(crate) fn close(&self) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        if core.life == Life::Running {
-            core.life = Life::Closing;
+        let mut roster = self.lock();
+        if roster.life == Life::Running {
+            roster.life = Life::Closing;
         }
-        core.ledger.wake_all(&mut wake);
-        let links: Vec<_> = core.links.iter().flatten().cloned().collect();
-        drop(core);
+        roster.ledger.wake_all(&mut wake);
+        let links: Vec<_> = roster.links.iter().flatten().cloned().collect();
+        drop(roster);
         self.publish();
         for link in links {
             link.connection.with(|client| (client.drain(), Tell::Owner));
@@ -286,12 +286,12 @@ impl Switchboard {
     /// Nothing is left.
     pub(crate) fn closed(&self) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        core.life = Life::Closed;
-        core.ledger.shut_all();
-        core.ledger.wake_all(&mut wake);
-        let links: Vec<_> = core.links.iter_mut().map(Option::take).collect();
-        drop(core);
+        let mut roster = self.lock();
+        roster.life = Life::Closed;
+        roster.ledger.shut_all();
+        roster.ledger.wake_all(&mut wake);
+        let links: Vec<_> = roster.links.iter_mut().map(Option::take).collect();
+        drop(roster);
         self.publish();
         self.events.close();
         self.pushes.close();
@@ -302,8 +302,8 @@ impl Switchboard {
 
     /// Calls that have a place or wait for one.
     pub(crate) fn unfinished(&self) -> usize {
-        let core = self.lock();
-        core.waiting() + core.ledger.in_flight()
+        let roster = self.lock();
+        roster.waiting() + roster.ledger.in_flight()
     }
 
     /// Makes the state known. It is read while the watch is held, so that no older one can overwrite a newer.
@@ -323,7 +323,7 @@ impl Switchboard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Roster> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -35,7 +35,7 @@ use crate::switchboard::Switchboard;
 
 /// A call under way. Whatever it holds is given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Call<'a> {
+pub(crate) struct Ongoing<'a> {
     board: &'a Arc<Switchboard>,
     patience: Patience,
     deadline: Instant,
@@ -45,7 +45,7 @@ pub(crate) struct Call<'a> {
     attempts: u32,
 }
 
-impl<'a> Call<'a> {
+impl<'a> Ongoing<'a> {
     pub(crate) fn new(
         board: &'a Arc<Switchboard>,
         form: Form,

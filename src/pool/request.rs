@@ -12,7 +12,7 @@ use crate::error::call::{CallCause, CallError, Outcome, Stopped};
 use crate::error::config::ConfigError;
 use crate::exchange::reply_of;
 use crate::policy::Retry;
-use crate::pool::attempt::Call;
+use crate::pool::attempt::Ongoing;
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::calls::Answer;
 use crate::proto::course::{Failed, Form};
@@ -119,7 +119,7 @@ impl<'a> Request<'a> {
     async fn run(&self, form: Form) -> Result<Answer, CallError> {
         let started = clock::now();
         let deadline = started + self.limit;
-        let mut call = Call::new(&self.pool.board, form, self.patience, deadline, self.limit);
+        let mut call = Ongoing::new(&self.pool.board, form, self.patience, deadline, self.limit);
         if let Err(error) = self.check() {
             let failed = (Outcome::NotSent, CallCause::Config(error));
             return Err(self.error(failed, Stopped::Final, &call, started));
@@ -134,7 +134,7 @@ impl<'a> Request<'a> {
     /// Further attempts, as the policy has it, after one that failed.
     async fn try_again(
         &self,
-        mut call: Call<'_>,
+        mut call: Ongoing<'_>,
         mut failed: Failed,
         started: Instant,
     ) -> Result<Answer, CallError> {
@@ -180,7 +180,7 @@ impl<'a> Request<'a> {
         &self,
         class: Failure,
         failed: &Failed,
-        call: &Call<'_>,
+        call: &Ongoing<'_>,
         started: Instant,
     ) -> bool {
         match (&self.retry.only_if, class) {
@@ -195,7 +195,7 @@ impl<'a> Request<'a> {
         &self,
         (outcome, cause): Failed,
         stopped: Stopped,
-        call: &Call<'_>,
+        call: &Ongoing<'_>,
         started: Instant,
     ) -> CallError {
         let outcome = call.course().outcome(outcome);

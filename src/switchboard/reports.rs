@@ -24,17 +24,17 @@ use crate::switchboard::Switchboard;
 impl Switchboard {
     /// The number of the next connection, and the smallest id that no call has been given yet.
     pub(crate) fn number_connection(&self) -> (u64, u64) {
-        let mut core = self.lock();
-        core.connections += 1;
-        (core.connections, core.sequence.next_id())
+        let mut roster = self.lock();
+        roster.connections += 1;
+        (roster.connections, roster.sequence.next_id())
     }
 
     /// An attempt begins.
     pub(crate) fn dialing(&self, slot: usize) {
-        let mut core = self.lock();
-        core.seek();
-        core.prospects.set(slot, Prospect::Dialing(None));
-        drop(core);
+        let mut roster = self.lock();
+        roster.seek();
+        roster.prospects.set(slot, Prospect::Dialing(None));
+        drop(roster);
         self.publish();
     }
 
@@ -62,18 +62,18 @@ impl Switchboard {
     /// who wait are told.
     pub(crate) fn attempt_failed(&self, slot: usize, error: &Arc<ConnectError>, next: Instant) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        core.seek();
-        core.asked_in_vain = false;
+        let mut roster = self.lock();
+        roster.seek();
+        roster.asked_in_vain = false;
         // An error can hold a user's, whose drop is the user's code: not under the lock.
-        let before = core.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
-        core.prospects.set(slot, Prospect::Waiting(next));
+        let before = roster.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
+        roster.prospects.set(slot, Prospect::Waiting(next));
         // Who does not wait through outages has waited for this attempt, if it was the first.
-        let is_first = core.downtime.as_ref().is_some_and(Downtime::was_tried_once);
+        let is_first = roster.downtime.as_ref().is_some_and(Downtime::was_tried_once);
         if error.is_permanent() || is_first {
-            core.ledger.wake_all(&mut wake);
+            roster.ledger.wake_all(&mut wake);
         }
-        drop(core);
+        drop(roster);
         self.publish();
         wake.wake();
         self.tell_resuming();
@@ -92,32 +92,32 @@ impl Switchboard {
         capacity: usize,
     ) -> Option<(InstanceId, InstanceId)> {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
+        let mut roster = self.lock();
         let (connection, instance) = (link.connection.clone(), link.server.instance);
         let before =
-            instance.and_then(|now| core.instance.replace(now).map(|before| (before, now)));
-        let running = core.life == Life::Running;
-        core.prospects.forget(slot);
-        core.asked_in_vain = false;
+            instance.and_then(|now| roster.instance.replace(now).map(|before| (before, now)));
+        let running = roster.life == Life::Running;
+        roster.prospects.forget(slot);
+        roster.asked_in_vain = false;
         let (old, downtime) = if running {
-            let old = core.links[slot].replace(Arc::new(link));
-            core.reserve_places();
+            let old = roster.links[slot].replace(Arc::new(link));
+            roster.reserve_places();
             // Who was handed a place on the connection before and has not taken it is handed another.
-            core.ledger.shut(slot, &mut wake);
-            core.ledger.open(slot, capacity, &mut wake);
-            (old, core.downtime.take())
+            roster.ledger.shut(slot, &mut wake);
+            roster.ledger.open(slot, capacity, &mut wake);
+            (old, roster.downtime.take())
         } else {
             (None, None)
         };
-        let (more, spare) = (core.ledger.waiting() > 0, core.ledger.has_spare_ready());
-        drop(core);
+        let (is_asked, spare) = (roster.ledger.waiting() > 0, roster.ledger.has_spare_ready());
+        drop(roster);
         if !running {
             connection.with(|client| (client.drain(), Tell::Owner));
         }
         self.publish();
         wake.wake();
         self.tell_resuming();
-        if more {
+        if is_asked {
             self.demand.notify_waiters();
         }
         if spare {
@@ -136,16 +136,16 @@ impl Switchboard {
     /// A slot's connection takes no more calls, and why.
     pub(crate) fn shut(&self, slot: usize, why: Began) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        let link = core.links[slot].take();
-        core.ledger.shut(slot, &mut wake);
-        core.went_down(why, &mut wake);
-        let more = core.is_asked();
-        drop(core);
+        let mut roster = self.lock();
+        let link = roster.links[slot].take();
+        roster.ledger.shut(slot, &mut wake);
+        roster.went_down(why, &mut wake);
+        let is_asked = roster.is_asked();
+        drop(roster);
         self.publish();
         wake.wake();
         self.tell_resuming();
-        if more {
+        if is_asked {
             self.demand.notify_waiters();
         }
         discard(link);
@@ -154,12 +154,12 @@ impl Switchboard {
     /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
     pub(crate) fn distrust(&self, place: Place) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        if core.ledger.is_current(place) {
-            core.ledger.shut(place.slot, &mut wake);
-            core.went_down(Began::Unknown, &mut wake);
+        let mut roster = self.lock();
+        if roster.ledger.is_current(place) {
+            roster.ledger.shut(place.slot, &mut wake);
+            roster.went_down(Began::Unknown, &mut wake);
         }
-        drop(core);
+        drop(roster);
         self.publish();
         wake.wake();
     }
@@ -167,15 +167,15 @@ impl Switchboard {
     /// Nobody else can use this connection, and why: its slot gets another, while it is being closed.
     pub(crate) fn spoil(&self, place: Place, why: Retirement) {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
+        let mut roster = self.lock();
         let mut link = None;
-        if core.ledger.is_current(place) {
-            link = core.links[place.slot].take();
-            core.spoiled.insert(place.slot, why);
-            core.ledger.shut(place.slot, &mut wake);
-            core.went_down(Began::Unknown, &mut wake);
+        if roster.ledger.is_current(place) {
+            link = roster.links[place.slot].take();
+            roster.spoiled.insert(place.slot, why);
+            roster.ledger.shut(place.slot, &mut wake);
+            roster.went_down(Began::Unknown, &mut wake);
         }
-        drop(core);
+        drop(roster);
         self.publish();
         wake.wake();
         self.review.notify_waiters();
@@ -199,14 +199,14 @@ impl Switchboard {
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.
     pub(crate) fn review(&self, slot: usize, now: Instant, tenure: &mut Tenure) -> Verdict {
         let mut wake = Wakes::default();
-        let mut core = self.lock();
-        let (verdict, link) = core.review(slot, now, tenure, &mut wake);
-        let more = core.is_asked();
-        drop(core);
+        let mut roster = self.lock();
+        let (verdict, link) = roster.review(slot, now, tenure, &mut wake);
+        let is_asked = roster.is_asked();
+        drop(roster);
         if let Verdict::Retire(_) = verdict {
             self.publish();
             self.tell_resuming();
-            if more {
+            if is_asked {
                 self.demand.notify_waiters();
             }
         }

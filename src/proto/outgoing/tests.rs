@@ -3,9 +3,9 @@
 use super::*;
 use crate::proto::frame::next_payload;
 use crate::proto::head::Position;
-use crate::proto::outgoing::handing::SHARE;
 use crate::proto::head::RequestHead;
 use crate::proto::native::Frame;
+use crate::proto::outgoing::handing::SHARE;
 
 mod random;
 
