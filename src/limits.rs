@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::error::config::ConfigError;
 use crate::policy::{number, time};
 
+/// See [`Limits::subscription`].
+const MOST_ITEMS: usize = 1_000_000;
+
 /// A pool's bounds. What would exceed one waits ([`in_flight`](Self::in_flight), [`dials`](Self::dials)), is dropped
 /// and counted ([`subscription`](Self::subscription)), or fails at once and was not sent (requests beyond
 /// [`message`](Self::message), [`waiting`](Self::waiting), [`queued_bytes`](Self::queued_bytes)).
@@ -80,12 +83,17 @@ impl Limits {
         Self { dials, ..self }
     }
 
+    /// The nearest number of items that is in range: of a builder's streams, before it is checked.
+    pub(crate) fn subscription_in_range(&self) -> usize {
+        self.subscription.clamp(1, MOST_ITEMS)
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         number("limit message", self.message as u64, 1..=1 << 31)?;
         number("limit in_flight", self.in_flight as u64, 1..=1_000_000)?;
         number("limit waiting", self.waiting as u64, 0..=1_000_000)?;
         number("limit queued_bytes", self.queued_bytes as u64, self.message as u64..=u64::MAX)?;
-        number("limit subscription", self.subscription as u64, 1..=1_000_000)?;
+        number("limit subscription", self.subscription as u64, 1..=MOST_ITEMS as u64)?;
         number("limit dials", self.dials as u64, 1..=1000)
     }
 }

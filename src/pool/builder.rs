@@ -280,13 +280,13 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn events(&mut self) -> Subscription<Event> {
-        self.events.subscribe(self.limits.subscription.clamp(1, 1_000_000))
+        self.events.subscribe(self.limits.subscription_in_range())
     }
 
     /// What servers will push, from the first connection on. As [`events`](Self::events) otherwise.
     /// [`Pusher`](crate::Pusher) has an example.
     pub fn pushes(&mut self) -> Subscription<Bytes> {
-        self.pushes.subscribe(self.limits.subscription.clamp(1, 1_000_000))
+        self.pushes.subscribe(self.limits.subscription_in_range())
     }
 
     /// Checks the settings and starts to dial in the background.
