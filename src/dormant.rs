@@ -23,6 +23,9 @@ use loom::future::AtomicWaker;
 #[cfg(steadfast_loom)]
 use loom::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(not(steadfast_loom))]
+use crate::panics::caught;
+
 #[derive(Debug)]
 pub(crate) struct Dormant<F> {
     future: F,
@@ -68,6 +71,19 @@ impl<F: Future + Unpin> Future for Dormant<F> {
     }
 }
 
+impl Bell {
+    /// A waker that panics is its owner's trouble: who rings has others to wake.
+    #[cfg(not(steadfast_loom))]
+    fn wake_task(&self) {
+        caught(|| self.task.wake());
+    }
+
+    #[cfg(steadfast_loom)]
+    fn wake_task(&self) {
+        self.task.wake();
+    }
+}
+
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -76,7 +92,7 @@ impl Wake for Bell {
     fn wake_by_ref(self: &Arc<Self>) {
         // Not a store: what those who rang before have to show would not be seen with it.
         self.rung.swap(true, Ordering::AcqRel);
-        self.task.wake();
+        self.wake_task();
     }
 }
 

@@ -172,3 +172,31 @@ async fn a_reader_whose_waker_panics_takes_the_connection_and_the_news_from_nobo
     drop(stream);
     soon("the change", changed).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_call_that_waits_to_be_sent_again_and_whose_waker_panics_keeps_no_other_waiting() {
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string()).build().unwrap();
+    let mut stream = script.accept().await;
+    stream.write_all(&welcome_remembering(1)).await.unwrap();
+    let mut orphan = Box::pin(pool.call("first"));
+    pool.ready(Duration::from_secs(20)).await.unwrap();
+    poll_orphaned(orphan.as_mut());
+    let second = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.call("second").await }
+    });
+    expect(&mut stream, &[REQUEST]).await;
+    expect(&mut stream, &[REQUEST]).await;
+    drop(stream);
+    let mut stream = script.accept().await;
+    until("the second waits", || pool.status().waiting == 1).await;
+    // It gives its place back, whereupon the other looks again and waits behind it: they are woken in this order.
+    poll_orphaned(orphan.as_mut());
+    assert_eq!(pool.status().waiting, 2);
+    stream.write_all(&welcome_remembering(1)).await.unwrap();
+    let again = expect(&mut stream, &[REQUEST]).await;
+    assert_eq!(again.body(), b"second");
+    stream.write_all(&reply(again.id(), b"two")).await.unwrap();
+    assert_eq!(soon("the second reply", second).await.unwrap().unwrap(), "two");
+}

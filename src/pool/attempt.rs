@@ -16,6 +16,7 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::clock;
+use crate::dormant::Dormant;
 use crate::error::call::{CallCause, Outcome, Scarcity};
 use crate::error::loss::Loss;
 use crate::exchange::{Exchange, refused_here, result_of};
@@ -190,7 +191,8 @@ impl<'a> Ongoing<'a> {
                     return Err((Outcome::Indeterminate, no_place.call_cause(self.limit)));
                 }
             }
-            if timeout_at(self.deadline.into(), changed).await.is_err() {
+            // All who wait are woken in a row, by tokio.
+            if timeout_at(self.deadline.into(), Dormant::new(changed)).await.is_err() {
                 let late = NoPlace::TimedOut(self.board.outage().map(Scarcity::Outage));
                 return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
             }
