@@ -9,13 +9,15 @@ use fastrand::Rng;
 
 use crate::error::call::{CallCause, Outcome, Stage};
 use crate::exchange::result_of;
-use crate::pool::model::line::{LONGEST, Line};
-use crate::pool::model::server::{Server, key};
+use crate::pool::model::line::{LONGEST, Line, Near, Pace};
+use crate::pool::model::server::key;
 use crate::pool::model::{Seen, Weather};
 use crate::proto::calling::{Calling as _, Start};
 use crate::proto::calls::Answer;
-use crate::proto::course::{Attempt, Course, Failed, Form, ServerMemory, ServerProcess};
-use crate::proto::resume::{self, Memory, Way};
+use crate::proto::course::{Attempt, Course, Failed, Form};
+use crate::proto::greeting::{ClientId, Hello};
+use crate::proto::native::VERSION;
+use crate::proto::resume::{self, Way};
 use crate::proto::retry::{Attempts, Budget, Elsewhere, Next, classify};
 use crate::proto::sequence::Sequence;
 
@@ -24,7 +26,6 @@ pub(super) struct Callers {
     calls: Vec<Call>,
     settled: Vec<Settled>,
     slots: Vec<Slot>,
-    memory: ServerMemory,
     sequence: Sequence,
     budget: Budget,
     connections: u64,
@@ -33,6 +34,8 @@ pub(super) struct Callers {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
+    /// The connection whose handshake is under way.
+    greeting: Option<u64>,
     /// The connection that takes calls.
     ready: Option<u64>,
     /// The one that the next takes the place of.
@@ -77,18 +80,30 @@ pub(super) enum Fate {
     Cancelled,
 }
 
+impl Slot {
+    /// Takes note of what became of its connections.
+    fn look(&mut self, lines: &BTreeMap<u64, Line>) {
+        if let Some(number) = self.ready.filter(|number| !lines[number].takes_calls()) {
+            // What was sent away is finished by the old connection.
+            self.replaces = if lines[&number].is_lost() { number } else { 0 };
+            self.ready = None;
+        }
+        if let Some(number) = self.greeting {
+            match lines[&number].near {
+                Near::Greeting => {}
+                Near::Open(_) => *self = Self { greeting: None, ready: Some(number), replaces: 0 },
+                Near::Lost => self.greeting = None,
+            }
+        }
+    }
+}
+
 impl Callers {
     pub(super) fn new(now: Instant, weather: &Weather) -> Self {
-        let memory = match weather.cache.is_on() {
-            // Nobody is forgotten here.
-            true => ServerMemory::ReplyCache { number: 0 },
-            false => ServerMemory::None,
-        };
         Self {
             calls: Vec::new(),
             settled: Vec::new(),
             slots: vec![Slot::default(); weather.slots],
-            memory,
             sequence: Sequence::new(),
             budget: Budget::new(now, &weather.retry),
             connections: 0,
@@ -133,35 +148,25 @@ impl Callers {
         self.settle(call, Fate::Cancelled, None, Duration::ZERO);
     }
 
-    /// Slots without a connection get another one, sooner or later.
+    /// Slots without a connection dial another one, sooner or later.
     pub(super) fn connect(
         &mut self,
         now: Instant,
         weather: &Weather,
         rng: &mut Rng,
-        server: &mut Server,
         lines: &mut BTreeMap<u64, Line>,
     ) {
         for (at, slot) in self.slots.iter_mut().enumerate() {
-            if let Some(number) = slot.ready {
-                let line = &lines[&number];
-                if line.takes_calls() {
-                    continue;
-                }
-                // What was sent away is finished by the old connection.
-                slot.replaces = if line.lost.is_some() { number } else { 0 };
-                slot.ready = None;
-            }
-            if rng.u32(..weather.reconnect) > 0 {
+            slot.look(lines);
+            let has_one = slot.ready.or(slot.greeting).is_some();
+            if has_one || rng.u32(..weather.reconnect) > 0 {
                 continue;
             }
             self.connections += 1;
             let (number, next_id) = (self.connections, self.sequence.next_id());
-            let Some(serving) = server.admit(now, number, slot.replaces, next_id, lines) else {
-                continue;
-            };
-            lines.insert(number, Line::new(now, at, server.instance(), serving));
-            slot.ready = Some(number);
+            let pace = if rng.u32(..weather.slow) == 0 { Pace::Slow } else { Pace::Usual };
+            lines.insert(number, Line::new(now, at, pace, hello(number, slot.replaces, next_id)));
+            slot.greeting = Some(number);
         }
     }
 
@@ -195,17 +200,19 @@ impl Callers {
         call: &mut Call,
         lines: &mut BTreeMap<u64, Line>,
     ) {
-        let ready: Vec<_> = self.slots.iter().filter_map(|slot| slot.ready).collect();
-        let seen = |number: &u64| {
-            let line = &lines[number];
-            let memory = Memory { instance: line.instance, number: 0 };
-            resume::Seen { slot: line.slot, connection: *number, memory }
+        let seen = |number: u64| {
+            let line = &lines[&number];
+            let memory = line.server()?.remembers()?;
+            Some(resume::Seen { slot: line.slot, connection: number, memory })
         };
-        let ready: Vec<_> = ready.iter().map(seen).collect();
-        let mut choice: Vec<_> = ready.clone();
+        let ready = self.slots.iter().filter_map(|slot| slot.ready);
+        let mut choice: Vec<_> = ready.filter_map(seen).collect();
         if let Some((resume, loss)) = call.course.resume() {
-            match resume.way(self.slots.len(), ready.into_iter()) {
-                Way::Wait | Way::Forgotten => return,
+            match resume.way(self.slots.len(), choice.iter().copied()) {
+                Way::Wait => return,
+                Way::Forgotten => {
+                    return self.end_at(now, call, (Outcome::Indeterminate, CallCause::Evicted));
+                }
                 Way::Known => choice.retain(|line| line.memory == resume.memory),
                 Way::Replaced(current) => {
                     let (previous, loss) = (resume.memory.instance, loss.clone());
@@ -226,12 +233,10 @@ impl Callers {
         let deadline = call.deadline;
         let start = Start { id, kind, head: &[], body, deadline, oldest, place: None };
         let line = lines.get_mut(&place.connection).expect("it is ready");
-        assert!(line.lost.is_none());
+        let server = line.server().expect("it is ready");
         match line.client.start(now, &start, Waker::noop()) {
             Ok(()) => {
                 call.resent |= resent;
-                let server =
-                    ServerProcess { instance: Some(place.memory.instance), memory: self.memory };
                 let (slot, connection) = (place.slot, place.connection);
                 call.state = State::InFlight(Attempt { slot, connection, server });
             }
@@ -335,5 +340,19 @@ impl Callers {
             *counter += 1;
             seen.resent += u64::from(call.resent);
         }
+    }
+}
+
+fn hello(connection: u64, replaces: u64, next_id: u64) -> Hello {
+    Hello {
+        min_version: VERSION,
+        max_version: VERSION,
+        client: ClientId([1; 16]),
+        connection,
+        replaces,
+        max_message: LONGEST as u32,
+        every: 0,
+        give_up_after: 0,
+        next_id,
     }
 }

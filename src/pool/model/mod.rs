@@ -1,5 +1,6 @@
 //! The promises about outcomes, hammered: a pool and a server, both from their pure cores, joined by simulated lines that
-//! cut, delay and lose bytes, while the server process is drained and replaced and callers give up.
+//! cut, delay and lose bytes, those of handshakes too, while the server process forgets the client, is drained and replaced, and
+//! callers give up.
 //!
 //! ```text
 //!   Callers: course, attempts, ids ─► client session ─► line ─► server session ─► reply cache ─► journal of what ran
@@ -23,9 +24,14 @@ use fastrand::Rng;
 use crate::error::call::Outcome;
 use crate::policy::{ReplyCache, Retry};
 use crate::pool::model::callers::{Callers, Fate};
-use crate::pool::model::line::Line;
+use crate::pool::model::line::{Line, Pace};
 use crate::pool::model::server::Server;
 use crate::proto::course::Form;
+
+/// Weights of a new call: some sequences have many at a time, in others each is settled before the next begins.
+const CALLS: [u32; 2] = [10, 40];
+/// A slow line gets its turn once in so many rounds; others get theirs in two of three.
+const SLOWNESS: u32 = 8;
 
 /// What may happen in a sequence.
 #[derive(Debug, Clone)]
@@ -35,11 +41,15 @@ struct Weather {
     slots: usize,
     /// The time of a call, in milliseconds.
     patience: u64,
+    /// One line in so many is slow.
+    slow: u32,
     /// A slot without a connection gets one after about so many steps.
     reconnect: u32,
-    /// Weights of the steps that are no plain work.
+    /// Weights of steps.
+    call: u32,
     cancel: u32,
     cut: u32,
+    outage: u32,
     restart: u32,
     drain: u32,
 }
@@ -52,10 +62,46 @@ impl Weather {
             1 => ReplyCache::default().calls(2).bytes(200),
             _ => ReplyCache::default(),
         };
+        let age = if rng.bool() { rng.u64(10..300) } else { 60_000 };
+        let cache = cache.age(Duration::from_millis(age));
         let retry = Retry::attempts(rng.u32(1..5));
         let (slots, patience) = (rng.usize(1..4), rng.u64(100..3000));
         let reconnect = rng.u32(1..40);
-        Self { cache, retry, slots, patience, reconnect, cancel: 3, cut: 10, restart: 2, drain: 2 }
+        Self {
+            cache,
+            retry,
+            slots,
+            patience,
+            slow: 5,
+            reconnect,
+            call: *rng.choice(&CALLS).expect("some"),
+            cancel: 3,
+            cut: 10,
+            outage: 3,
+            restart: 2,
+            drain: 2,
+        }
+    }
+
+    /// A server that soon forgets a client who is away, outages, and connections that are long in the making.
+    fn absences(rng: &mut Rng) -> Self {
+        let cache = ReplyCache::default().age(Duration::from_millis(rng.u64(10..100)));
+        let retry = Retry::attempts(100).budget(1.0).floor(1000.0);
+        let (slots, reconnect, restart) = (rng.usize(2..5), rng.u32(1..60), 2 * rng.u32(..2));
+        Self {
+            cache,
+            retry,
+            slots,
+            patience: 5000,
+            slow: 2,
+            reconnect,
+            call: *rng.choice(&CALLS).expect("some"),
+            cancel: 1,
+            cut: 6,
+            outage: 6,
+            restart,
+            drain: 0,
+        }
     }
 
     /// Lines that are cut, and nothing else.
@@ -63,7 +109,20 @@ impl Weather {
         let retry = Retry::attempts(100).budget(1.0).floor(1000.0);
         let cache = ReplyCache::default();
         let (slots, patience, reconnect) = (rng.usize(1..4), 3_600_000, rng.u32(1..40));
-        Self { cache, retry, slots, patience, reconnect, cancel: 0, cut: 8, restart: 0, drain: 0 }
+        Self {
+            cache,
+            retry,
+            slots,
+            patience,
+            slow: 5,
+            reconnect,
+            call: *rng.choice(&CALLS).expect("some"),
+            cancel: 0,
+            cut: 8,
+            outage: 1,
+            restart: 0,
+            drain: 0,
+        }
     }
 }
 
@@ -96,8 +155,9 @@ impl World {
     }
 
     fn step(&mut self) {
-        let Weather { cancel, cut, restart, drain, .. } = self.weather;
-        let weights = [30, 20, 20, 20, 20, 14, 14, 10, cancel, cut, cut / 2, restart, drain];
+        let Weather { call, cancel, cut, outage, restart, drain, .. } = self.weather;
+        let weights =
+            [call, 20, 20, 20, 20, 14, 14, 10, cancel, cut, cut / 2, outage, restart, drain, 20];
         let mut at = self.rng.u32(..weights.iter().sum::<u32>());
         let step = weights.iter().take_while(|weight| {
             let before = at >= **weight;
@@ -119,27 +179,43 @@ impl World {
             8 => self.callers.cancel(&mut self.rng, &mut self.lines),
             9 => self.each_line(Self::client_loses),
             10 => self.each_line(Self::server_loses),
-            11 => self.restart(),
-            _ => self.server.drain(&mut self.lines),
+            11 => self.outage(),
+            12 => self.restart(),
+            13 => self.server.drain(&mut self.lines),
+            _ => self.round(),
         }
         self.settle();
     }
 
     /// What happens by itself after each step.
     fn settle(&mut self) {
-        let Self { now, rng, server, lines, weather, .. } = self;
-        self.callers.connect(*now, weather, rng, server, lines);
+        let Self { now, rng, lines, weather, .. } = self;
+        self.callers.connect(*now, weather, rng, lines);
         self.callers.go_on(self.now, &mut self.rng, &mut self.lines);
     }
 
     /// A step on some of the lines.
     fn each_line(&mut self, step: fn(&mut Self, u64)) {
-        let numbers: Vec<_> = self.lines.keys().copied().collect();
-        for number in numbers {
-            if self.rng.u32(..3) > 0 {
+        let lines: Vec<_> = self.lines.iter().map(|(number, line)| (*number, line.pace)).collect();
+        for (number, pace) in lines {
+            let goes_on = match pace {
+                Pace::Usual => self.rng.u32(..3) > 0,
+                Pace::Slow => self.rng.u32(..SLOWNESS) == 0,
+            };
+            if goes_on {
                 step(self, number);
             }
         }
+    }
+
+    /// Much at once: a call that nothing is in the way of comes from its caller to the server and back.
+    fn round(&mut self) {
+        self.each_line(Self::client_writes);
+        self.each_line(Self::server_reads);
+        self.server.begin(self.now, &mut self.rng, &mut self.journal, &mut self.lines);
+        self.server.finish(self.now, &mut self.rng, &mut self.lines);
+        self.each_line(Self::server_writes);
+        self.each_line(Self::client_reads);
     }
 
     fn some(&mut self) -> usize {
@@ -152,7 +228,13 @@ impl World {
 
     fn server_reads(&mut self, number: u64) {
         let most = self.some();
-        if let Some(line) = self.lines.get_mut(&number) {
+        let Some(line) = self.lines.get_mut(&number) else {
+            return;
+        };
+        if let Some(hello) = line.hear(most) {
+            let answer = self.server.greet(self.now, &hello, &mut self.lines);
+            self.lines.get_mut(&number).expect("lines stay").answer(&answer);
+        } else {
             let events = line.server_reads(self.now, most);
             self.server.take(self.now, number, events, &mut self.lines);
         }
@@ -180,8 +262,12 @@ impl World {
             1 => self.rng.usize(..2000),
             _ => usize::MAX,
         };
+        let is_slow = self.rng.bool();
         if let Some(line) = self.lines.get_mut(&number) {
             line.client_loses(keep);
+            if is_slow {
+                line.pace = Pace::Slow;
+            }
         }
     }
 
@@ -191,14 +277,33 @@ impl World {
         if let Some(line) = self.lines.get_mut(&number) {
             let events = line.server_loses(keep);
             self.server.take(self.now, number, events, &mut self.lines);
-            self.server.leave(number);
+            self.server.leave(self.now, number);
         }
     }
 
-    /// The server process is killed, and another one takes its place.
+    /// All connections end, and for a time no byte arrives. What is on its way to a connection that is still to begin comes later.
+    fn outage(&mut self) {
+        let lines: Vec<_> = self.lines.iter().filter(|(_, line)| !line.is_silent()).collect();
+        let numbers: Vec<_> = lines.into_iter().map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.server_loses(number);
+            self.client_loses(number);
+        }
+        for _ in 0..self.rng.usize(1..10) {
+            let time = self.rng.u64(1..150);
+            self.pass(Duration::from_millis(time));
+            self.callers.go_on(self.now, &mut self.rng, &mut self.lines);
+        }
+    }
+
+    /// The server process is killed, and another one takes its place. A `HELLO` that is still on its way may come to that one.
     fn restart(&mut self) {
         let keep = self.rng.usize(..500);
-        self.lines.values_mut().for_each(|line| drop(line.server_loses(keep)));
+        for line in self.lines.values_mut() {
+            if !line.is_silent() || self.rng.bool() {
+                line.server_loses(keep);
+            }
+        }
         self.server = Server::new(self.server.number + 1, self.weather.cache);
     }
 
@@ -207,6 +312,7 @@ impl World {
         for line in self.lines.values_mut() {
             line.timeout(self.now);
         }
+        self.server.sweep(self.now);
     }
 
     /// The weather clears: everything arrives, every task ends, and every call is settled at its deadline at the latest.
@@ -281,7 +387,7 @@ fn sequences(weather: fn(&mut Rng) -> Weather, check: fn(&World)) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let seeds = match (number("STEADFAST_SEED"), number("STEADFAST_SEQUENCES")) {
         (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(2000),
+        (None, count) => 0..count.unwrap_or(3000),
     };
     let mut seen = Seen::default();
     for seed in seeds {
@@ -322,6 +428,11 @@ struct Seen {
 #[test]
 fn outcomes_and_journal_agree_whatever_happens() {
     sequences(Weather::storm, |_| {});
+}
+
+#[test]
+fn no_call_runs_twice_on_a_server_that_forgets_its_client() {
+    sequences(Weather::absences, |_| {});
 }
 
 #[test]

@@ -7,24 +7,37 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use crate::error::answer::{ErrorReply, Refusal};
+use crate::error::connect::Busy;
 use crate::error::instance::InstanceId;
 use crate::error::loss::GoAway;
 use crate::policy::ReplyCache;
 use crate::pool::model::Journal;
-use crate::pool::model::line::{LONGEST, Line, heartbeat};
+use crate::pool::model::line::{LONGEST, Line};
+use crate::proto::greeting::{Hello, Welcome};
+use crate::proto::native::{Frame, VERSION};
 use crate::proto::replies::{Replies, Response, Room, Seen, Swept};
 use crate::proto::requests::Remember;
-use crate::proto::serving::{Bounds, Event, Serving};
+use crate::proto::serving::Event;
 
 pub(super) struct Server {
     pub(super) number: u8,
     cache: ReplyCache,
     room: Room,
-    /// Of the only client; `None` before its first connection.
-    replies: Option<Replies>,
-    connections: HashSet<u64>,
+    /// Of the only client; `None` while it is not known.
+    memory: Option<Memory>,
+    /// How often it was remembered that had not been known.
+    memories: u64,
     tasks: Vec<Task>,
     draining: bool,
+}
+
+/// What the server knows of the client.
+struct Memory {
+    number: u64,
+    replies: Replies,
+    connections: HashSet<u64>,
+    /// Since when it has had no connection.
+    left: Option<Instant>,
 }
 
 struct Task {
@@ -32,7 +45,8 @@ struct Task {
     connection: u64,
     body: Bytes,
     deadline: Option<Instant>,
-    remembered: bool,
+    /// The number of the memory that it is in, if it is in one.
+    memory: Option<u64>,
     cancelled: bool,
     begun: bool,
 }
@@ -40,43 +54,58 @@ struct Task {
 impl Server {
     pub(super) fn new(number: u8, cache: ReplyCache) -> Self {
         let room = Room::new(cache.total_bytes);
-        let (replies, connections, tasks) = (None, HashSet::new(), Vec::new());
-        Self { number, cache, room, replies, connections, tasks, draining: false }
+        Self { number, cache, room, memory: None, memories: 0, tasks: Vec::new(), draining: false }
     }
 
-    pub(super) fn instance(&self) -> InstanceId {
-        InstanceId([self.number; 16])
-    }
-
-    /// Welcomes a connection, if it takes any. The one that it replaces is not served any more.
-    pub(super) fn admit(
+    /// Answers a `HELLO`. When it welcomes the connection, the one that it replaces is not served any more.
+    pub(super) fn greet(
         &mut self,
         now: Instant,
-        number: u64,
-        replaces: u64,
-        next_id: u64,
+        hello: &Hello,
         lines: &mut BTreeMap<u64, Line>,
-    ) -> Option<Serving> {
+    ) -> Frame {
         if self.draining {
-            return None;
+            return Frame::Busy { code: Busy::DRAINING, retry_after: 0, text: "".into() };
         }
-        if let Some(old) = lines.get_mut(&replaces).filter(|_| self.connections.remove(&replaces)) {
+        let (cache, memories, replaces) = (self.cache, &mut self.memories, hello.replaces);
+        let memory = self.memory.get_or_insert_with(|| {
+            *memories += 1;
+            let (replies, connections) = (Replies::new(cache, hello.next_id), HashSet::new());
+            Memory { number: *memories, replies, connections, left: None }
+        });
+        memory.left = None;
+        memory.connections.insert(hello.connection);
+        let number = memory.number;
+        if memory.connections.remove(&replaces) {
+            let old = lines.get_mut(&replaces).expect("lines stay");
             old.serving.fence();
             let events = old.server_loses(0);
             self.take(now, replaces, events, lines);
             self.ended(replaces);
         }
-        let cache = self.cache;
-        self.replies.get_or_insert_with(|| Replies::new(cache, next_id));
-        self.connections.insert(number);
-        let bounds = Bounds {
-            send: LONGEST,
-            receive: LONGEST,
-            in_flight: 1000,
-            held_bytes: usize::MAX,
-            idle_limit: None,
+        Frame::Welcome(self.welcome(number))
+    }
+
+    /// Forgets what is too old, as `server::clients` does.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let Some(memory) = &mut self.memory else {
+            return;
         };
-        Some(Serving::new(now, heartbeat(), None, bounds))
+        memory.replies.expire(now, &self.room, &mut Swept::default());
+        let gone = memory.left.map(|left| now.saturating_duration_since(left));
+        if gone.is_some_and(|gone| gone >= self.cache.age) {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        let Some(Memory { number, mut replies, .. }) = self.memory.take() else {
+            return;
+        };
+        replies.clear(&self.room, &mut Swept::default());
+        assert!(self.room.is_empty());
+        let tasks = self.tasks.iter_mut().filter(|task| task.memory == Some(number));
+        tasks.for_each(|task| task.cancelled = true);
     }
 
     pub(super) fn take(
@@ -94,7 +123,7 @@ impl Server {
                         connection,
                         body,
                         deadline,
-                        remembered: false,
+                        memory: None,
                         cancelled: false,
                         begun: false,
                     };
@@ -102,14 +131,18 @@ impl Server {
                 }
                 Event::Notification { .. } => {}
                 Event::Cancelled { id } => {
+                    let current = self.memory.as_ref().map(|memory| memory.number);
                     for task in self.tasks.iter_mut().filter(|task| task.id == id) {
-                        task.cancelled |= task.remembered || task.connection == connection;
+                        task.cancelled |= match task.memory {
+                            Some(_) => task.memory == current,
+                            None => task.connection == connection,
+                        };
                     }
                 }
                 Event::Orphaned { id } => {
                     let lost = |task: &&mut Task| task.id == id && task.connection == connection;
                     for task in self.tasks.iter_mut().filter(lost) {
-                        task.cancelled |= !task.remembered;
+                        task.cancelled |= task.memory.is_none();
                     }
                 }
             }
@@ -124,20 +157,20 @@ impl Server {
         lines: &mut BTreeMap<u64, Line>,
     ) {
         if let (Remember::Yes { oldest }, true) = (remember, self.cache.is_on()) {
-            if !self.connections.contains(&task.connection) {
+            let Some(memory) = self.memory.as_mut().filter(|memory| memory.has(task.connection))
+            else {
                 return;
-            }
-            let replies = self.replies.as_mut().expect("it has been admitted");
-            let mut swept = Swept::default();
+            };
+            let (replies, mut swept) = (&mut memory.replies, Swept::default());
             let seen = replies.begin(task.connection, task.id, oldest, &self.room, &mut swept);
             for id in std::mem::take(&mut swept.abandoned) {
-                let mut tasks = self.tasks.iter_mut();
-                tasks.by_ref().filter(|task| task.id == id).for_each(|task| task.cancelled = true);
+                let tasks = self.tasks.iter_mut().filter(|task| task.memory == Some(memory.number));
+                tasks.filter(|task| task.id == id).for_each(|task| task.cancelled = true);
             }
             let code = |code| Response::Error(ErrorReply::new(code, ""));
             let response = match seen {
                 Seen::New => {
-                    task.remembered = true;
+                    task.memory = Some(memory.number);
                     return self.tasks.push(task);
                 }
                 Seen::Joined => return,
@@ -201,8 +234,10 @@ impl Server {
         lines: &mut BTreeMap<u64, Line>,
     ) {
         let mut joined = Vec::new();
-        if let Some(replies) = self.replies.as_mut().filter(|_| task.remembered) {
-            joined = replies.settle(
+        // A memory that was forgotten keeps no answer.
+        let memory = self.memory.as_mut().filter(|memory| task.memory == Some(memory.number));
+        if let Some(memory) = memory {
+            joined = memory.replies.settle(
                 now,
                 task.connection,
                 task.id,
@@ -218,26 +253,29 @@ impl Server {
     }
 
     /// A connection has ended that was not fenced off.
-    pub(super) fn leave(&mut self, connection: u64) {
-        if self.connections.remove(&connection) {
-            self.ended(connection);
-        }
+    pub(super) fn leave(&mut self, now: Instant, connection: u64) {
+        let Some(memory) = self.memory.as_mut().filter(|memory| memory.has(connection)) else {
+            return;
+        };
+        memory.connections.remove(&connection);
+        memory.left = memory.connections.is_empty().then_some(now);
+        self.ended(connection);
     }
 
     fn ended(&mut self, connection: u64) {
-        let Self { tasks, replies: Some(replies), .. } = self else {
+        let Self { tasks, memory: Some(Memory { replies, .. }), .. } = self else {
             return;
         };
         replies.leave(connection);
         tasks.retain(|task| {
-            let waits = task.connection == connection && task.remembered && !task.begun;
+            let waits = task.connection == connection && task.memory.is_some() && !task.begun;
             !(waits && replies.withdraw(task.id))
         });
     }
 
     pub(super) fn drain(&mut self, lines: &mut BTreeMap<u64, Line>) {
         self.draining = true;
-        for number in &self.connections {
+        for number in self.memory.iter().flat_map(|memory| &memory.connections) {
             if let Some(line) = lines.get_mut(number) {
                 line.serving.go_away(GoAway::CLOSING, None, "");
             }
@@ -253,10 +291,32 @@ impl Server {
     }
 
     pub(super) fn check_empty_when_forgotten(&mut self) {
-        if let Some(mut replies) = self.replies.take() {
-            replies.clear(&self.room, &mut Swept::default());
-            assert!(replies.is_empty() && self.room.is_empty());
+        if let Some(mut memory) = self.memory.take() {
+            memory.replies.clear(&self.room, &mut Swept::default());
+            assert!(memory.replies.is_empty() && self.room.is_empty());
         }
+    }
+
+    fn welcome(&self, memory: u64) -> Welcome {
+        let ReplyCache { calls, bytes, .. } = self.cache;
+        Welcome {
+            version: VERSION,
+            instance: InstanceId([self.number; 16]),
+            max_message: LONGEST as u32,
+            max_in_flight: 1000,
+            idle_limit: 0,
+            every: 0,
+            cached_calls: calls as u32,
+            cached_bytes: bytes as u64,
+            cache_age: 0,
+            memory: if self.cache.is_on() { memory } else { 0 },
+        }
+    }
+}
+
+impl Memory {
+    fn has(&self, connection: u64) -> bool {
+        self.connections.contains(&connection)
     }
 }
 
