@@ -25,7 +25,8 @@ from collections import deque
 MAGIC, TOP_BIT = b"STEADFST", 1 << 63
 MAX_FRAME, MAX_PART, MAX_UNFINISHED, MAX_TEXT = 65_600, 65_536, 16, 1_024
 
-# Kind, name, the fixed fields with their `struct` codes, and after a `+` what follows them.
+# Kind, name, the fixed fields with their `struct` codes, and after a `+` what follows them. A `WELCOME` may also
+# have a `memory`, a u64, behind those; it has none if that is 0.
 TABLE = """
 01 HELLO    magic:8s min_version:H max_version:H client_id:16s connection:Q replaces:Q max_message:I
             heartbeat_every_ms:I give_up_after_ms:I next_id:Q
@@ -70,6 +71,8 @@ def encode(name, **fields):
     flags = fields.get("flags", [])
     values = dict(fields, magic=MAGIC, flags=sum(FLAGS[name][flag] for flag in flags))
     payload = layout.pack(kind, *(values[field] for field, _ in fixed))
+    if name == "WELCOME" and fields["memory"]:
+        payload += struct.pack(">Q", fields["memory"])
     if "MORE" in flags:
         payload += struct.pack(">I", fields["total"])
     if tail == "text":      # cut between two characters
@@ -86,6 +89,8 @@ def decode(name, payload):
     fields = dict(zip((field for field, _ in fixed), layout.unpack_from(payload)[1:]))
     if fields.pop("magic", MAGIC) != MAGIC:
         raise Violation("not a steadfast HELLO")
+    if name == "WELCOME":
+        fields["memory"] = struct.unpack_from(">Q", payload, end)[0] if len(payload) >= end + 8 else 0
     if "flags" in fields:
         fields["flags"] = [flag for flag, bit in FLAGS[name].items() if fields["flags"] & bit]
     if tail == "body":
@@ -223,7 +228,7 @@ class Server(End):
         self.peer = hello
         self.send("WELCOME", version=1, instance_id=self.instance_id, max_message=MAX_MESSAGE,
                   max_in_flight=MAX_IN_FLIGHT, idle_limit_ms=0, heartbeat_every_ms=self.heartbeat_ms,
-                  cached_calls=0, cached_bytes=0, cache_age_ms=0)
+                  cached_calls=0, cached_bytes=0, cache_age_ms=0, memory=0)
 
     def on_request(self, name, first):
         ident, too_long = first["id"], (first["total"] or len(first["body"])) > MAX_MESSAGE
@@ -505,14 +510,14 @@ async def call(options):
 
 # ---- The vectors ---------------------------------------------------------------------------------------------
 
-WIDE = {field for row in KINDS.values() for field, code in row[1] if code == "Q"}
+WIDE = {field for row in KINDS.values() for field, code in row[1] if code == "Q"} | {"memory"}
 BYTES = {"client_id", "instance_id", "body", "data"}
 PUSH_ID = TOP_BIT + 1
 HELLO = dict(min_version=1, max_version=1, client_id=bytes(range(16)), connection=1, replaces=0,
              max_message=MAX_MESSAGE, heartbeat_every_ms=5_000, give_up_after_ms=10_000, next_id=1)
 WELCOME = dict(version=1, instance_id=bytes(range(0xf0, 0x100)), max_message=MAX_MESSAGE, max_in_flight=1_024,
                idle_limit_ms=600_000, heartbeat_every_ms=5_000, cached_calls=4_096, cached_bytes=1 << 33,
-               cache_age_ms=60_000)
+               cache_age_ms=60_000, memory=0)
 USUAL = dict(HELLO, **{**WELCOME, "flags": [], "id": 1, "remaining_ms": 1_500, "oldest": 1, "total": None,
                        "body": b"one pound", "data": b"goes on", "nonce": 0x0123456789abcdef, "code": 1,
                        "retry_after_ms": 250, "accepted": 0, "text": ""})
@@ -548,6 +553,8 @@ def frame_vectors():
         ("WELCOME", "server", "with a cache", {}),
         ("WELCOME", "server", "no cache, no limits", dict(
             idle_limit_ms=0, heartbeat_every_ms=0, cached_calls=0, cached_bytes=0, cache_age_ms=0)),
+        ("WELCOME", "server", "a memory", dict(memory=3)),
+        ("WELCOME", "server", "greatest memory", dict(memory=u64)),
         ("BUSY", "server", "too many connections", dict(code=1, text="full")),
         ("BUSY", "server", "draining, no text", dict(code=2, retry_after_ms=0)),
         ("REJECT", "server", "no common version", dict(code=1, text="only version 1 here")),
@@ -582,6 +589,9 @@ def frame_vectors():
     frames += [(kind, sender, "trailing bytes", raw(usual(kind)[4:] + trailing)) for kind, sender in (
         ("HELLO", "client"), ("WELCOME", "server"), ("CANCEL", "client"), ("REFUSED", "server"),
         ("PING", "both"), ("PONG", "both"))]
+    frames += [("WELCOME", "server", name, raw(usual("WELCOME")[4:] + tail)) for name, tail in (
+        ("a memory that is 0", bytes(8)), ("a memory cut short", bytes.fromhex("00000000000003")),
+        ("a memory and trailing bytes", bytes.fromhex("0000000000000003") + trailing))]
     frames += [(kind, sender, "unknown flags", usual(kind)[:5] + b"\xf8" + usual(kind)[6:]) for kind, sender in (
         ("REQUEST", "client"), ("REPLY", "server"), ("CHUNK", "both"), ("NOTIFY", "client"))]
     frames += [("ERROR", "server", "text that is not UTF-8", raw(usual("ERROR")[4:] + b"caf\xe9!")),

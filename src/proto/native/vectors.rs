@@ -68,7 +68,7 @@ impl Fields<'_> {
                 cached_calls: self.u32("cached_calls"),
                 cached_bytes: self.u64("cached_bytes"),
                 cache_age: self.u32("cache_age_ms"),
-                memory: 0,
+                memory: self.u64("memory"),
             }),
             "BUSY" => {
                 let (code, retry_after) = (self.u32("code"), self.u32("retry_after_ms"));
