@@ -32,11 +32,16 @@ fn peer(arguments: &[&str]) -> Option<Command> {
 
 /// A serving peer and the address that it listens on.
 async fn serve(address: &str) -> Option<(Child, String)> {
-    let mut child = peer(&["serve", "--listen", address])?.stdout(Stdio::piped()).spawn().unwrap();
+    Some(started(peer(&["serve", "--listen", address])?).await)
+}
+
+/// Once it listens.
+async fn started(mut serving: Command) -> (Child, String) {
+    let mut child = serving.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = soon("its first line", lines.next_line()).await.unwrap().expect("a line");
     let address = line.strip_prefix("listening on ").expect("where it listens").to_owned();
-    Some((child, address))
+    (child, address)
 }
 
 /// What a peer prints until it ends, and how it ends.
@@ -102,6 +107,25 @@ async fn all_kinds_of_calls(pool: &Pool, pushes: &mut Subscription<Bytes>) {
     soon("a notification", pool.notify("by the way")).await.unwrap();
     let too_long = pool.call(vec![0; 1_048_577]).await.unwrap_err();
     assert!(matches!(too_long.cause(), CallCause::TooLong { limit: 1_048_576, .. }));
+}
+
+/// Its next memory of a client that it has forgotten takes all ids for new, so only the number tells that it is another.
+#[tokio::test]
+async fn the_peer_knows_a_call_again_and_tells_that_it_has_forgotten_one() {
+    let caching = ["serve", "--listen", "127.0.0.1:0", "--cached-calls", "100"];
+    let Some(serving) = peer(&caching) else { return };
+    let (_child, address) = started(serving).await;
+    let pool = Pool::builder(&address).build().unwrap();
+    let many = futures::future::join_all((0..200).map(|n| pool.call(n.to_string())));
+    for (n, reply) in soon("answers", many).await.into_iter().enumerate() {
+        assert_eq!(reply.unwrap(), n.to_string());
+    }
+    // Were it run again, the connection would end again.
+    assert_eq!(soon("the answer", pool.call("lose this")).await.unwrap(), "lose this");
+    let error = soon("an end", pool.call("forget this")).await.unwrap_err();
+    assert_eq!((error.outcome(), error.cause()), (Outcome::Indeterminate, &CallCause::Evicted));
+    assert_eq!(soon("the answer", pool.call("and another")).await.unwrap(), "and another");
+    soon("the close", pool.close(Duration::from_secs(5))).await.unwrap();
 }
 
 #[tokio::test]

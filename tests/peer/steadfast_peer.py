@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A small peer for steadfast's `Native` protocol, version 1, written from docs/protocol.md alone.
 
-    steadfast_peer.py serve --listen 127.0.0.1:0 [--delay-ms N] [--ping-every-ms N]
+    steadfast_peer.py serve --listen 127.0.0.1:0 [--delay-ms N] [--ping-every-ms N] [--cached-calls N]
     steadfast_peer.py call --to 127.0.0.1:7000 [--count N] [--size BYTES] BODY
     steadfast_peer.py vectors > docs/protocol-vectors.json
     steadfast_peer.py check-vectors docs/protocol-vectors.json
 
-From the top down: the codec; the two ends as state without a socket (bytes in, frames out); the shell that
-moves the bytes; the two programs; the vectors. No reply cache and no reconnecting. Standard library only.
+From the top down: the codec; the two ends as state without a socket (bytes in, frames out); what a server
+remembers; the shell that moves the bytes; the two programs; the vectors. The client does not connect again, so it
+sends no call again. Standard library only.
 """
 import argparse
 import asyncio
@@ -217,18 +218,22 @@ class Server(End):
     """The end that accepted. Answers each request with its own body, or does what the body says."""
     EXPECTED_FIRST, EXPECTED = {"HELLO"}, {"REQUEST", "CHUNK", "CANCEL", "NOTIFY", "PING", "PONG", "GOAWAY"}
 
-    def __init__(self, instance_id=bytes(16), heartbeat_ms=5_000, delay_ms=0):
+    def __init__(self, instance_id=bytes(16), heartbeat_ms=5_000, delay_ms=0, clients=None):
         super().__init__(heartbeat_ms)
+        self.clients, self.memory = clients, None   # None: no reply cache
         self.instance_id, self.delay_s, self.draining = instance_id, delay_ms / 1000, False
         self.held, self.requests = {}, 0            # id of a request: when it expires; how many have come
 
     def on_hello(self, _, hello):
         if not hello["min_version"] <= 1 <= hello["max_version"]:
             return self.end_with("REJECT", code=1, text="this server speaks version 1 only")
-        self.peer = hello
+        self.peer, cache = hello, dict(cached_calls=0, cached_bytes=0, cache_age_ms=0, memory=0)
+        if self.clients:
+            self.memory = self.clients.enter(self)
+            cache = dict(cached_calls=self.clients.most, cached_bytes=2**64 - 1, cache_age_ms=CACHE_AGE_S * 1_000,
+                         memory=self.memory.number)
         self.send("WELCOME", version=1, instance_id=self.instance_id, max_message=MAX_MESSAGE,
-                  max_in_flight=MAX_IN_FLIGHT, idle_limit_ms=0, heartbeat_every_ms=self.heartbeat_ms,
-                  cached_calls=0, cached_bytes=0, cache_age_ms=0, memory=0)
+                  max_in_flight=MAX_IN_FLIGHT, idle_limit_ms=0, heartbeat_every_ms=self.heartbeat_ms, **cache)
 
     def on_request(self, name, first):
         ident, too_long = first["id"], (first["total"] or len(first["body"])) > MAX_MESSAGE
@@ -251,6 +256,12 @@ class Server(End):
 
     def complete(self, name, first, body=b""):
         ident = first["id"]
+        if name == "REQUEST" and self.memory and "REPEATABLE" not in first["flags"]:
+            known = self.memory.begin(self, ident, first["oldest"])
+            if isinstance(known, tuple):
+                self.respond(ident, *known)
+            if known:
+                return
         if name == "REQUEST" and time.monotonic() > self.held[ident]:
             self.answer("REFUSED", ident, code=3, retry_after_ms=0)
         elif name == "REQUEST" and self.delay_s:
@@ -269,15 +280,29 @@ class Server(End):
             self.answer("REFUSED", ident, code=int(code), retry_after_ms=int(text))
         elif len(body) > self.peer["max_message"]:
             self.answer("ERROR", ident, code=0xffff0001, text="the reply is longer than you accept")
+        elif command == b"forget" and self.memory:
+            self.clients.forget(self)
         else:
+            if command == b"lose":
+                self.stop()
             if command == b"push":
                 self.pushed += 1
                 self.send_message("PUSH", rest, id=self.pushed)
             self.answer("REPLY", ident, body=body)
 
     def answer(self, name, ident, **fields):
-        del self.held[ident]
-        (self.send_message if name == "REPLY" else self.send)(name, id=ident, **fields)
+        waiting = self.memory.settle(ident, (name, fields)) if self.memory else []
+        for end in waiting or [self]:
+            end.respond(ident, name, fields)
+
+    def respond(self, ident, name, fields):
+        if self.held.pop(ident, None) and not self.ended:
+            (self.send_message if name == "REPLY" else self.send)(name, id=ident, **fields)
+
+    def stop(self):
+        """Nothing more is read or sent."""
+        self.control, self.short, self.long, self.ended = deque(), deque(), deque(), True
+        self.wake()
 
     def on_cancel(self, _, cancel):
         self.unfinished.pop(cancel["id"], None)
@@ -297,6 +322,80 @@ class Server(End):
     def fail(self, text):
         fields = dict(accepted=self.requests, retry_after_ms=0) if self.peer else {}
         self.end_with("GOAWAY" if self.peer else "REJECT", code=2, text=text, **fields)
+
+
+CACHE_AGE_S = 60
+FORGOTTEN = ("ERROR", dict(code=0xffff0003, text="it is not known any more whether it ran"))
+
+
+class Memory:
+    """What a server remembers of one client's calls, over all its connections."""
+
+    def __init__(self, number, next_id, most):
+        self.number, self.floor, self.most = number, next_id, most
+        self.ends, self.left = {}, None     # by the client's numbers of its connections; when one last ended
+        self.calls = {}                     # id: the ends that wait while it runs, then its answer
+
+    def begin(self, end, ident, oldest):
+        """None if the call is new, its answer if it has one. Otherwise it runs, and this end waits as well."""
+        new = ident >= max(self.floor, oldest) and ident not in self.calls
+        self.floor = max(self.floor, oldest)
+        self.calls = {known: call for known, call in self.calls.items() if known >= self.floor}
+        call = self.calls.setdefault(ident, []) if new else self.calls.get(ident, FORGOTTEN)
+        if isinstance(call, list):
+            call.append(end)
+        return None if new else call
+
+    def settle(self, ident, answer):
+        """Keeps an answer, and returns the ends that wait for it: none if the call is not remembered."""
+        waiting = self.calls.get(ident)
+        if not isinstance(waiting, list):
+            return []
+        self.calls[ident] = answer
+        kept = [known for known, call in self.calls.items() if isinstance(call, tuple) and call is not FORGOTTEN]
+        self.calls.update(dict.fromkeys(kept[:-self.most], FORGOTTEN))
+        return waiting
+
+
+class Clients:
+    """All clients that a server remembers."""
+
+    def __init__(self, most):
+        self.most, self.known, self.number = most, {}, 0    # most: answers kept for each
+
+    def enter(self, end):
+        """A connection has said HELLO. The one that it replaces is not served any more."""
+        hello = end.peer
+        memory = self.known.get(hello["client_id"]) or self.remember(hello["client_id"], hello["next_id"])
+        replaced = memory.ends.pop(hello["replaces"], None)
+        if replaced:
+            replaced.stop()
+        memory.ends[hello["connection"]] = end
+        return memory
+
+    def remember(self, client_id, next_id):
+        self.number += 1
+        self.known[client_id] = Memory(self.number, next_id, self.most)
+        return self.known[client_id]
+
+    def leave(self, end):
+        """A connection has ended. Long after the last one the client is forgotten."""
+        memory = end.memory
+        if memory and memory.ends.get(end.peer["connection"]) is end:
+            del memory.ends[end.peer["connection"]]
+            memory.left = left = time.monotonic()
+            asyncio.get_running_loop().call_later(CACHE_AGE_S, self.expire, end.peer["client_id"], left)
+
+    def expire(self, client_id, left):
+        memory = self.known.get(client_id)
+        if memory and memory.left == left and not memory.ends:
+            del self.known[client_id]
+
+    def forget(self, end):
+        """As if the client had been away for too long, and a HELLO come then that is older than all its calls."""
+        for other in list(end.memory.ends.values()):
+            other.stop()
+        self.remember(end.peer["client_id"], 1)
 
 
 class Client(End):
@@ -463,13 +562,17 @@ class Connection:
 
 async def serve(options):
     instance_id, connections = os.urandom(16), {}
+    clients = Clients(options.cached_calls) if options.cached_calls else None
 
     async def accepted(reader, writer):
-        end = connections[asyncio.current_task()] = Server(instance_id, options.ping_every_ms, options.delay_ms)
+        end = Server(instance_id, options.ping_every_ms, options.delay_ms, clients)
+        connections[asyncio.current_task()] = end
         try:
             await Connection(end, reader, writer).run()
         finally:
             del connections[asyncio.current_task()]
+            if clients:
+                clients.leave(end)
 
     host, _, port = options.listen.rpartition(":")
     listener = await asyncio.start_server(accepted, host, int(port), reuse_address=True, backlog=1024)
@@ -732,10 +835,12 @@ def main():
         added.set_defaults(run=run)
         return added.add_argument
 
-    option = mode("serve", serve, "echo; 'error CODE TEXT', 'refuse CODE RETRY_MS', 'push TEXT'")
+    option = mode("serve", serve, "echo; 'error CODE TEXT', 'refuse CODE RETRY_MS', 'push TEXT'; with a cache also "
+                  "'lose TEXT': the connection ends before the answer, 'forget TEXT': and the client is forgotten")
     option("--listen", required=True, metavar="HOST:PORT", help="port 0: any")
     option("--delay-ms", type=int, default=0, help="how long each request takes")
     option("--ping-every-ms", type=int, default=5_000, help="0: never")
+    option("--cached-calls", type=int, default=0, help="answers kept for each client; 0: no reply cache")
     option = mode("call", call, "calls, pipelined; status 0 if all were answered")
     option("--to", required=True, metavar="HOST:PORT")
     option("--count", type=int, default=1)
