@@ -1,7 +1,7 @@
 //! What the Linux kernel knows of a TCP connection, asked over netlink (`sock_diag(7)`).
 //!
 //! `getsockopt(TCP_INFO)` would be one call instead of a few, but cannot be made without `unsafe`, and no crate that is
-//! kept well and builds everywhere makes it for us; `docs/architecture.md` says more. In return the answer has the very
+//! kept well and builds everywhere makes it for us; `docs/decisions.md` says more. In return the answer has the very
 //! number of unacknowledged bytes. It is asked once, when a connection is lost.
 //!
 //! ```text
