@@ -15,8 +15,9 @@ use std::time::Duration;
 use steadfast::{Call, Event, Heartbeat, Pool, Server};
 use support::layer::Layered;
 use support::local::start;
-use support::scripted::{PING, until};
+use support::scripted::PING;
 use support::tampered::{Below, Tamper};
+use support::waits::until;
 use tokio::io::AsyncWrite as _;
 use tokio::runtime::Builder;
 

@@ -15,9 +15,10 @@ use steadfast::{
     Bytes, Call, CallCause, Event, Heartbeat, Limits, Outcome, Pool, Server, SocketOptions, Stage,
 };
 use support::scripted::{
-    CANCEL, PING, PONG, Piped, REQUEST, SOCKET_BUFFER, Script, ping, pong, read_frame, reply, soon,
-    until, welcome,
+    CANCEL, PING, PONG, Piped, REQUEST, SOCKET_BUFFER, Script, ping, pong, read_frame, reply,
+    welcome,
 };
+use support::waits::{soon, until};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};

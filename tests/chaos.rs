@@ -18,7 +18,7 @@ use steadfast::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use support::scripted::{soon, until};
+use support::waits::{soon, until};
 
 #[derive(Clone, Default)]
 struct Journal(Arc<Mutex<HashMap<u64, u32>>>);

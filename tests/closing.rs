@@ -18,8 +18,9 @@ use steadfast::{
 use support::local::start;
 use support::scripted::{
     GOAWAY, NOTIFY, REPLY, REQUEST, Script, connect, expect, expect_fin, hello, join, long_request,
-    message, read_frame, reply, request, soon, until,
+    message, read_frame, reply, request,
 };
+use support::waits::{soon, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;

@@ -23,8 +23,9 @@ use steadfast::{
 use support::local::{pool, start};
 use support::scripted::{
     CHUNK, ERROR, GOAWAY, NOTIFY, PUSH, REFUSED, REPLY, REQUEST, Script, expect, expect_fin, frame,
-    hello, join, long_request, message, request, soon, until, welcome,
+    hello, join, long_request, message, request, welcome,
 };
+use support::waits::{soon, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;

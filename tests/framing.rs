@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::codec::{Decoder, Encoder, FramedRead, FramedWrite};
 
-use support::scripted::soon;
+use support::waits::soon;
 
 const MESSAGES: usize = 65_536;
 

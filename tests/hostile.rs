@@ -20,8 +20,9 @@ use steadfast::{
 };
 use support::scripted::{
     ERROR, GOAWAY, MAX_MESSAGE, PONG, REFUSED, REJECT, REPLY, REQUEST, Script, connect, expect,
-    expect_fin, frame, hello, join, long_request, message, reply, request, soon, until, welcome,
+    expect_fin, frame, hello, join, long_request, message, reply, request, welcome,
 };
+use support::waits::{soon, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

@@ -14,7 +14,7 @@ use fastrand::Rng;
 use support::peer::own_loopback;
 use support::program::{Program, count, echo_server, load, unique_lines, wait_for_lines};
 use support::proxy::{Cut, Direction, Proxy, Side, Way};
-use support::scripted::until;
+use support::waits::until;
 
 const KILLS: usize = 50;
 const CUTS: usize = 200;

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use support::scripted::*;
+use support::waits::{soon, until};
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use steadfast::{
     Bytes, Call, CallCause, ErrorReply, Event, Outcome, Pool, Refusal, Server, Subscription,
 };
-use support::scripted::soon;
+use support::waits::soon;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 

@@ -13,8 +13,9 @@ use steadfast::{Bytes, Call, ErrorReply, ReplyCache, Server, ServerBuilder};
 use support::local::start;
 use support::scripted::{
     CHUNK, Coming, ERROR, REFUSED, REPLY, WELCOME, cancel, connect, expect, expect_fin, frame,
-    hello_of, long_request, repeatable, request, soon, until,
+    hello_of, long_request, repeatable, request,
 };
+use support::waits::{soon, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use steadfast::{Bytes, Call, ErrorReply, Framing, Ordered, Outcome, Pool, Server};
 use tokio::net::TcpListener;
 
-use support::scripted::{REQUEST, Script, expect, soon, until};
+use support::scripted::{REQUEST, Script, expect};
+use support::waits::{soon, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 

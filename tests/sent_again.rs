@@ -15,7 +15,8 @@ use steadfast::{
     Bytes, Call, CallCause, CallError, ErrorReply, Limits, Outcome, Pool, Reconnect, ReplyCache,
     Server, Timeouts,
 };
-use support::scripted::{Frame, REQUEST, Script, expect, reply, soon, until, welcome_remembering};
+use support::scripted::{Frame, REQUEST, Script, expect, reply, welcome_remembering};
+use support::waits::{soon, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;

@@ -17,8 +17,9 @@ use steadfast::{
 use support::local::{pool, start};
 use support::scripted::{
     BUSY, CHUNK, GOAWAY, REFUSED, REJECT, REPLY, REQUEST, cancel, connect, expect, expect_fin,
-    frame, hello, join, repeatable, request, soon, until,
+    frame, hello, join, repeatable, request,
 };
+use support::waits::{soon, until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use support::local::{resident_bytes, start};
 use support::scripted::*;
+use support::waits::{soon, until};
 
 /// Some of these measure the memory of the process, so none runs beside another.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

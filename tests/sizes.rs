@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use steadfast::{CallCause, Outcome, Pool, Server};
 
-use support::scripted::{soon, until};
+use support::waits::{soon, until};
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use steadfast::{Bytes, Call, ErrorReply, Handler, Server};
 use support::local::start;
-use support::scripted::{ERROR, REPLY, expect, join, request, soon};
+use support::scripted::{ERROR, REPLY, expect, join, request};
+use support::waits::soon;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use steadfast::Event;
 
 use crate::configuration::address_of;
-use crate::support::news::{self, ms, within};
-use crate::support::scripted::until;
+use crate::support::news;
+use crate::support::times::ms;
+use crate::support::waits::until;
+use crate::support::waits::within;
 use crate::{server, traffic};
 
 #[tokio::test]

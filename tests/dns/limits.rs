@@ -5,7 +5,9 @@ use tokio::time::timeout;
 
 use crate::resolver::Resolver;
 use crate::server;
-use crate::support::news::{self, ms, within};
+use crate::support::news;
+use crate::support::times::ms;
+use crate::support::waits::within;
 use crate::traffic::Answer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,10 @@ use steadfast::{Heartbeat, LossCause};
 
 use crate::resolver::Resolver;
 use crate::server;
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::process::{freeze, thaw};
+use crate::support::times::ms;
+use crate::support::waits::within;
 use crate::traffic::Answer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,11 +12,13 @@ use steadfast::{
 };
 use tokio::net::TcpListener;
 
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::peer::{Peer, accept, dead_port, listen, own_loopback, reject};
 use crate::support::pipes::pipes;
 use crate::support::process::Process;
 use crate::support::scripted::{ERROR, frame, reply};
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 /// A pool over pipes. Its first attempts come quickly one after the other.
 fn pool(connector: impl Connect) -> Pool {

@@ -8,9 +8,11 @@ use steadfast::{
 };
 use tokio::net::TcpStream;
 
-use crate::support::news::{self, median, ms, within};
+use crate::support::news;
 use crate::support::peer::{Peer, accept, echo_all, listen, own_loopback};
 use crate::support::process::{Process, can_freeze, resets_look_like_ends};
+use crate::support::times::{median, ms};
+use crate::support::waits::within;
 
 /// The promise: from the arrival of FIN or RST to the loss.
 const AT_ONCE: Duration = ms(10);

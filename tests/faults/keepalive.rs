@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 
 use crate::support::peer::{Peer, accept, listen};
 use crate::support::proc_net::row;
-use crate::support::scripted::until;
+use crate::support::waits::until;
 
 /// Whichever of the settings and the layer comes first.
 #[tokio::test]

@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::JoinHandle;
 
 use crate::support::layer::Layered;
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::peer::own_loopback;
 use crate::support::process::Process;
-use crate::support::scripted::soon;
 use crate::support::tampered::{Below, Tamper};
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 /// ECONNRESET of Windows, of Linux, of the others.
 const RESET: i32 = match (cfg!(windows), cfg!(target_os = "linux")) {

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use steadfast::{Pool, Reconnect};
 
 use crate::support::lab::{Lab, SERVER};
-use crate::support::news::{connected, ms};
+use crate::support::news::connected;
 use crate::support::peer::own_loopback;
 use crate::support::plain::{ask, ordered};
 use crate::support::process::Process;
-use crate::support::scripted::{soon, until};
+use crate::support::times::ms;
+use crate::support::waits::{soon, until};
 
 const IDLE: usize = 32;
 const EVERY: &str = "1000";

@@ -7,11 +7,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::peer::{Peer, accept, listen, own_loopback};
 use crate::support::pipes::pipes;
 use crate::support::process::{Process, can_freeze};
 use crate::support::scripted::{CHUNK, PONG, REPLY, frame, pong};
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 const EVERY: Duration = ms(100);
 const GIVE_UP_AFTER: Duration = ms(200);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::lab::{Lab, SERVER, SERVER_TOO};
-use crate::support::news::ms;
 use crate::support::process::Process;
+use crate::support::times::ms;
 
 const EVERY: &str = "300";
 const GIVE_UP: &str = "700";

@@ -12,14 +12,17 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::support::lab::{Lab, SERVER};
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::peer::{Peer, accept, listen};
 use crate::support::pipes::pipes;
 use crate::support::proc_net::row;
 use crate::support::process::Process;
 use crate::support::process::resets_look_like_ends;
-use crate::support::scripted::{frame, message, reply, until};
+use crate::support::scripted::{frame, message, reply};
 use crate::support::tampered::{Below, Tamper, Tampered};
+use crate::support::times::ms;
+use crate::support::waits::until;
+use crate::support::waits::within;
 
 /// What a request and its reply have beside their bodies, in bytes.
 const REQUEST_HEAD: u64 = 26;

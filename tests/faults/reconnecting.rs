@@ -6,9 +6,11 @@ use std::time::Duration;
 use steadfast::{Connect, Connecting, Endpoint, Event, Pool, Reconnect};
 use tokio::time::Instant;
 
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::peer::Peer;
 use crate::support::pipes::{Pipes, pipes};
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -11,10 +11,11 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::peer::{Peer, error, refused};
 use crate::support::pipes::{Switch, pipes, pool_over};
 use crate::support::scripted::{go_away, reply};
+use crate::support::times::ms;
 
 type Answer = Result<Bytes, CallError>;
 

@@ -6,12 +6,12 @@ use steadfast::{
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::peer::{Peer, refused};
 use crate::support::pipes::{Switch, pipes, pool_over};
-use crate::support::scripted::{
-    Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, reply, soon, until,
-};
+use crate::support::scripted::{Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, reply};
+use crate::support::times::ms;
+use crate::support::waits::{soon, until};
 
 type Answer = Result<Bytes, CallError>;
 

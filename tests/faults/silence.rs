@@ -14,12 +14,14 @@ use tokio::io::{AsyncRead as _, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::peer::{Peer, own_loopback};
 use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::process::{Process, can_freeze};
 use crate::support::scripted::{PONG, frame};
 use crate::support::tampered::{Below, Tamper, Tampered};
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 const EVERY: Duration = ms(300);
 const GIVE_UP_AFTER: Duration = ms(700);

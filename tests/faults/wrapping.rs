@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::news;
 use crate::support::peer::{Peer, accept, listen};
-use crate::support::scripted::soon;
+use crate::support::waits::soon;
 
 /// What a client says before anything else, and the server's answer.
 const PASSWORD: &[u8; 9] = b"let me in";

@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 use tokio_util::codec::Framed;
 
 use crate::server::{ById, FRAMING, Played, echo, next, ordered, pool, say};
-use crate::support::news::ms;
 use crate::support::peer::{accept, listen};
-use crate::support::scripted::until;
+use crate::support::times::ms;
+use crate::support::waits::until;
 
 #[tokio::test]
 async fn a_server_that_answers_in_order_answers_calls() {

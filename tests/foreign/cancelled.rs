@@ -12,8 +12,9 @@ use steadfast::{CallCause, Outcome, Pool, Protocol, Stage};
 use tokio::task::JoinSet;
 
 use crate::server::{Answers, ById, Erratic, Played, Random, next, ordered, pool, say};
-use crate::support::news::{ms, within};
-use crate::support::scripted::until;
+use crate::support::times::ms;
+use crate::support::waits::until;
+use crate::support::waits::within;
 
 const CALLS: usize = 100_000;
 const CONNECTIONS: usize = 4;

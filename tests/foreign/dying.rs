@@ -8,8 +8,10 @@ use steadfast::{
 };
 
 use crate::server::{ById, Played, echo, next, ordered, pool, say};
-use crate::support::news::{self, ms, within};
-use crate::support::scripted::until;
+use crate::support::news;
+use crate::support::times::ms;
+use crate::support::waits::until;
+use crate::support::waits::within;
 
 const LONG: Duration = Duration::from_secs(60);
 const BOUND: Duration = ms(300);

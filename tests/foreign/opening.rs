@@ -9,7 +9,8 @@ use steadfast::{
 
 use crate::server::{Played, next, ordered, pool, say};
 use crate::support::log_in::{LogIn, Surprise};
-use crate::support::news::{self, ms};
+use crate::support::news;
+use crate::support::times::ms;
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::server::{Answers, Erratic, ordered, pool};
 use crate::support::news;
-use crate::support::scripted::until;
+use crate::support::waits::until;
 
 const LONG: Duration = Duration::from_secs(60);
 

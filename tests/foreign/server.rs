@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::codec::{Framed, FramedRead, FramedWrite};
 
-use crate::support::news::ms;
 use crate::support::peer::{accept, listen};
+use crate::support::times::ms;
 
 pub(crate) const FRAMING: Framing = Framing::u32_le();
 

@@ -15,9 +15,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval};
 
 use crate::account::{Account, Told};
-use crate::support::news::ms;
 use crate::support::process::{say, setting};
 use crate::support::roles::{Commands, heartbeat, take_all_files};
+use crate::support::times::ms;
 
 /// Who makes calls, and enters what it was told into the account.
 #[derive(Debug, Clone)]

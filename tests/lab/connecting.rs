@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::page::{row, thrice};
 use crate::scene::{Scene, Stage};
 use crate::support::lab::SERVER;
-use crate::support::news::ms;
 use crate::support::process::Process;
+use crate::support::times::ms;
 
 /// The limits of the phases are 1 s unless something else is said.
 const DEFAULTS: [(&str, &str); 0] = [];

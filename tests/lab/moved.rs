@@ -7,7 +7,7 @@ use crate::faults::Way;
 use crate::page::{row, thrice};
 use crate::scene::{Scene, Stage};
 use crate::support::lab::{SERVER, SERVER_TOO};
-use crate::support::news::ms;
+use crate::support::times::ms;
 
 /// Ping after 300 ms of silence, give up after 700 ms more.
 const HEARTBEAT: [(&str, &str); 2] = [("EVERY", "300"), ("GIVE_UP", "700")];

@@ -6,8 +6,8 @@ use std::time::Instant;
 use crate::page::{row, thrice};
 use crate::scene::Stage;
 use crate::support::lab::{Lab, ROUTER, SERVER};
-use crate::support::news::ms;
-use crate::support::scripted::until;
+use crate::support::times::ms;
+use crate::support::waits::until;
 
 /// A heartbeat that has nothing to do with it, and a handshake that has as long as haproxy tries.
 const CALM: [(&str, &str); 3] = [("EVERY", "20000"), ("GIVE_UP", "20000"), ("HANDSHAKE", "6000")];

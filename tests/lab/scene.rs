@@ -9,8 +9,8 @@ use crate::account::{Account, Told};
 use crate::journal;
 use crate::page::{Late, Row};
 use crate::support::lab::{Lab, SERVER};
-use crate::support::news::within;
 use crate::support::process::Process;
+use crate::support::waits::within;
 
 pub(crate) const PORT: &str = "7000";
 

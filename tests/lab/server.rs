@@ -6,10 +6,10 @@ use steadfast::{Bytes, Call, ReplyCache, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::journal::Journal;
-use crate::support::news::ms;
 use crate::support::process::{say, setting};
 use crate::support::roles::{Commands, heartbeat};
 use crate::support::scripted::u64_at;
+use crate::support::times::ms;
 
 /// Listens at `LISTEN`, writes into `JOURNAL`, and drains on SIGTERM.
 pub(crate) async fn serve(_: Commands) {

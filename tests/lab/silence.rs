@@ -128,7 +128,7 @@ async fn row_19_a_firewall_that_forgets_idle_flows_never_sees_one_that_has_a_hea
     while idle.elapsed().as_secs() < 4 {
         let flows = scene.lab.flows();
         assert!(flows.contains("ESTABLISHED"), "{flows}");
-        tokio::time::sleep(crate::support::news::ms(100)).await;
+        tokio::time::sleep(crate::support::times::ms(100)).await;
     }
     scene.recovers().await;
     scene.client.never_said("lost");

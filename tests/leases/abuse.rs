@@ -8,9 +8,9 @@ use steadfast::Pool;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::endings::piped;
-use crate::support::news::ms;
 use crate::support::pipes::pipes;
 use crate::support::plain::ordered;
+use crate::support::times::ms;
 
 /// Whoever wished for the lease may keep the future that has failed, for example in a pinned variable.
 #[tokio::test(start_paused = true)]

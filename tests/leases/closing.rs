@@ -6,10 +6,10 @@ use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{Connections, LeaseCause, LossCause, Pool, State};
 
 use crate::endings::{LONG, piped};
-use crate::support::news::ms;
 use crate::support::pipes::pipes;
 use crate::support::plain::{frames, ordered};
-use crate::support::scripted::soon;
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_is_closed_lets_its_leases_finish() {

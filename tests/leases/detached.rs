@@ -13,11 +13,12 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
 use crate::endings::piped;
 use crate::support::layer::Layered;
-use crate::support::news::{connected, ms};
+use crate::support::news::connected;
 use crate::support::pipes::pipes;
 use crate::support::plain::ordered;
-use crate::support::scripted::soon;
 use crate::support::tampered::{Below, Tamper};
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_is_taken_over_with_all_that_has_come() {

@@ -6,10 +6,11 @@ use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{Event, LeaseCause, LossCause, Pool, Retirement, Retry, Step, Subscription};
 use tokio::io::{AsyncWriteExt as _, DuplexStream};
 
-use crate::support::news::{self, connected, ms};
+use crate::support::news::{self, connected};
 use crate::support::pipes::{Switch, pipes};
 use crate::support::plain::{Frames, frames, ordered};
-use crate::support::scripted::soon;
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 

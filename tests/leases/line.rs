@@ -10,9 +10,10 @@ use steadfast::{Connect, Connecting, Endpoint, LeaseCause, Pool, Scarcity, Step}
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::endings::piped;
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::plain::{echo, ordered};
+use crate::support::times::ms;
 
 const LONG: Duration = Duration::from_secs(60);
 

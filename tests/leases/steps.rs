@@ -7,10 +7,11 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::endings::{LONG, piped};
-use crate::support::news::{connected, ms};
+use crate::support::news::connected;
 use crate::support::plain::{frames, ordered};
 use crate::support::process::resets_look_like_ends;
-use crate::support::scripted::soon;
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 #[tokio::test(start_paused = true)]
 async fn each_step_has_its_time_and_an_error_names_the_step() {

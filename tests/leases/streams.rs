@@ -9,10 +9,11 @@ use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{Bytes, LeaseCause, Limits, Pool, Retry, Step};
 
 use crate::endings::{LONG, piped};
-use crate::support::news::{connected, ms};
+use crate::support::news::connected;
 use crate::support::pipes::pipes;
 use crate::support::plain::{echo, frames, ordered};
-use crate::support::scripted::soon;
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 fn numbered(count: usize) -> impl Iterator<Item = Bytes> {
     (0..count).map(|number| Bytes::from(format!("{number:0>200}")))

@@ -10,10 +10,11 @@ use steadfast::{BoxError, Bytes, Dialect, Frames, Framing, Matching, Meaning, Po
 use steadfast::{Reconnect, Unsendable, Violation};
 use tokio::net::TcpListener;
 
-use crate::support::news::{connected, ms};
+use crate::support::news::connected;
 use crate::support::peer::listen;
 use crate::support::plain::{self, ordered};
-use crate::support::scripted::soon;
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -242,7 +243,7 @@ async fn a_server_that_is_gone_for_a_moment_costs_those_who_wait_nothing() {
         let pool = pool.clone();
         async move { converse(&pool, 1).await }
     });
-    crate::support::scripted::until("an attempt", || {
+    crate::support::waits::until("an attempt", || {
         pool.status().outage.is_some_and(|outage| outage.attempts > 1)
     })
     .await;

@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::server;
-use crate::support::news::{self, ms};
-use crate::support::scripted::soon;
+use crate::support::news;
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 #[tokio::test]
 async fn values_are_found_as_they_were_set_until_they_are_deleted() {

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::packet;
 use crate::server;
-use crate::support::news::ms;
 use crate::support::peer::own_loopback;
-use crate::support::scripted::soon;
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 const CALLERS: usize = 16;
 /// Of each caller.

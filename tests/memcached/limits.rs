@@ -8,7 +8,9 @@ use crate::client::Client;
 use crate::packet;
 use crate::server;
 use crate::support::daemon::Daemon;
-use crate::support::news::{self, ms, within};
+use crate::support::news;
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 const FULL: &str = "ERROR Too many open connections";
 

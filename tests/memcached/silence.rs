@@ -9,8 +9,10 @@ use steadfast::{Event, Heartbeat, LossCause, Outcome, Reconnect, Timeouts};
 use crate::client::Client;
 use crate::packet;
 use crate::server;
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::process::{freeze, thaw};
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_memcached_is_noticed_within_the_bound_and_used_again_when_it_thaws() {

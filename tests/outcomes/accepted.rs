@@ -15,10 +15,11 @@ use tokio::net::TcpStream;
 
 use crate::journal::{Deed, Served, body, reply};
 use crate::series::REQUEST;
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::pipes::refused;
-use crate::support::scripted::soon;
 use crate::support::tampered::{Below, Tamper, Tampered};
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 const PART: usize = 65_536;
 

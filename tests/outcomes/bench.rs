@@ -6,7 +6,7 @@ use crate::journal::{Deed, Journal, Served, body, reply};
 use crate::series::{Delay, Promise, REQUEST, Series, Story, Trial, Until};
 use crate::support::news;
 use crate::support::proxy::{Cut, Direction, Proxy, Way};
-use crate::support::scripted::{soon, until};
+use crate::support::waits::{soon, until};
 
 /// How often a trial is repeated whose cut was not made, because a busy machine lost its connection before.
 const PATIENCE: usize = 50;

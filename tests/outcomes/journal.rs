@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::support::peer::own_loopback;
-use crate::support::scripted::soon;
+use crate::support::waits::soon;
 
 /// How often each call ran, by its key.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use steadfast::{CallError, Pool};
 use tokio::task::JoinSet;
 
 use crate::journal::{Deed, Journal, body, reply};
-use crate::support::scripted::{soon, until};
+use crate::support::waits::{soon, until};
 
 /// Of the bodies. Some are so long that servers go away, and lines break, in the middle of them.
 const LENGTH: usize = 40;

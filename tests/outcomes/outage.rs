@@ -11,10 +11,10 @@ use steadfast::{Outcome, Pool, Reconnect, Retry, Stopped};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::support::news::ms;
 use crate::support::peer::{Peer, Request};
 use crate::support::pipes::{Switch, pipes};
 use crate::support::scripted::reply;
+use crate::support::times::ms;
 
 /// Calls a second, over how long, and how many succeed before.
 const RATE: u32 = 50;

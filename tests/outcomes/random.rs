@@ -7,9 +7,9 @@ use steadfast::{Heartbeat, Pool, Reconnect, ReplyCache, Retry, Server};
 
 use crate::journal::{Deed, Served, body};
 use crate::load::Load;
-use crate::support::news::ms;
 use crate::support::proxy::{Cut, Direction, Proxy, Side, Way};
-use crate::support::scripted::until;
+use crate::support::times::ms;
+use crate::support::waits::until;
 
 const CALLERS: usize = 32;
 const CONNECTIONS: usize = 4;

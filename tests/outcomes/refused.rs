@@ -10,9 +10,10 @@ use tokio::net::TcpStream;
 
 use crate::journal::{Deed, Served, body};
 use crate::series::REQUEST;
-use crate::support::news::ms;
 use crate::support::proxy::{Cut, Dam, Direction, Proxy, Way};
-use crate::support::scripted::{REFUSED, expect, join, request, soon, until};
+use crate::support::scripted::{REFUSED, expect, join, request};
+use crate::support::times::ms;
+use crate::support::waits::{soon, until};
 
 /// The call that keeps the only handler busy.
 const BUSY: u64 = 1;

@@ -6,8 +6,8 @@ use steadfast::{
 };
 
 use crate::journal::{Deed, body};
-use crate::support::news::ms;
 use crate::support::proxy::{Cut, Proxy};
+use crate::support::times::ms;
 
 /// What a small request costs beside its body, in bytes.
 pub(crate) const REQUEST: usize = 26;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use steadfast::{BoxError, Event, Pool, PoolBuilder, Reconnect, Retry};
 
 use crate::support::daemon::Daemon;
-use crate::support::news::ms;
-use crate::support::scripted::until;
+use crate::support::times::ms;
+use crate::support::waits::until;
 use crate::traffic::{self, Answer};
 
 const KILLS: usize = 10;

@@ -13,10 +13,10 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::support::news::within;
 use crate::support::peer::{Peer, Request};
 use crate::support::pipes::refused;
 use crate::support::scripted::reply;
+use crate::support::waits::within;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);

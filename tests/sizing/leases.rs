@@ -10,8 +10,9 @@ use steadfast::{
 use tokio::time::sleep;
 
 use crate::bench::{HOUR, SECOND, state};
-use crate::support::news::{self, within};
-use crate::support::scripted::until;
+use crate::support::news;
+use crate::support::waits::until;
+use crate::support::waits::within;
 
 /// A server that sends every byte back, and counts its connections.
 #[derive(Debug, Clone, Default)]

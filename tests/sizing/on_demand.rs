@@ -12,9 +12,11 @@ use steadfast::{
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, call_at_once, state};
-use crate::support::news::{self, ms, within};
+use crate::support::news;
 use crate::support::peer::Peer;
 use crate::support::pipes::{Pipes, pipes, refused};
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 const AT_ONCE: Duration = Duration::ZERO;
 

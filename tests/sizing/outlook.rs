@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::bench::SECOND;
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::peer::{Peer, busy};
 use crate::support::pipes::refused;
 use crate::support::plain;
-use crate::support::scripted::{soon, until};
+use crate::support::times::ms;
+use crate::support::waits::{soon, until};
 
 const THERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7);
 

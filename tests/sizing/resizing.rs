@@ -8,8 +8,10 @@ use steadfast::{ConfigError, Connections, Event, Limits, Pool, Retirement, State
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, call_at_once, state};
-use crate::support::news::{self, ms, within};
-use crate::support::scripted::until;
+use crate::support::news;
+use crate::support::times::ms;
+use crate::support::waits::until;
+use crate::support::waits::within;
 use crate::tenure::Callers;
 
 const AT_ONCE: Duration = Duration::ZERO;

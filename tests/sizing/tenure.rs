@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, Said, Seen, call_at_once, state};
-use crate::support::news::{self, ms, within};
+use crate::support::news;
+use crate::support::times::ms;
+use crate::support::waits::within;
 
 const AT_ONCE: Duration = Duration::ZERO;
 

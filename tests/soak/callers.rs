@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::account::{Account, Told};
 use crate::ends::Ends;
-use crate::support::news::within;
+use crate::support::waits::within;
 
 /// A call that is not meant to fail has so long.
 const PATIENT: Duration = Duration::from_secs(10);

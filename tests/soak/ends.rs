@@ -13,11 +13,12 @@ use tokio::task::JoinHandle;
 
 use crate::journal::{self, Journal};
 use crate::server::execute;
-use crate::support::news::{ms, within};
 use crate::support::peer::own_loopback;
 use crate::support::process::Process;
 use crate::support::proxy::{Dam, Proxy};
-use crate::support::scripted::until;
+use crate::support::times::ms;
+use crate::support::waits::until;
+use crate::support::waits::within;
 
 /// Of each pool.
 const CONNECTIONS: usize = 3;

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::ends::Ends;
-use crate::support::news::ms;
 use crate::support::proxy::{Cut, Dam, Direction, Side, Way};
+use crate::support::times::ms;
 
 /// How often there was which.
 #[derive(Debug, Default, Clone, Copy)]

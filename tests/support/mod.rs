@@ -19,3 +19,5 @@ pub(crate) mod proxy;
 pub(crate) mod roles;
 pub(crate) mod scripted;
 pub(crate) mod tampered;
+pub(crate) mod times;
+pub(crate) mod waits;

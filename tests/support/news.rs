@@ -5,18 +5,7 @@ use std::time::Duration;
 
 use steadfast::{ConnectError, Event, Loss, Pool, Subscription};
 
-use crate::support::scripted::until;
-
-/// Long enough for anything that a test waits for, short enough for a test that fails.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Fails the test if it is not done in time.
-pub(crate) async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(limit, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("not within {limit:?}: {what}"),
-    }
-}
+use crate::support::waits::{PATIENCE, until};
 
 /// The first event that is the wanted one; those before it are passed over.
 pub(crate) async fn event<T>(
@@ -80,17 +69,4 @@ pub(crate) async fn dial_failed(events: &mut Subscription<Event>) -> (Arc<Connec
         _ => None,
     })
     .await
-}
-
-pub(crate) fn median<T: Ord + Copy>(mut times: Vec<T>) -> T {
-    percentile(&mut times, 50)
-}
-
-pub(crate) fn percentile<T: Ord + Copy>(times: &mut [T], percent: usize) -> T {
-    times.sort();
-    times[(times.len() - 1) * percent / 100]
-}
-
-pub(crate) const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
 }

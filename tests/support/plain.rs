@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
-use crate::support::news::{connected, ms};
+use crate::support::news::connected;
 use crate::support::process::{say, setting};
 use crate::support::roles::heartbeat;
+use crate::support::times::ms;
 
 pub(crate) type Frames<S> = Framed<S, Framing>;
 

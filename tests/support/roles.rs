@@ -14,10 +14,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::codec::Framed;
 
-use crate::support::news::ms;
 use crate::support::peer::Peer;
 use crate::support::plain;
 use crate::support::process::{say, setting};
+use crate::support::times::ms;
 
 /// How old servers cut their frames.
 const PLAIN: Framing = Framing::u32_le();

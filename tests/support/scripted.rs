@@ -1,7 +1,6 @@
 //! The wire by hand: frames, a server and a client that follow a script, written from `docs/protocol.md` and without
 //! any of steadfast's own code; and a pipe with chosen buffers and a chosen speed to put between two peers.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +10,9 @@ use std::time::Duration;
 use steadfast::{ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
+
+use crate::support::waits::soon;
 
 pub(crate) const HELLO: u8 = 0x01;
 pub(crate) const WELCOME: u8 = 0x02;
@@ -33,26 +34,6 @@ pub(crate) const GOAWAY: u8 = 0x22;
 pub(crate) const MAX_PART: usize = 65_536;
 /// The longest body that these peers take, in bytes. That of the test vectors.
 pub(crate) const MAX_MESSAGE: u32 = 1_048_576;
-
-/// Waits for what must come, and fails if it does not.
-///
-/// The bound is that of a test, not of a promise: far beyond what a loaded machine needs.
-pub(crate) async fn soon<F: Future>(what: &str, event: F) -> F::Output {
-    match timeout(Duration::from_secs(20), event).await {
-        Ok(output) => output,
-        Err(_) => panic!("still waiting for {what}"),
-    }
-}
-
-/// Waits until something that sends no word of it has become true.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    soon(what, async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-}
 
 /// One frame, cut but not understood.
 #[derive(Debug, Clone, PartialEq, Eq)]

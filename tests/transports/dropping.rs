@@ -20,11 +20,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{sleep, timeout};
 
 use crate::memory::in_memory;
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::peer::Peer;
 use crate::support::pipes::pipes;
 use crate::support::plain;
 use crate::support::scripted::*;
+use crate::support::times::ms;
+use crate::support::waits::{soon, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 

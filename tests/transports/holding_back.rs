@@ -10,10 +10,11 @@ use crate::buffer::{Buffer, Habit};
 use crate::memory::in_memory;
 use crate::support::layer::Layered;
 use crate::support::log_in::LogIn;
-use crate::support::news::ms;
 use crate::support::pipes::{Switch, pipes};
 use crate::support::plain::{frames, ordered};
-use crate::support::scripted::{WELCOME, expect, hello, soon};
+use crate::support::scripted::{WELCOME, expect, hello};
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 /// Less than what the layer keeps: it cannot get rid of all at once.
 const PIPE: usize = 4096;

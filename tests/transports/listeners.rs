@@ -10,8 +10,9 @@ use steadfast::{Accepting, Call, Incoming, Listen, Server, ServerHandle};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::memory::{InMemory, NOWHERE, in_memory};
-use crate::support::news::ms;
-use crate::support::scripted::{REPLY, WELCOME, expect, hello, request, soon};
+use crate::support::scripted::{REPLY, WELCOME, expect, hello, request};
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 /// When it gives in, so that a test which fails also ends.
 const ENOUGH: usize = 100_000;

@@ -17,11 +17,13 @@ use tokio::task::JoinHandle;
 
 use crate::memory::in_memory;
 use crate::support::layer::Layered;
-use crate::support::news::{self, ms};
+use crate::support::news;
 use crate::support::peer::Peer;
 use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::scripted::*;
 use crate::support::tampered::{Below, Tamper};
+use crate::support::times::ms;
+use crate::support::waits::soon;
 
 /// Panics in what is asked of it next, once it is set.
 #[derive(Debug, Clone, Default)]
