@@ -15,9 +15,9 @@ use steadfast::{
     Bytes, Call, CallCause, Event, Heartbeat, Limits, Outcome, Pool, Server, SocketOptions, Stage,
 };
 use support::scripted::{
-    CANCEL, PING, PONG, Piped, REQUEST, SOCKET_BUFFER, Script, ping, pong, read_frame, reply,
-    welcome,
+    CANCEL, PING, PONG, REQUEST, Script, ping, pong, read_frame, reply, welcome,
 };
+use support::slow_pipe::{Piped, SOCKET_BUFFER};
 use support::waits::{soon, until};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
