@@ -13,7 +13,7 @@ use fastrand::Rng;
 
 use support::peer::own_loopback;
 use support::program::{Program, count, echo_server, load, unique_lines, wait_for_lines};
-use support::proxy::{Cut, Direction, Proxy, Side, Way};
+use support::proxy::{Cut, Proxy};
 use support::waits::until;
 
 const KILLS: usize = 50;
@@ -72,19 +72,6 @@ fn faults(rng: &mut Rng) -> Vec<Fault> {
     faults
 }
 
-fn any_cut(rng: &mut Rng) -> Cut {
-    let ways = [
-        Way::Rst,
-        Way::Silence,
-        Way::Fin(Side::Both),
-        Way::Fin(Side::Client),
-        Way::Fin(Side::Server),
-    ];
-    let direction = if rng.bool() { Direction::Requests } else { Direction::Replies };
-    let most = [100, 1000, 10_000][rng.usize(..3)];
-    Cut { direction, after: rng.u64(..most), way: ways[rng.usize(..ways.len())] }
-}
-
 async fn pause(rng: &mut Rng, most: u64) {
     tokio::time::sleep(Duration::from_millis(rng.u64(..most))).await;
 }
@@ -110,7 +97,8 @@ async fn after_kills_and_cuts_the_journals_agree_with_the_outcomes_call_by_call(
         pause(&mut rng, 80).await;
         match fault {
             Fault::Cut => {
-                drop(proxy.cut_any(any_cut(&mut rng)));
+                let bytes = [100, 1000, 10_000][rng.usize(..3)];
+                drop(proxy.cut_any(Cut::any(&mut rng, bytes)));
                 until("a cut", || !proxy.is_armed()).await;
             }
             Fault::Kill => {

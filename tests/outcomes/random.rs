@@ -7,27 +7,13 @@ use steadfast::{Heartbeat, Pool, Reconnect, ReplyCache, Retry, Server};
 
 use crate::journal::{Deed, Served, body};
 use crate::load::Load;
-use crate::support::proxy::{Cut, Direction, Proxy, Side, Way};
+use crate::support::proxy::{Cut, Direction, Proxy, Way};
 use crate::support::times::ms;
 use crate::support::waits::until;
 
 const CALLERS: usize = 32;
 const CONNECTIONS: usize = 4;
 const CUTS: usize = 200;
-const WAYS: [Way; 6] = [
-    Way::Fin(Side::Both),
-    Way::Fin(Side::Client),
-    Way::Fin(Side::Server),
-    Way::Rst,
-    Way::Silence,
-    Way::Hold,
-];
-
-fn any_cut(rng: &mut Rng) -> Cut {
-    let direction = if rng.bool() { Direction::Requests } else { Direction::Replies };
-    let most = [100, 10_000, 300_000][rng.usize(..3)];
-    Cut { direction, after: rng.u64(..most), way: WAYS[rng.usize(..WAYS.len())] }
-}
 
 /// While one line is silent, the answers to all calls on the others are kept, and must not push out those that were lost
 /// in that line.
@@ -54,7 +40,8 @@ async fn as_long_as_the_process_lives_cut_lines_cost_no_call_and_run_none_twice(
     let load = Load::on(&pool, CALLERS);
     for _ in 0..CUTS {
         load.make(rng.u64(..40)).await;
-        let held = proxy.cut_any(any_cut(&mut rng));
+        let bytes = [100, 10_000, 300_000][rng.usize(..3)];
+        let held = proxy.cut_any(Cut::any(&mut rng, bytes));
         until("a cut", || !proxy.is_armed()).await;
         let late = ms(rng.u64(..30));
         tokio::spawn(async move {

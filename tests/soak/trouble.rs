@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::ends::Ends;
-use crate::support::proxy::{Cut, Dam, Direction, Side, Way};
+use crate::support::proxy::{Cut, Dam};
 use crate::support::times::ms;
 
 /// How often there was which.
@@ -51,24 +51,12 @@ pub(crate) async fn make(ends: &mut Ends, time: Duration, random: &mut Rng) -> T
                 pause(random, 300).await;
                 ends.proxy.dam(Dam::Open);
             }
-            _ => drop(ends.proxy.cut_any(any_cut(random))),
+            _ => drop(ends.proxy.cut_any(Cut::any(random, 100_000))),
         }
         pause(random, 100).await;
     }
     troubles.cuts = ends.proxy.cuts() - before;
     troubles
-}
-
-fn any_cut(random: &mut Rng) -> Cut {
-    let direction = if random.bool() { Direction::Requests } else { Direction::Replies };
-    let way = match random.u8(..5) {
-        0 => Way::Fin(Side::Both),
-        1 => Way::Fin(Side::Client),
-        2 => Way::Fin(Side::Server),
-        3 => Way::Silence,
-        _ => Way::Rst,
-    };
-    Cut { direction, after: random.u64(..100_000), way }
 }
 
 async fn pause(random: &mut Rng, at_most_ms: u64) {

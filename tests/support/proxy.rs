@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use fastrand::Rng;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +38,14 @@ pub(crate) struct Cut {
     pub(crate) way: Way,
 }
 
+impl Cut {
+    /// In either direction and any way, after fewer than so many bytes.
+    pub(crate) fn any(rng: &mut Rng, bytes: u64) -> Self {
+        let direction = if rng.bool() { Direction::Requests } else { Direction::Replies };
+        Self { direction, after: rng.u64(..bytes), way: Way::ALL[rng.usize(..Way::ALL.len())] }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Direction {
     Requests,
@@ -52,8 +61,19 @@ pub(crate) enum Way {
     /// Nothing passes any more, and both sockets stay open as long as their peers want.
     Silence,
     /// FIN to the client only. What it has sent from the cut on is [`Held`], and reaches the server when the test
-    /// says so.
+    /// says so: never, if the test does not want it.
     Hold,
+}
+
+impl Way {
+    const ALL: [Self; 6] = [
+        Self::Fin(Side::Both),
+        Self::Fin(Side::Client),
+        Self::Fin(Side::Server),
+        Self::Rst,
+        Self::Silence,
+        Self::Hold,
+    ];
 }
 
 /// Who gets the FIN at once. The other one gets it when the first has closed, too.
