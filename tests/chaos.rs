@@ -18,6 +18,7 @@ use steadfast::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use support::seed;
 use support::waits::{soon, until};
 
 #[derive(Clone, Default)]
@@ -159,7 +160,7 @@ async fn caller(
 }
 
 async fn chaos(seed: u64, limits: Limits, connections: std::ops::RangeInclusive<usize>) {
-    println!("seed {seed}");
+    seed::tell(seed);
     let mut rng = fastrand::Rng::with_seed(seed);
     let journal = Journal::default();
     let server = Server::builder().in_flight(5).handlers(7).bind("127.0.0.1:0").await.unwrap();
@@ -219,14 +220,14 @@ async fn chaos(seed: u64, limits: Limits, connections: std::ops::RangeInclusive<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_lies_and_nothing_is_left_behind() {
-    for seed in 0..4 {
+    for seed in seed::several(4) {
         chaos(seed, Limits::default().in_flight(3).waiting(6), 1..=3).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_lies_with_limits_of_one() {
-    for seed in 0..2 {
+    for seed in seed::several(2) {
         chaos(seed, Limits::default().in_flight(1).waiting(0), 1..=1).await;
         chaos(seed, Limits::default().in_flight(1).waiting(1), 2..=3).await;
     }
@@ -234,7 +235,7 @@ async fn nothing_lies_with_limits_of_one() {
 
 #[tokio::test]
 async fn nothing_lies_on_one_thread() {
-    for seed in 0..3 {
+    for seed in seed::several(3) {
         chaos(seed, Limits::default().in_flight(2).waiting(20), 1..=2).await;
     }
 }

@@ -14,6 +14,7 @@ use fastrand::Rng;
 use support::peer::own_loopback;
 use support::program::{Program, count, echo_server, load, unique_lines, wait_for_lines};
 use support::proxy::{Cut, Proxy};
+use support::seed;
 use support::waits::until;
 
 const KILLS: usize = 50;
@@ -59,13 +60,6 @@ fn with(account: &Account, outcome: &str) -> usize {
     account.values().filter(|(_, said)| said == outcome).count()
 }
 
-fn seed() -> u64 {
-    let given = std::env::var("STEADFAST_SEED").ok();
-    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("STEADFAST_SEED={seed}");
-    seed
-}
-
 fn faults(rng: &mut Rng) -> Vec<Fault> {
     let mut faults = [vec![Fault::Kill; KILLS], vec![Fault::Cut; CUTS]].concat();
     rng.shuffle(&mut faults);
@@ -78,7 +72,7 @@ async fn pause(rng: &mut Rng, most: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_kills_and_cuts_the_journals_agree_with_the_outcomes_call_by_call() {
-    let mut rng = Rng::with_seed(seed());
+    let mut rng = Rng::with_seed(seed::any());
     let files = tempfile::tempdir().unwrap();
     let (executed, outcomes) = (files.path().join("executed"), files.path().join("outcomes"));
     let serve = |listen: &str| echo_server(listen, &executed, &["--delay-ms", "2"]);

@@ -63,16 +63,12 @@ fn child_process() {
 #[test]
 #[ignore = "takes as long as STEADFAST_SOAK_SECONDS says, a minute if it says nothing"]
 fn under_kills_cuts_delays_and_cancellations_everything_stays_flat() {
-    let seconds = number("STEADFAST_SOAK_SECONDS").unwrap_or(60);
-    let seed = number("STEADFAST_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("STEADFAST_SEED={seed}");
+    let seconds = support::process::setting("STEADFAST_SOAK_SECONDS");
+    let seconds = seconds.map_or(60, |seconds| seconds.parse().unwrap());
+    let seed = support::seed::any();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.unwrap().block_on(soak(Duration::from_secs(seconds), seed));
-}
-
-fn number(name: &str) -> Option<u64> {
-    support::process::setting(name).map(|number| number.parse().unwrap())
 }
 
 async fn soak(time: Duration, seed: u64) {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use fastrand::Rng;
 use futures::StreamExt as _;
 use steadfast::{Pool, Server};
 
@@ -9,6 +10,7 @@ use crate::cutting::{Passed, Tally, cuts};
 use crate::journal::{Deed, Served, body, reply};
 use crate::series::{Fault, Promise, REQUEST, Series, Story};
 use crate::support::proxy::{Cut, Direction, Proxy, Side, Way};
+use crate::support::seed;
 
 use Direction::{Replies, Requests};
 
@@ -41,7 +43,7 @@ async fn every_byte_of_a_small_call(promise: Promise, story: Story) -> Tally {
 /// the others, each time others, in turns.
 async fn where_frames_end(promise: Promise) -> Tally {
     const STRIDE: usize = 397;
-    let first = fastrand::usize(..STRIDE);
+    let first = Rng::with_seed(seed::any()).usize(..STRIDE);
     long_calls(promise, 2 * PART + 64, LINES, |direction, length| {
         let is_near = |byte: &u64| (byte + 48) % (PART as u64) < 128 || length - byte < 64;
         let near = cuts(direction, (0..=length).filter(is_near), &FEW_WAYS);
@@ -172,7 +174,7 @@ async fn the_same_holds_at_every_byte_of_a_long_call() {
     };
     let (turns, first) = match wanted == "all" {
         true => (1, 0),
-        false => (FEW_WAYS.len(), fastrand::usize(..FEW_WAYS.len())),
+        false => (FEW_WAYS.len(), Rng::with_seed(seed::any()).usize(..FEW_WAYS.len())),
     };
     for promise in [Promise::Honest, Promise::Once] {
         for (turn, way) in FEW_WAYS.into_iter().enumerate() {

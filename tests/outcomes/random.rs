@@ -8,6 +8,7 @@ use steadfast::{Heartbeat, Pool, Reconnect, ReplyCache, Retry, Server};
 use crate::journal::{Deed, Served, body};
 use crate::load::Load;
 use crate::support::proxy::{Cut, Direction, Proxy, Way};
+use crate::support::seed;
 use crate::support::times::ms;
 use crate::support::waits::until;
 
@@ -23,9 +24,7 @@ fn roomy() -> ReplyCache {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_long_as_the_process_lives_cut_lines_cost_no_call_and_run_none_twice() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = Rng::with_seed(seed::any());
     let heartbeat = Heartbeat::every(ms(50)).give_up_after(ms(100));
     let server = Served::start(Server::builder().heartbeat(heartbeat).reply_cache(roomy())).await;
     let proxy = Proxy::to(server.address).await;

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::books::{Books, Made};
 use crate::network::Dialer;
-use crate::plan::{CALM, SERVER, ms};
+use crate::plan::{CALM, SERVER};
+use crate::support::times::ms;
 
 /// When all is whole, a call is answered within this: the heartbeat's bound, what is left of a backoff, and the way.
 const SERVED_WITHIN: Duration = Duration::from_secs(4);

@@ -9,6 +9,9 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod books;
 mod callers;
 mod network;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use turmoil::Sim;
 
+use crate::support::times::ms;
+
 /// From then on nothing happens any more, and all is whole.
 pub(crate) const CALM: Duration = Duration::from_secs(15);
 pub(crate) const SERVER: &str = "server";
@@ -113,8 +115,4 @@ fn weather(client: usize, faults: &mut Vec<(Duration, Fault)>, random: &mut Rng)
         faults.push((at, Fault::Whole(client)));
         at += ms(random.u64(100..4000));
     }
-}
-
-pub(crate) fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
 }

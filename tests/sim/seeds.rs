@@ -1,19 +1,15 @@
-//! Which seeds are run, over all processors, and which one failed.
+//! Seeds run over all processors, and which one failed.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::books::Seen;
+use crate::support::seed;
 
-/// Without `STEADFAST_SEED` and `STEADFAST_SEQUENCES` so many, from 0.
+/// All of [`seed::several`].
 pub(crate) fn run(usually: u64, simulate: impl Fn(u64) -> Seen + Sync) {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
-    let seeds: Range<u64> = match (number("STEADFAST_SEED"), number("STEADFAST_SEQUENCES")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(usually),
-    };
+    let seeds = seed::several(usually);
     let (next, seen) = (AtomicU64::new(seeds.start), Mutex::new(Seen::default()));
     let work = || {
         loop {
@@ -22,7 +18,7 @@ pub(crate) fn run(usually: u64, simulate: impl Fn(u64) -> Seen + Sync) {
                 return;
             }
             let Ok(run) = catch_unwind(AssertUnwindSafe(|| simulate(seed))) else {
-                eprintln!("to see it again: STEADFAST_SEED={seed}");
+                seed::tell(seed);
                 // The others need not go on.
                 next.store(seeds.end, Ordering::Relaxed);
                 panic!("seed {seed} failed");

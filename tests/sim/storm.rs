@@ -10,7 +10,8 @@ use turmoil::net::TcpListener;
 
 use crate::books::Books;
 use crate::network::{Dialer, Socket};
-use crate::plan::{SERVER, ms};
+use crate::plan::SERVER;
+use crate::support::times::ms;
 
 const CLIENTS: usize = 1000;
 /// Pools of one host share its runtime, which is only to save time.

@@ -11,7 +11,8 @@ use turmoil::net::TcpListener;
 use crate::books::{Books, Seen};
 use crate::callers::Client;
 use crate::network::Socket;
-use crate::plan::{Plan, SERVER, client_name, ms};
+use crate::plan::{Plan, SERVER, client_name};
+use crate::support::times::ms;
 
 /// When it is over.
 #[derive(Debug)]
