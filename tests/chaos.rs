@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use support::seed;
+use support::truth::Told;
 use support::waits::{soon, until};
 
 #[derive(Clone, Default)]
@@ -121,9 +122,10 @@ async fn caller(
         body.resize(length, key as u8);
         let body = Bytes::from(body);
         let mut request = pool.request(body.clone()).timeout(Duration::from_millis(rng.u64(1..60)));
-        let idempotent = rng.u8(..4) == 0;
-        if idempotent {
+        let mut most = 1;
+        if rng.u8(..4) == 0 {
             request = request.idempotent();
+            most = u32::MAX;
         }
         if rng.u8(..6) == 0 {
             request = request.fail_fast();
@@ -138,23 +140,16 @@ async fn caller(
             assert!(journal.runs(key) <= 1);
             continue;
         }
-        match polled(times, request.send()).await {
-            Some(Ok(reply)) => {
-                assert_eq!(reply, body);
-                succeeded += 1;
-                assert!(journal.runs(key) >= 1);
-            }
-            Some(Err(error)) => match error.outcome() {
-                Outcome::NotSent | Outcome::Refused => {
-                    assert_eq!(journal.runs(key), 0, "{key}: {error:?}");
-                    unrun.push(key);
-                }
-                Outcome::Remote => assert!(journal.runs(key) >= 1),
-                Outcome::Indeterminate => {}
-            },
-            None => {}
+        let result = polled(times, request.send()).await;
+        let (told, runs) = (result.as_ref().map_or(Told::Unknown, Told::of), journal.runs(key));
+        assert!(told.is_true(runs, most), "{key} ran {runs} times: {result:?}");
+        if told == Told::NotRun {
+            unrun.push(key);
         }
-        assert!(idempotent || journal.runs(key) <= 1, "{key} ran twice");
+        if let Some(Ok(reply)) = result {
+            assert_eq!(reply, body);
+            succeeded += 1;
+        }
     }
     (unrun, succeeded)
 }

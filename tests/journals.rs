@@ -10,11 +10,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use fastrand::Rng;
+use steadfast::Outcome;
 
 use support::peer::own_loopback;
 use support::program::{Program, count, echo_server, load, unique_lines, wait_for_lines};
 use support::proxy::{Cut, Proxy};
 use support::seed;
+use support::truth::Told;
 use support::waits::until;
 
 const KILLS: usize = 50;
@@ -27,10 +29,10 @@ enum Fault {
 }
 
 /// What the two journals say of each call: how often it ran, and its outcome.
-type Account = BTreeMap<String, (usize, String)>;
+type Account = BTreeMap<String, (u32, String)>;
 
 fn account(executed: &Path, outcomes: &Path) -> Account {
-    let mut runs = HashMap::<String, usize>::new();
+    let mut runs = HashMap::<String, u32>::new();
     for id in std::fs::read_to_string(executed).unwrap().lines() {
         *runs.entry(id.to_owned()).or_default() += 1;
     }
@@ -46,14 +48,11 @@ fn account(executed: &Path, outcomes: &Path) -> Account {
     account
 }
 
-/// Whether a call of that outcome may have run so often.
-fn is_true(runs: usize, outcome: &str) -> bool {
-    match outcome {
-        "ok" | "remote" => runs == 1,
-        "not_sent" | "refused" => runs == 0,
-        "indeterminate" => runs <= 1,
-        _ => false,
-    }
+/// What a caller was told, by the word that stands for it in the journal.
+fn told(word: &str) -> Told {
+    let all = [Outcome::NotSent, Outcome::Refused, Outcome::Indeterminate, Outcome::Remote];
+    let outcome = all.into_iter().find(|outcome| outcome.as_str() == word);
+    outcome.map_or_else(|| if word == "ok" { Told::Ran } else { panic!("{word}") }, Told::by)
 }
 
 fn with(account: &Account, outcome: &str) -> usize {
@@ -115,7 +114,7 @@ async fn after_kills_and_cuts_the_journals_agree_with_the_outcomes_call_by_call(
 
     let account = account(&executed, &outcomes);
     let false_ones: Vec<_> =
-        account.iter().filter(|(_, (runs, said))| !is_true(*runs, said)).collect();
+        account.iter().filter(|(_, (runs, said))| !told(said).is_true(*runs, 1)).collect();
     assert!(false_ones.is_empty(), "{false_ones:?}");
     let sum = |key| reports.iter().map(|report| count(report, key) as usize).sum::<usize>();
     assert_eq!(account.len(), sum("calls"));

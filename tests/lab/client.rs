@@ -14,7 +14,7 @@ use steadfast::{
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval};
 
-use crate::account::{Account, Told};
+use crate::account::{self, Account};
 use crate::support::process::{say, setting};
 use crate::support::roles::{Commands, heartbeat, take_all_files};
 use crate::support::times::ms;
@@ -112,7 +112,7 @@ impl Caller {
         let (body, began) = (Bytes::from(body), Instant::now());
         let result = self.pool.request(body.clone()).timeout(self.timeout).send().await;
         let late = began.elapsed().saturating_sub(self.timeout);
-        self.account.lock().unwrap().enter(number, Told::of(&body, &result), late);
+        self.account.lock().unwrap().enter(number, account::told(&body, &result), late);
         result
     }
 

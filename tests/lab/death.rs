@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use crate::account::Told;
 use crate::page::{row, thrice};
 use crate::scene::{Scene, Stage};
 use crate::support::lab::SERVER;
+use crate::support::truth::Told;
 
 /// Ping after 300 ms of silence, give up after 700 ms more.
 const HEARTBEAT: [(&str, &str); 2] = [("EVERY", "300"), ("GIVE_UP", "700")];

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::account::Told;
 use crate::page::{row, thrice};
 use crate::scene::{Scene, Stage};
+use crate::support::truth::Told;
 
 /// More than the windows between both ends take.
 const UPLOAD: &str = "call 16777216 64";

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::account::Told;
 use crate::faults::Way;
 use crate::page::{row, thrice};
 use crate::scene::{Scene, Stage};
 use crate::support::lab::{SERVER, SERVER_TOO};
 use crate::support::times::ms;
+use crate::support::truth::Told;
 
 /// Ping after 300 ms of silence, give up after 700 ms more.
 const HEARTBEAT: [(&str, &str); 2] = [("EVERY", "300"), ("GIVE_UP", "700")];

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::account::{Account, Told};
+use crate::account::Account;
 use crate::journal;
 use crate::page::{Late, Row};
 use crate::support::lab::{Lab, SERVER};
 use crate::support::process::Process;
+use crate::support::truth::Told;
 use crate::support::waits::within;
 
 pub(crate) const PORT: &str = "7000";
@@ -173,7 +174,7 @@ impl Scene {
         self.client.said("account is written").await;
         let account = Account::read(&path);
         account.check(&journal::read(&self.files.path().join("executed")));
-        assert!(account.count(Told::Answered) > 0, "nothing was answered");
+        assert!(account.count(Told::Ran) > 0, "nothing was answered");
         account
     }
 

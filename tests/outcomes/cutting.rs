@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::bench::Bench;
 use crate::series::{Fault, Promise, Series, Story, Trial};
 use crate::support::proxy::{Cut, Direction, Way};
+use crate::support::truth::Told;
 
 /// The bytes that one call costs, in frames.
 #[derive(Debug, Clone, Copy)]
@@ -90,22 +91,19 @@ impl Series {
             cut.direction == Direction::Requests && cut.after < lengths.of(Direction::Requests)
         });
         let outcome = trial.outcome();
-        let true_in_any_case = match outcome {
-            None | Some(Outcome::Remote) => runs >= 1,
-            Some(Outcome::NotSent | Outcome::Refused) => runs == 0,
-            Some(Outcome::Indeterminate) if cut_short => runs == 0,
-            Some(Outcome::Indeterminate) => true,
+        let told = match Told::of(&trial.result) {
+            Told::Unknown if cut_short => Told::NotRun,
+            told => told,
         };
         let answered = match self.story {
             Story::Answered | Story::AnsweredLate | Story::Refused => outcome.is_none(),
             Story::Failed => outcome == Some(Outcome::Remote),
         };
-        true_in_any_case
-            && match self.promise {
-                Promise::Honest => runs <= 1,
-                Promise::Once => answered && runs == 1,
-                Promise::AtLeastOnce => answered,
-            }
+        match self.promise {
+            Promise::Honest => told.is_true(runs, 1),
+            Promise::Once => answered && told.is_true(runs, 1),
+            Promise::AtLeastOnce => answered && told.is_true(runs, u32::MAX),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use steadfast::{Bytes, CallError, Outcome};
 
+use crate::support::truth::Told;
+
 /// One tick of the simulation's clock, and the millisecond below which tokio's timers do not count.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
 
@@ -30,23 +32,15 @@ impl Made {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    Answered,
-    NotRun,
-    Unknown,
-    /// The caller did not wait to be told.
-    Gone,
-}
-
 /// Shared by all hosts: it is outside of what crashes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Books(Arc<Mutex<Pages>>);
 
 #[derive(Debug, Default)]
 struct Pages {
-    executed: HashMap<u64, usize>,
-    told: HashMap<u64, (Made, Told)>,
+    executed: HashMap<u64, u32>,
+    /// Nothing, if the caller did not wait to be told.
+    told: HashMap<u64, (Made, Option<Told>)>,
     trace: Vec<String>,
     accepted: Vec<Duration>,
 }
@@ -88,25 +82,23 @@ impl Books {
         result: Option<&Result<Bytes, CallError>>,
         waited: Duration,
     ) {
-        let told = match result {
-            None => Told::Gone,
+        match result {
             Some(Ok(answer)) => {
                 assert_eq!(*answer, made.body(), "call {} got something else", made.number);
-                Told::Answered
             }
-            Some(Err(error)) => match error.outcome() {
-                Outcome::NotSent | Outcome::Refused => Told::NotRun,
-                Outcome::Indeterminate => Told::Unknown,
-                Outcome::Remote => panic!("the server says no such thing: {error}"),
-            },
-        };
+            Some(Err(error)) if error.outcome() == Outcome::Remote => {
+                panic!("the server says no such thing: {error}");
+            }
+            _ => {}
+        }
         assert!(waited <= made.timeout + TICK, "{made:?} waited for {waited:?}");
-        let before = self.0.lock().unwrap().told.insert(made.number, (made, told));
+        let told = (made, result.map(Told::of));
+        let before = self.0.lock().unwrap().told.insert(made.number, told);
         assert!(before.is_none(), "{made:?} was settled twice");
     }
 
     pub(crate) fn is_answered(&self, number: u64) -> bool {
-        matches!(self.0.lock().unwrap().told.get(&number), Some((_, Told::Answered)))
+        matches!(self.0.lock().unwrap().told.get(&number), Some((_, Some(Told::Ran))))
     }
 
     pub(crate) fn trace(&self) -> Vec<String> {
@@ -118,11 +110,8 @@ impl Books {
         assert_eq!(pages.told.len(), calls, "calls that were made and settled");
         for (made, told) in pages.told.values() {
             let times = pages.executed.get(&made.number).copied().unwrap_or(0);
-            let right = match told {
-                Told::Answered => times == 1 || (made.idempotent && times > 1),
-                Told::NotRun => times == 0,
-                Told::Unknown | Told::Gone => times <= 1 || made.idempotent,
-            };
+            let most = if made.idempotent { u32::MAX } else { 1 };
+            let right = told.unwrap_or(Told::Unknown).is_true(times, most);
             assert!(right, "{made:?} was executed {times} times, its caller: {told:?}");
         }
         let unknown = pages.executed.keys().find(|number| !pages.told.contains_key(number));
@@ -133,10 +122,10 @@ impl Books {
         let pages = self.0.lock().unwrap();
         let count = |wanted| pages.told.values().filter(|(_, told)| *told == wanted).count() as u64;
         Seen {
-            answered: count(Told::Answered),
-            not_run: count(Told::NotRun),
-            unknown: count(Told::Unknown),
-            gone: count(Told::Gone),
+            answered: count(Some(Told::Ran)),
+            not_run: count(Some(Told::NotRun)),
+            unknown: count(Some(Told::Unknown)),
+            gone: count(None),
             executed_twice: pages.executed.values().filter(|times| **times > 1).count() as u64,
             connections: pages.accepted.len() as u64,
         }

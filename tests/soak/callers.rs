@@ -10,8 +10,9 @@ use steadfast::{Bytes, Pool};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::account::{Account, Told};
+use crate::account::{self, Account};
 use crate::ends::Ends;
+use crate::support::truth::Told;
 use crate::support::waits::within;
 
 /// A call that is not meant to fail has so long.
@@ -68,14 +69,14 @@ impl Tally {
     }
 
     pub(crate) fn answered(&self) -> usize {
-        self.0.count(Told::Answered)
+        self.0.count(Told::Ran)
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [answered, not_run, unknown] =
-            [Told::Answered, Told::NotRun, Told::Unknown].map(|told| self.0.count(told));
+            [Told::Ran, Told::NotRun, Told::Unknown].map(|told| self.0.count(told));
         write!(f, "{answered} answered, {not_run} not run, {unknown} unknown or gone")
     }
 }
@@ -106,7 +107,7 @@ fn any_wish(random: &mut Rng) -> Wish {
     }
 }
 
-async fn call(pool: &Pool, number: u64, wish: Wish) -> Told {
+async fn call(pool: &Pool, number: u64, wish: Wish) -> Option<Told> {
     let mut body = [number.to_be_bytes(), (wish.back as u64).to_be_bytes()].concat();
     body.resize(wish.there, number as u8);
     let body = Bytes::from(body);
@@ -116,12 +117,12 @@ async fn call(pool: &Pool, number: u64, wish: Wish) -> Told {
         Some(limit) => match timeout(limit, call).await {
             Ok(result) => result,
             // Nobody is told.
-            Err(_) => return Told::Unknown,
+            Err(_) => return Some(Told::Unknown),
         },
     };
     if let Ok(answer) = &result {
         assert_eq!(answer.len(), wish.back);
         assert!(answer[8..].iter().all(|byte| *byte == number as u8), "answer of call {number}");
     }
-    Told::of(&body, &result)
+    account::told(&body, &result)
 }

@@ -22,4 +22,5 @@ pub(crate) mod seed;
 pub(crate) mod slow_pipe;
 pub(crate) mod tampered;
 pub(crate) mod times;
+pub(crate) mod truth;
 pub(crate) mod waits;
