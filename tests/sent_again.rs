@@ -155,8 +155,8 @@ async fn a_fail_fast_call_that_is_sent_again_waits_for_its_turn_where_a_connecti
     let [first, mut second] = lines;
     // The first dies with its call; the second is to the same process, ready, and busy.
     drop(first);
-    until("the loss", || pool.status().ready == 1).await;
-    sleep(Duration::from_millis(300)).await;
+    let waits = || pool.status().ready == 1 && pool.status().waiting == 1;
+    until("the call to wait or to fail", || waits() || lost.is_finished()).await;
     assert!(!lost.is_finished(), "it did not wait for its turn: {:?}", lost.await.unwrap());
     second.write_all(&reply(asked[1].id(), b"done")).await.unwrap();
     assert_eq!(soon("the other", other).await.unwrap().unwrap(), "done");

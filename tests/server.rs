@@ -16,8 +16,8 @@ use steadfast::{
 };
 use support::local::{pool, start};
 use support::scripted::{
-    BUSY, CHUNK, GOAWAY, REFUSED, REJECT, REPLY, REQUEST, cancel, connect, expect, expect_fin,
-    frame, hello, join, repeatable, request,
+    BUSY, CHUNK, GOAWAY, PONG, REFUSED, REJECT, REPLY, REQUEST, cancel, connect, expect,
+    expect_fin, frame, hello, join, ping, repeatable, request,
 };
 use support::waits::{soon, until};
 use tokio::io::AsyncWriteExt as _;
@@ -248,7 +248,9 @@ async fn work_whose_deadline_has_passed_is_refused_and_does_not_run() {
     // A long one counts from its first frame.
     let (id, due, oldest) = (3u64.to_be_bytes(), 30u32.to_be_bytes(), 1u64.to_be_bytes());
     let first = frame(REQUEST, &[&[1], &id, &due, &oldest, &10u32.to_be_bytes(), b"takes"]);
-    stream.write_all(&first).await.unwrap();
+    stream.write_all(&[first, ping(7)].concat()).await.unwrap();
+    // What came before the ping has been read, and from now on its time passes.
+    expect(&mut stream, &[PONG]).await;
     tokio::time::sleep(60 * MS).await;
     stream.write_all(&frame(CHUNK, &[&[1], &id, b" long"])).await.unwrap();
     let refused = expect(&mut stream, &[REFUSED, REPLY]).await;
@@ -269,8 +271,8 @@ async fn requests_that_wait_for_their_turn_are_forgotten_when_they_are_cancelled
     for id in 2..1000 {
         stream.write_all(&[request(id, 0, &[0; 1000]), cancel(id)].concat()).await.unwrap();
     }
-    stream.write_all(&support::scripted::ping(7)).await.unwrap();
-    expect(&mut stream, &[support::scripted::PONG]).await;
+    stream.write_all(&ping(7)).await.unwrap();
+    expect(&mut stream, &[PONG]).await;
     until("all that wait to be gone", || tasks.num_alive_tasks() <= before).await;
 }
 

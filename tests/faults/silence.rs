@@ -2,7 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::support::process::{Process, can_freeze};
 use crate::support::scripted::{PONG, frame};
 use crate::support::tampered::{Below, Tamper, Tampered};
 use crate::support::times::ms;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 
 const EVERY: Duration = ms(300);
 const GIVE_UP_AFTER: Duration = ms(700);
@@ -78,18 +79,22 @@ async fn a_frozen_server_is_noticed_within_the_bound_also_under_constant_sending
     let pool = pool(&address, 1);
     news::connected(&pool, 1).await;
     let mut events = pool.events();
-    let mut calls = JoinSet::new();
+    let (mut calls, answers) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
     let calling = async {
         // A thousand calls a second, each with more time than the test has.
         let mut tick = tokio::time::interval(ms(1));
         loop {
             tick.tick().await;
-            let pool = pool.clone();
-            calls.spawn(async move { pool.request("on").timeout(ms(30_000)).send().await });
+            let (pool, answers) = (pool.clone(), answers.clone());
+            calls.spawn(async move {
+                let answer = pool.request("on").timeout(ms(30_000)).send().await;
+                answers.fetch_add(1, Ordering::Relaxed);
+                answer
+            });
         }
     };
     let noticing = async {
-        tokio::time::sleep(ms(200)).await;
+        until("answers", || answers.load(Ordering::Relaxed) >= 150).await;
         process.freeze();
         let frozen = Instant::now();
         let loss = news::lost(&mut events).await;

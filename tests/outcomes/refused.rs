@@ -54,8 +54,13 @@ async fn a_call_whose_time_is_up_before_its_turn_never_runs() {
             assert_eq!(*stage, Stage::Reply);
         }
         assert_eq!(proxy.cuts(), 1, "all of them have reached the server");
-        // Their time on the server began when they came there, which may have been later than it began here.
-        tokio::time::sleep(ms(1500)).await;
+        // Their time on the server began when they came there, which may have been later than it began here. That of one which
+        // comes now is up later still.
+        let mut last = join(server.address).await;
+        let body = body(*CALLS.end() + 1, Deed::Answer, LENGTH, LENGTH);
+        last.write_all(&request(1, 300, &body)).await.unwrap();
+        assert_eq!(expect(&mut last, &[REFUSED]).await.code(), Refusal::EXPIRED);
+        drop(last);
         server.journal.let_one_leave();
         soon("the end of the busy call", busy).await.unwrap();
         let journal = server.end().await;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use steadfast::{
     Began, Bytes, Call, CallCause, CallError, Connect, ConnectCause, Connecting, Connections,
-    Endpoint, Event, Heartbeat, LossCause, OsError, Outcome, Phase, Pool, Server, State,
+    Endpoint, Heartbeat, LossCause, OsError, Outcome, Phase, Pool, Server, State,
 };
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
@@ -23,7 +23,7 @@ use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::scripted::*;
 use crate::support::tampered::{Below, Tamper};
 use crate::support::times::ms;
-use crate::support::waits::soon;
+use crate::support::waits::{soon, until};
 
 /// Panics in what is asked of it next, once it is set.
 #[derive(Debug, Clone, Default)]
@@ -381,14 +381,13 @@ async fn what_panics_when_its_time_is_over_costs_that_attempt_only() {
 #[tokio::test(start_paused = true)]
 async fn what_panics_when_its_pool_is_closed_is_no_matter() {
     let (connector, _switch) = pipes(4096);
-    let pool = Pool::builder("peer:1").connector(SlowLine(connector, Bomb::set())).build().unwrap();
-    news::event(&mut pool.events(), "an attempt", |event| match event {
-        Event::Dialing { .. } => Some(()),
-        _ => None,
-    })
-    .await;
-    tokio::task::yield_now().await;
+    let bomb = Bomb::set();
+    let is_set = bomb.0.clone();
+    let pool = Pool::builder("peer:1").connector(SlowLine(connector, bomb)).build().unwrap();
+    // Besides this one and the connector's.
+    until("the attempt to have a bomb", || Arc::strong_count(&is_set) > 2).await;
     assert_eq!(pool.close(ms(1000)).await, Ok(()));
+    assert!(!is_set.load(Ordering::SeqCst), "its drop has panicked");
 }
 
 /// A hook's error that can neither be shown nor dropped.
