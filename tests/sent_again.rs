@@ -1,5 +1,5 @@
-//! Calls that may have run, and where they are sent again: over real sockets, to servers that follow a script, and to real ones that
-//! soon forget their clients.
+//! Calls that may have run, and where they are sent again: over real sockets, to servers that follow a script, and to real ones
+//! that soon forget their clients.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 

@@ -1,7 +1,7 @@
 //! The client at one end of the laboratory: a pool that is told what to do, and tells what the library says.
 //!
-//! Commands: `call THERE BACK` makes one call with so many bytes each way; `busy` makes a thousand small ones a second, until `rest`; `account FILE` writes
-//! down what each caller was told; `release` gives back the descriptors that `FULL` took.
+//! Commands: `call THERE BACK` makes one call with so many bytes each way; `busy` makes a thousand small ones a second, until
+//! `rest`; `account FILE` writes down what each caller was told; `release` gives back the descriptors that `FULL` took.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,8 @@ struct Caller {
 }
 
 /// A pool to `TO`, with `EVERY` and `GIVE_UP` of the heartbeat, `CONNECT` and `HANDSHAKE` time-outs, `CONNECTIONS`, and
-/// `CALL` as the time-out of calls, all in milliseconds but the number. `FULL`: begins without a free descriptor. `PLAIN`: the protocol has no heartbeat.
+/// `CALL` as the time-out of calls, all in milliseconds but the number. `FULL`: begins without a free descriptor. `PLAIN`: the
+/// protocol has no heartbeat.
 pub(crate) async fn call(mut commands: Commands) {
     let mut files = if setting("FULL").is_some() { take_all_files() } else { Vec::new() };
     let mut builder = builder();

@@ -57,8 +57,8 @@ impl FromStr for Manner {
     }
 }
 
-/// Listens at `LISTEN` with `BACKLOG`, writes into `JOURNAL`, and treats the first connection in the `MANNER`. It accepts nothing before
-/// it is told to, if `LATE` is set.
+/// Listens at `LISTEN` with `BACKLOG`, writes into `JOURNAL`, and treats the first connection in the `MANNER`. It accepts nothing
+/// before it is told to, if `LATE` is set.
 pub(crate) async fn serve(mut commands: Commands) {
     let manner: Manner = setting("MANNER").expect("MANNER").parse().expect("a manner");
     let journal = Arc::new(Journal::open(setting("JOURNAL").expect("JOURNAL")).expect("a file"));

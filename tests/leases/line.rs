@@ -188,8 +188,9 @@ async fn who_does_not_wait_hears_of_the_outage_and_waits_for_its_turn() {
     assert_eq!((full.in_flight, full.connections), (1, 1));
 }
 
-/// Who polls once and is busy with something else then: the place that it was handed meanwhile goes to the next at the end of its
-/// time, and nobody looks after it again and again. (With the clock paused time would never go on: the watchdog has its own thread.)
+/// Who polls once and is busy with something else then: the place that it was handed meanwhile goes to the next at the end of
+/// its time, and nobody looks after it again and again. (With the clock paused time would never go on: the watchdog has its own
+/// thread.)
 #[test]
 fn a_place_that_nobody_comes_for_goes_to_the_next() {
     let (done, finished) = std::sync::mpsc::channel();
