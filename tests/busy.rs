@@ -4,12 +4,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{Either, join_all, select};
 use steadfast::{Bytes, Call, CallCause, Limits, Outcome, Overload, Pool, Server};
+use support::local::start;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -19,16 +22,14 @@ const CALLERS: u64 = 1024;
 async fn server<F: Future<Output = ()> + Send>(
     work: impl Fn() -> F + Send + Sync + Clone + 'static,
 ) -> String {
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap().to_string();
-    tokio::spawn(server.serve(move |call: Call| {
+    let handler = move |call: Call| {
         let work = work.clone();
         async move {
             work().await;
             Ok(call.into_body())
         }
-    }));
-    address
+    };
+    start(Server::builder(), handler).await.to_string()
 }
 
 async fn ready(pool: &Pool) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use steadfast::{
     Bytes, Call, CallCause, Event, Heartbeat, Limits, Outcome, Pool, Server, SocketOptions, Stage,
 };
+use support::local::start;
 use support::scripted::{
     CANCEL, PING, PONG, REQUEST, Script, ping, pong, read_frame, reply, welcome,
 };
@@ -253,17 +254,15 @@ async fn depot(heartbeat: Heartbeat) -> SocketAddr {
     let buffers = SOCKET_BUFFER;
     let socket = SocketOptions::default().send_buffer(buffers).receive_buffer(buffers);
     let builder = Server::builder().socket(socket).heartbeat(heartbeat);
-    let server = builder.bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(|call: Call| async move {
+    let handler = |call: Call| async move {
         let wanted = std::str::from_utf8(&call.body()[..call.body().len().min(20)]).unwrap_or("");
         Ok(match wanted.strip_prefix("pull ") {
             Some(bytes) => vec![b'p'; bytes.parse().unwrap()].into(),
             None if call.body().len() > 1000 => Bytes::copy_from_slice(&call.body()[..8]),
             None => call.into_body(),
         })
-    }));
-    address
+    };
+    start(builder, handler).await
 }
 
 /// So many bytes a second pass the line, in each direction.

@@ -18,6 +18,7 @@ use steadfast::{
     Call, CallCause, ConnectCause, Event, Limits, LossCause, Outcome, Phase, Pool, Server,
     Subscription, Violation,
 };
+use support::local::start;
 use support::scripted::{
     ERROR, GOAWAY, MAX_MESSAGE, PONG, REFUSED, REJECT, REPLY, REQUEST, Script, connect, expect,
     expect_fin, frame, hello, join, long_request, message, reply, request, welcome,
@@ -77,10 +78,8 @@ fn assert_no_panic() {
 
 /// An echo server with the limits of the vectors; ends with its runtime.
 async fn echo() -> std::net::SocketAddr {
-    let server = Server::builder().message(MAX_MESSAGE as usize).bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
-    address
+    let server = Server::builder().message(MAX_MESSAGE as usize);
+    start(server, |call: Call| async move { Ok(call.into_body()) }).await
 }
 
 fn pool(script: &Script) -> (Pool, Subscription<Event>) {
@@ -387,14 +386,8 @@ async fn what_came_behind_the_handshake_is_judged_even_if_a_fin_came_with_it() {
 
 #[tokio::test]
 async fn a_client_without_a_hello_is_dropped_after_the_servers_bound() {
-    let server = Server::builder()
-        .handshake(Duration::from_millis(50))
-        .connections(1)
-        .bind("127.0.0.1:0")
-        .await
-        .unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(|call: Call| async move { Ok(call.into_body()) }));
+    let server = Server::builder().handshake(Duration::from_millis(50)).connections(1);
+    let address = start(server, |call: Call| async move { Ok(call.into_body()) }).await;
     let mut silent = connect(address).await;
     expect_fin(&mut silent).await;
     // Its place is free again.

@@ -247,10 +247,8 @@ async fn a_call_that_was_refused_because_its_time_was_up_stays_refused() {
 #[tokio::test]
 async fn a_call_that_its_caller_has_settled_elsewhere_is_told_so() {
     let (begun, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
     let counters = (begun.clone(), cancelled.clone());
-    tokio::spawn(server.serve(move |call: Call| {
+    let handler = move |call: Call| {
         let (begun, cancelled) = counters.clone();
         async move {
             if call.body() == "wait" {
@@ -260,7 +258,8 @@ async fn a_call_that_its_caller_has_settled_elsewhere_is_told_so() {
             }
             Ok(Bytes::new())
         }
-    }));
+    };
+    let address = start(Server::builder(), handler).await;
     // By CANCEL, and by what the next request says after a loss.
     let mut stream = join(address, connection(1)).await;
     stream.write_all(&request(1, 0, b"wait")).await.unwrap();

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use steadfast::{
-    Bytes, Call, CallCause, CallError, ErrorReply, Limits, Outcome, Pool, Reconnect, ReplyCache,
-    Server, Timeouts,
+    Bytes, Call, CallCause, CallError, Limits, Outcome, Pool, Reconnect, ReplyCache, Server,
+    Timeouts,
 };
+use support::local::start;
 use support::scripted::{Frame, REQUEST, Script, expect, reply, welcome_remembering};
 use support::truth::Told;
 use support::waits::{soon, until};
@@ -98,15 +99,12 @@ async fn a_call_that_has_run_is_not_run_again_over_a_connection_whose_hello_is_o
     let age = Duration::from_millis(100);
     let server = Server::builder()
         .handshake(Duration::from_secs(60))
-        .reply_cache(ReplyCache::default().age(age))
-        .bind("127.0.0.1:0")
-        .await
-        .unwrap();
-    let to = server.local_addr().unwrap();
-    tokio::spawn(server.serve(move |call: Call| {
+        .reply_cache(ReplyCache::default().age(age));
+    let handler = move |call: Call| {
         counter.fetch_add(1, Ordering::SeqCst);
-        async move { Ok::<Bytes, ErrorReply>(call.into_body()) }
-    }));
+        async move { Ok(call.into_body()) }
+    };
+    let to = start(server, handler).await;
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let pool = Pool::builder(listener.local_addr().unwrap().to_string())
@@ -304,19 +302,15 @@ async fn none_runs_twice_on_a_server_that_soon_forgets_its_clients() {
 async fn storm(age: u32, most: usize) {
     let runs: Arc<Mutex<HashMap<Bytes, u32>>> = Arc::default();
     let journal = runs.clone();
-    let server = Server::builder()
-        .reply_cache(ReplyCache::default().age(MS * age))
-        .bind("127.0.0.1:0")
-        .await
-        .unwrap();
-    let to = server.local_addr().unwrap();
-    tokio::spawn(server.serve(move |call: Call| {
+    let handler = move |call: Call| {
         *journal.lock().unwrap().entry(call.body().clone()).or_default() += 1;
         async move {
             sleep(MS * fastrand::u32(0..15)).await;
-            Ok::<Bytes, ErrorReply>(call.into_body())
+            Ok(call.into_body())
         }
-    }));
+    };
+    let cache = ReplyCache::default().age(MS * age);
+    let to = start(Server::builder().reply_cache(cache), handler).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {

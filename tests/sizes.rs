@@ -8,20 +8,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
-use steadfast::{CallCause, Outcome, Pool, Server};
+use steadfast::{Call, CallCause, Outcome, Pool, Server};
 
+use support::local::start;
 use support::waits::{soon, until};
 
 const LONG: Duration = Duration::from_secs(60);
 
 async fn echo() -> SocketAddr {
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(|call: steadfast::Call| async move {
+    let handler = |call: Call| async move {
         let _ = call.pusher().push(call.body().clone());
         Ok(call.into_body())
-    }));
-    address
+    };
+    start(Server::builder(), handler).await
 }
 
 #[tokio::test]

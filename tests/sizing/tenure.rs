@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, Said, Seen, call_at_once, state};
+use crate::support::local::start;
 use crate::support::news;
 use crate::support::times::ms;
 use crate::support::waits::within;
@@ -230,12 +231,11 @@ async fn connections_that_were_made_together_do_not_expire_together() {
 /// The server's own word on it: it would count what is cut.
 #[tokio::test]
 async fn over_real_sockets_no_call_notices_that_connections_are_replaced() {
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(server.serve(|call: Call| async move {
+    let handler = |call: Call| async move {
         sleep(ms(3)).await;
         Ok(call.into_body())
-    }));
+    };
+    let address = start(Server::builder(), handler).await;
     let connections = Connections::from(2).lifetime(SECOND);
     let pool = Pool::builder(address.to_string()).connections(connections).build().unwrap();
     news::connected(&pool, 2).await;

@@ -19,6 +19,7 @@ use steadfast::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{sleep, timeout};
 
+use crate::bomb::{Bomb, bomb};
 use crate::memory::in_memory;
 use crate::support::news;
 use crate::support::peer::Peer;
@@ -29,31 +30,6 @@ use crate::support::times::ms;
 use crate::support::waits::{soon, until};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Panics when it is dropped.
-#[derive(Debug)]
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("a bug of the user's, in a drop");
-    }
-}
-
-struct Body {
-    bytes: Vec<u8>,
-    _bomb: Bomb,
-}
-
-impl AsRef<[u8]> for Body {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-fn bomb(length: usize) -> Bytes {
-    Bytes::from_owner(Body { bytes: vec![7; length], _bomb: Bomb })
-}
 
 /// Server: an answer in the reply cache whose drop panics, when it is too old.
 #[tokio::test(start_paused = true)]
@@ -459,21 +435,6 @@ async fn a_slot_has_one_channel() {
     assert_eq!((alive, more), (2, 0), "of a pool of two");
 }
 
-/// A body whose memory the user gives back, with a bug.
-struct Mine(Vec<u8>);
-
-impl AsRef<[u8]> for Mine {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Mine {
-    fn drop(&mut self) {
-        panic!("a bug of the user's");
-    }
-}
-
 /// A place on a connection is given back with it, whatever that dies of.
 #[tokio::test]
 async fn a_cancelled_call_has_no_place_any_more_when_its_connection_has_died_of_a_panic() {
@@ -484,7 +445,7 @@ async fn a_cancelled_call_has_no_place_any_more_when_its_connection_has_died_of_
     let pool = builder.build().unwrap();
     let (mut line, _) = soon("a connection", listener.accept()).await.unwrap();
     pool.ready(20 * SECOND).await.unwrap();
-    let mut call = Box::pin(pool.call(Bytes::from_owner(Mine(vec![7; 8 << 20]))));
+    let mut call = Box::pin(pool.call(bomb(8 << 20)));
     // It has begun to go out when the server has a byte of it.
     let mut bytes = vec![0; 1 << 16];
     tokio::select! {

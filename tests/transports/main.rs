@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bomb;
 mod buffer;
 mod dropping;
 mod endless;

@@ -15,6 +15,7 @@ use steadfast::{
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
+use crate::bomb::bomb;
 use crate::memory::in_memory;
 use crate::support::layer::Layered;
 use crate::support::news;
@@ -285,21 +286,6 @@ async fn a_body_whose_drop_panics_costs_its_connection_only() {
     goes_on(&pool, &mut switch).await;
 }
 
-/// Its drop always panics.
-struct Unruly(Vec<u8>);
-
-impl AsRef<[u8]> for Unruly {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Unruly {
-    fn drop(&mut self) {
-        panic!("a body's own bug");
-    }
-}
-
 /// Some are on their way, some wait, some are withdrawn, some are not.
 #[tokio::test(start_paused = true)]
 async fn many_bodies_whose_drops_panic_cost_no_more_than_one() {
@@ -310,14 +296,14 @@ async fn many_bodies_whose_drops_panic_cost_no_more_than_one() {
     news::ready(&mut events).await;
     let lengths = [20_000, 70_000, 20_000, 300_000, 20_000, 300_000, 20_000, 70_000];
     for (number, length) in lengths.into_iter().chain([300_000; 20]).enumerate() {
-        let body = Bytes::from_owner(Unruly(vec![7; length]));
+        let body = bomb(length);
         let limit = if number % 2 == 0 || number > 8 { ms(100) } else { ms(60_000) };
         let pool = pool.clone();
         tokio::spawn(async move { pool.request(body).timeout(limit).send().await });
     }
     // Their callers keep nothing.
     for _ in 0..8 {
-        let body = Bytes::from_owner(Unruly(vec![7; 300_000]));
+        let body = bomb(300_000);
         let pool = pool.clone();
         tokio::spawn(async move { pool.notify(body).await });
     }
