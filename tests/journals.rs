@@ -12,7 +12,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use steadfast::Outcome;
 
-use support::peer::own_loopback;
+use support::loopback::own_loopback;
 use support::program::{Program, count, echo_server, load, unique_lines, wait_for_lines};
 use support::proxy::{Cut, Proxy};
 use support::seed;

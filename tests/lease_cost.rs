@@ -15,8 +15,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use steadfast::Pool;
 use tokio::runtime::Runtime;
 
+use support::loopback::listen;
 use support::news::connected;
-use support::peer::listen;
 use support::plain::{echo_all, ordered};
 
 #[global_allocator]

@@ -9,8 +9,7 @@ use steadfast::Event;
 use crate::configuration::address_of;
 use crate::support::news;
 use crate::support::times::ms;
-use crate::support::waits::until;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 use crate::{server, traffic};
 
 #[tokio::test]

@@ -12,11 +12,12 @@ use steadfast::{
 };
 use tokio::net::TcpListener;
 
+use crate::support::loopback::{dead_port, listen, own_loopback};
 use crate::support::news;
-use crate::support::peer::{Peer, accept, dead_port, listen, own_loopback, reject};
+use crate::support::peer::{Peer, accept};
 use crate::support::pipes::pipes;
 use crate::support::process::Process;
-use crate::support::scripted::{ERROR, frame, reply};
+use crate::support::scripted::{ERROR, frame, reject, reply};
 use crate::support::times::ms;
 use crate::support::waits::within;
 

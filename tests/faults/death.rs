@@ -8,8 +8,9 @@ use steadfast::{
 };
 use tokio::net::TcpStream;
 
+use crate::support::loopback::{listen, own_loopback};
 use crate::support::news;
-use crate::support::peer::{Peer, accept, echo_all, listen, own_loopback};
+use crate::support::peer::{Peer, accept, echo_all};
 use crate::support::process::{Process, can_freeze, resets_look_like_ends};
 use crate::support::times::{median, ms};
 use crate::support::waits::within;

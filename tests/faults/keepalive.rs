@@ -3,7 +3,8 @@
 use steadfast::{Pool, SocketOptions};
 use tokio::net::TcpStream;
 
-use crate::support::peer::{Peer, accept, listen};
+use crate::support::loopback::listen;
+use crate::support::peer::{Peer, accept};
 use crate::support::proc_net::row;
 use crate::support::waits::until;
 

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::JoinHandle;
 
 use crate::support::layer::Layered;
+use crate::support::loopback::own_loopback;
 use crate::support::news;
-use crate::support::peer::own_loopback;
 use crate::support::process::Process;
 use crate::support::tampered::{Below, Tamper};
 use crate::support::times::ms;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use steadfast::{Pool, Reconnect};
 
 use crate::support::lab::{Lab, SERVER};
+use crate::support::loopback::own_loopback;
 use crate::support::news::connected;
-use crate::support::peer::own_loopback;
 use crate::support::plain::{ask, ordered};
 use crate::support::process::Process;
 use crate::support::times::ms;

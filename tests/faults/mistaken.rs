@@ -7,8 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::loopback::{listen, own_loopback};
 use crate::support::news;
-use crate::support::peer::{Peer, accept, listen, own_loopback};
+use crate::support::peer::{Peer, accept};
 use crate::support::pipes::pipes;
 use crate::support::process::{Process, can_freeze};
 use crate::support::scripted::{CHUNK, PONG, REPLY, frame, pong};

@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::support::lab::{Lab, SERVER};
+use crate::support::loopback::listen;
 use crate::support::news;
-use crate::support::peer::{Peer, accept, listen};
+use crate::support::peer::{Peer, accept};
 use crate::support::pipes::pipes;
 use crate::support::proc_net::row;
 use crate::support::process::Process;
@@ -21,8 +22,7 @@ use crate::support::process::resets_look_like_ends;
 use crate::support::scripted::{frame, message, reply};
 use crate::support::tampered::{Below, Tamper, Tampered};
 use crate::support::times::ms;
-use crate::support::waits::until;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 
 /// What a request and its reply have beside their bodies, in bytes.
 const REQUEST_HEAD: u64 = 26;

@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::support::news;
-use crate::support::peer::{Peer, error, refused};
+use crate::support::peer::Peer;
 use crate::support::pipes::{Switch, pipes, pool_over};
-use crate::support::scripted::{go_away, reply};
+use crate::support::scripted::{error, go_away, refused, reply};
 use crate::support::times::ms;
 
 type Answer = Result<Bytes, CallError>;

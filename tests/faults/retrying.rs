@@ -7,9 +7,11 @@ use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 
 use crate::support::news;
-use crate::support::peer::{Peer, refused};
+use crate::support::peer::Peer;
 use crate::support::pipes::{Switch, pipes, pool_over};
-use crate::support::scripted::{Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, reply};
+use crate::support::scripted::{
+    Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, refused, reply,
+};
 use crate::support::times::ms;
 use crate::support::waits::{soon, until};
 

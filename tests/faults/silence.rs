@@ -15,8 +15,9 @@ use tokio::io::{AsyncRead as _, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::support::loopback::own_loopback;
 use crate::support::news;
-use crate::support::peer::{Peer, own_loopback};
+use crate::support::peer::Peer;
 use crate::support::pipes::{Pipes, Switch, pipes};
 use crate::support::process::{Process, can_freeze};
 use crate::support::scripted::{PONG, frame};

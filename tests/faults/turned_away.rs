@@ -12,9 +12,11 @@ use steadfast::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::support::loopback::{dead_port, listen};
 use crate::support::news;
-use crate::support::peer::{Peer, busy, dead_port, listen};
+use crate::support::peer::Peer;
 use crate::support::pipes::{Switch, pipes};
+use crate::support::scripted::busy;
 use crate::support::times::{ms, percentile};
 use crate::support::waits::within;
 

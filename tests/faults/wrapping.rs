@@ -5,8 +5,9 @@ use steadfast::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::support::loopback::listen;
 use crate::support::news;
-use crate::support::peer::{Peer, accept, listen};
+use crate::support::peer::{Peer, accept};
 use crate::support::waits::soon;
 
 /// What a client says before anything else, and the server's answer.

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use tokio_util::codec::Framed;
 
 use crate::server::{ById, FRAMING, Played, echo, next, ordered, pool, say};
-use crate::support::peer::{accept, listen};
+use crate::support::loopback::listen;
+use crate::support::peer::accept;
 use crate::support::times::ms;
 use crate::support::waits::until;
 

@@ -13,8 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::server::{Answers, ById, Erratic, Played, Random, next, ordered, pool, say};
 use crate::support::times::ms;
-use crate::support::waits::until;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 
 const CALLS: usize = 100_000;
 const CONNECTIONS: usize = 4;

@@ -10,8 +10,7 @@ use steadfast::{
 use crate::server::{ById, Played, echo, next, ordered, pool, say};
 use crate::support::news;
 use crate::support::times::ms;
-use crate::support::waits::until;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 
 const LONG: Duration = Duration::from_secs(60);
 const BOUND: Duration = ms(300);

@@ -15,7 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::codec::{Framed, FramedRead, FramedWrite};
 
-use crate::support::peer::{accept, listen};
+use crate::support::loopback::listen;
+use crate::support::peer::accept;
 use crate::support::times::ms;
 
 pub(crate) const FRAMING: Framing = Framing::u32_le();

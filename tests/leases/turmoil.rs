@@ -10,8 +10,8 @@ use steadfast::{BoxError, Bytes, Dialect, Frames, Framing, Matching, Meaning, Po
 use steadfast::{Reconnect, Unsendable, Violation};
 use tokio::net::TcpListener;
 
+use crate::support::loopback::listen;
 use crate::support::news::connected;
-use crate::support::peer::listen;
 use crate::support::plain::{self, ordered};
 use crate::support::times::ms;
 use crate::support::waits::soon;

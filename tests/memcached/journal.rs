@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::packet;
 use crate::server;
-use crate::support::peer::own_loopback;
+use crate::support::loopback::own_loopback;
 use crate::support::times::ms;
 use crate::support::waits::soon;
 

@@ -11,7 +11,7 @@ use steadfast::{Bytes, Call, CloseError, ErrorReply, Handler, ServerBuilder, Ser
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::support::peer::own_loopback;
+use crate::support::loopback::own_loopback;
 use crate::support::waits::soon;
 
 /// How often each call ran, by its key.

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::journal::{Journal, Served};
 use crate::load::Load;
-use crate::support::peer::own_loopback;
+use crate::support::loopback::own_loopback;
 use crate::support::pipes::refused;
 
 const CALLERS: usize = 32;

@@ -11,8 +11,7 @@ use tokio::time::sleep;
 
 use crate::bench::{HOUR, SECOND, state};
 use crate::support::news;
-use crate::support::waits::until;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 
 /// A server that sends every byte back, and counts its connections.
 #[derive(Debug, Clone, Default)]

@@ -17,9 +17,10 @@ use tokio::time::sleep;
 
 use crate::bench::SECOND;
 use crate::support::news;
-use crate::support::peer::{Peer, busy};
+use crate::support::peer::Peer;
 use crate::support::pipes::refused;
 use crate::support::plain;
+use crate::support::scripted::busy;
 use crate::support::times::ms;
 use crate::support::waits::{soon, until};
 

@@ -10,8 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::bench::{Bench, HOUR, SECOND, call_at_once, state};
 use crate::support::news;
 use crate::support::times::ms;
-use crate::support::waits::until;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 use crate::tenure::Callers;
 
 const AT_ONCE: Duration = Duration::ZERO;

@@ -13,12 +13,11 @@ use tokio::task::JoinHandle;
 
 use crate::journal::{self, Journal};
 use crate::server::execute;
-use crate::support::peer::own_loopback;
+use crate::support::loopback::own_loopback;
 use crate::support::process::Process;
 use crate::support::proxy::{Dam, Proxy};
 use crate::support::times::ms;
-use crate::support::waits::until;
-use crate::support::waits::within;
+use crate::support::waits::{until, within};
 
 /// Of each pool.
 const CONNECTIONS: usize = 3;

@@ -4,7 +4,7 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
-use crate::support::peer::own_loopback;
+use crate::support::loopback::own_loopback;
 
 #[path = "../../examples/real/daemon.rs"]
 mod process;

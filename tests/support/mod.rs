@@ -8,6 +8,7 @@ pub(crate) mod lab;
 pub(crate) mod layer;
 pub(crate) mod local;
 pub(crate) mod log_in;
+pub(crate) mod loopback;
 pub(crate) mod news;
 pub(crate) mod peer;
 pub(crate) mod pipes;

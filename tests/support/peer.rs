@@ -1,6 +1,5 @@
 //! The serving end of one connection, played by a test line by line.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -8,8 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::scripted::{
-    BUSY, ERROR, Frame, HELLO, PING, REFUSED, REJECT, REQUEST, frame, pong, reply, u64_at, welcome,
-    welcome_remembering,
+    Frame, HELLO, PING, REQUEST, pong, reply, u64_at, welcome, welcome_remembering,
 };
 
 /// How long a peer waits for what must come. Also bounds tests whose clock is paused.
@@ -132,31 +130,6 @@ fn take(input: &mut BytesMut) -> Option<Frame> {
     Some(Frame { kind, rest: input.split_to(length - 1).into() })
 }
 
-/// `BUSY` with code 1: too many connections.
-pub(crate) fn busy(retry_after_ms: u32, text: &str) -> Vec<u8> {
-    frame(BUSY, &[&1u32.to_be_bytes(), &retry_after_ms.to_be_bytes(), text.as_bytes()])
-}
-
-pub(crate) fn reject(code: u32, text: &str) -> Vec<u8> {
-    frame(REJECT, &[&code.to_be_bytes(), text.as_bytes()])
-}
-
-pub(crate) fn error(id: u64, code: u32, text: &str) -> Vec<u8> {
-    frame(ERROR, &[&id.to_be_bytes(), &code.to_be_bytes(), text.as_bytes()])
-}
-
-/// `REFUSED` without a time.
-pub(crate) fn refused(id: u64, code: u32) -> Vec<u8> {
-    frame(REFUSED, &[&id.to_be_bytes(), &code.to_be_bytes(), &[0; 4]])
-}
-
-/// A listening socket, with its address as a pool wants it.
-pub(crate) async fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind((own_loopback(), 0)).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    (listener, address)
-}
-
 pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
     accepted.expect("the client connects").unwrap().0
@@ -168,25 +141,4 @@ pub(crate) async fn echo_all(listener: TcpListener) {
         let stream = accept(&listener).await;
         tokio::spawn(async move { Peer::greet(stream).await.echo().await });
     }
-}
-
-/// An address at which nobody listens, as long as the socket is kept: bound, so that nobody else can have the port.
-pub(crate) fn dead_port() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((own_loopback(), 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
-
-/// A loopback address of this call's own, where the system has more than one: then no port is taken by chance while
-/// its server is down, and no client draws the very port that it dials.
-pub(crate) fn own_loopback() -> std::net::Ipv4Addr {
-    use std::sync::atomic::{AtomicU8, Ordering};
-    static NEXT: AtomicU8 = AtomicU8::new(0);
-    if !cfg!(any(target_os = "linux", windows)) {
-        return std::net::Ipv4Addr::LOCALHOST;
-    }
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 254 + 1;
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    std::net::Ipv4Addr::new(127, high | 1, low, number)
 }

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::support::peer::own_loopback;
+use crate::support::loopback::own_loopback;
 use crate::support::scripted::{HELLO, PING, PONG, WELCOME};
 
 /// How much is read at a time.

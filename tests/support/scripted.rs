@@ -179,6 +179,24 @@ pub(crate) fn reply(id: u64, body: &[u8]) -> Vec<u8> {
     message(REPLY, id, body)
 }
 
+/// `BUSY` with code 1: too many connections.
+pub(crate) fn busy(retry_after_ms: u32, text: &str) -> Vec<u8> {
+    frame(BUSY, &[&1u32.to_be_bytes(), &retry_after_ms.to_be_bytes(), text.as_bytes()])
+}
+
+pub(crate) fn reject(code: u32, text: &str) -> Vec<u8> {
+    frame(REJECT, &[&code.to_be_bytes(), text.as_bytes()])
+}
+
+pub(crate) fn error(id: u64, code: u32, text: &str) -> Vec<u8> {
+    frame(ERROR, &[&id.to_be_bytes(), &code.to_be_bytes(), text.as_bytes()])
+}
+
+/// `REFUSED` without a time.
+pub(crate) fn refused(id: u64, code: u32) -> Vec<u8> {
+    frame(REFUSED, &[&id.to_be_bytes(), &code.to_be_bytes(), &[0; 4]])
+}
+
 pub(crate) fn cancel(id: u64) -> Vec<u8> {
     frame(CANCEL, &[&id.to_be_bytes()])
 }
