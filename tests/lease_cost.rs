@@ -6,7 +6,6 @@
 mod support;
 
 use std::alloc::System;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -82,10 +81,7 @@ fn system_calls(checkouts: usize) -> Option<u64> {
         Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
         Err(error) => error.to_string(),
     };
-    let demanded = std::env::var_os("STEADFAST_DEMAND_LAB").is_some();
-    assert!(!demanded, "no strace: {why}");
-    // Not with `eprintln`, which the test harness would swallow.
-    let _ = writeln!(std::io::stderr(), "SKIPPED, needs strace: {why}");
+    support::skipping::skip_unless_demanded(&format!("needs strace: {why}"));
     None
 }
 

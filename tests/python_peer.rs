@@ -11,6 +11,7 @@ use std::time::Duration;
 use steadfast::{
     Bytes, Call, CallCause, ErrorReply, Event, Outcome, Pool, Refusal, Server, Subscription,
 };
+use support::skipping::skip_unless_demanded;
 use support::waits::soon;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -22,7 +23,7 @@ const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol-vector
 fn peer(arguments: &[&str]) -> Option<Command> {
     let version = std::process::Command::new("python3").arg("--version").output();
     if !version.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: there is no python3 here");
+        skip_unless_demanded("needs python3");
         return None;
     }
     let mut command = Command::new("python3");

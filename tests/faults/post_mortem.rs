@@ -20,6 +20,7 @@ use crate::support::proc_net::row;
 use crate::support::process::Process;
 use crate::support::process::resets_look_like_ends;
 use crate::support::scripted::{frame, message, reply};
+use crate::support::skipping::all_is_demanded;
 use crate::support::tampered::{Below, Tamper, Tampered};
 use crate::support::times::ms;
 use crate::support::waits::{until, within};
@@ -52,8 +53,7 @@ fn reset(stream: TcpStream) {
 
 /// The kernel's answer, where it gives one.
 fn is_told(loss: &Loss) -> bool {
-    cfg!(target_os = "linux")
-        && (loss.tcp.is_some() || std::env::var_os("STEADFAST_DEMAND_LAB").is_some())
+    cfg!(target_os = "linux") && (loss.tcp.is_some() || all_is_demanded())
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::faults::Way;
 use crate::page::{row, thrice};
 use crate::scene::{Scene, Stage};
+use crate::support::times::ms;
 use crate::support::truth::Told;
 
 /// Ping after 300 ms of silence, give up after 700 ms more.
@@ -128,7 +129,7 @@ async fn row_19_a_firewall_that_forgets_idle_flows_never_sees_one_that_has_a_hea
     while idle.elapsed().as_secs() < 4 {
         let flows = scene.lab.flows();
         assert!(flows.contains("ESTABLISHED"), "{flows}");
-        tokio::time::sleep(crate::support::times::ms(100)).await;
+        tokio::time::sleep(ms(100)).await;
     }
     scene.recovers().await;
     scene.client.never_said("lost");

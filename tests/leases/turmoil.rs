@@ -14,7 +14,7 @@ use crate::support::loopback::listen;
 use crate::support::news::connected;
 use crate::support::plain::{self, ordered};
 use crate::support::times::ms;
-use crate::support::waits::soon;
+use crate::support::waits::{soon, until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -243,10 +243,7 @@ async fn a_server_that_is_gone_for_a_moment_costs_those_who_wait_nothing() {
         let pool = pool.clone();
         async move { converse(&pool, 1).await }
     });
-    crate::support::waits::until("an attempt", || {
-        pool.status().outage.is_some_and(|outage| outage.attempts > 1)
-    })
-    .await;
+    until("an attempt", || pool.status().outage.is_some_and(|outage| outage.attempts > 1)).await;
     tokio::spawn(plain::echo_all(TcpListener::bind(bound).await.unwrap()));
     soon("the conversation", waiting).await.unwrap();
 }

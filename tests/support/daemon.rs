@@ -1,10 +1,10 @@
-//! Real servers as child processes. Where one is not installed, a test says so and passes, unless `STEADFAST_DEMAND_LAB`
-//! is set.
+//! Real servers as child processes. Where one is not installed, a test is [skipped](crate::support::skipping).
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 
 use crate::support::loopback::own_loopback;
+use crate::support::skipping::skip_unless_demanded;
 
 #[path = "../../examples/real/daemon.rs"]
 mod process;
@@ -24,10 +24,7 @@ pub(crate) async fn start(
     match started {
         Ok(daemon) => Some(daemon),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let demanded = std::env::var_os("STEADFAST_DEMAND_LAB").is_some();
-            assert!(!demanded, "{program} is not installed");
-            // Not with `eprintln`, which the test harness would swallow.
-            let _ = writeln!(io::stderr(), "SKIPPED, needs {program}, which is not installed");
+            skip_unless_demanded(&format!("needs {program}, which is not installed"));
             None
         }
         Err(error) => panic!("{program}: {error}"),

@@ -20,6 +20,7 @@ pub(crate) mod proxy;
 pub(crate) mod roles;
 pub(crate) mod scripted;
 pub(crate) mod seed;
+pub(crate) mod skipping;
 pub(crate) mod slow_pipe;
 pub(crate) mod tampered;
 pub(crate) mod times;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::support::skipping::skip;
+
 /// What a process says to its test stands behind this; the test harness prints lines of its own.
 pub(crate) const MARK: &str = "@ ";
 /// How long a line is waited for.
@@ -150,7 +152,7 @@ impl Drop for Process {
 /// Whether processes can be frozen here: Windows has no such signal. Says so where not.
 pub(crate) fn can_freeze() -> bool {
     if cfg!(windows) {
-        let _ = writeln!(std::io::stderr(), "SKIPPED, needs SIGSTOP");
+        skip("needs SIGSTOP");
     }
     cfg!(unix)
 }
