@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use support::scripted::*;
-use support::waits::soon;
+use support::waits::{soon, until};
 
 /// A waker that calls into the pool when it is dropped, in every way in which a caller takes a lock.
 struct Nosy {
