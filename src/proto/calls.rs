@@ -38,17 +38,17 @@ pub(crate) struct Calls {
 }
 
 #[derive(Debug)]
-struct Call {
-    mark: Mark,
-    deadline: Instant,
-    order: Order,
-    state: State,
+enum Call {
+    Waiting(Waiting),
+    Settled(Answer),
 }
 
 #[derive(Debug)]
-enum State {
-    Waiting(Waker),
-    Settled(Answer),
+struct Waiting {
+    mark: Mark,
+    deadline: Instant,
+    order: Order,
+    waker: Waker,
 }
 
 /// Where a call stands among the requests of its connection, of which a goodbye says how many were accepted.
@@ -121,7 +121,7 @@ impl Calls {
         order: Order,
         waker: Waker,
     ) {
-        self.table.insert(id, Call { mark, deadline, order, state: State::Waiting(waker) });
+        self.table.insert(id, Call::Waiting(Waiting { mark, deadline, order, waker }));
         self.waiting += 1;
         if order == Order::Notification {
             self.unwritten.ids.push(id);
@@ -138,46 +138,53 @@ impl Calls {
             // Polled again after `Ready`, which futures may not be.
             return (Poll::Pending, None);
         };
-        match &mut call.get_mut().state {
-            State::Waiting(old) if old.will_wake(waker) => (Poll::Pending, None),
-            State::Waiting(old) => (Poll::Pending, Some(std::mem::replace(old, waker.clone()))),
-            State::Settled(_) => match call.remove().state {
-                State::Settled(answer) => (Poll::Ready(answer), None),
-                State::Waiting(_) => (Poll::Pending, None),
+        match call.get_mut() {
+            Call::Waiting(Waiting { waker: old, .. }) if old.will_wake(waker) => {
+                (Poll::Pending, None)
+            }
+            Call::Waiting(Waiting { waker: old, .. }) => {
+                (Poll::Pending, Some(std::mem::replace(old, waker.clone())))
+            }
+            Call::Settled(_) => match call.remove() {
+                Call::Settled(answer) => (Poll::Ready(answer), None),
+                Call::Waiting(_) => (Poll::Pending, None),
             },
         }
     }
 
     /// Forgets a call.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Removed> {
-        let Call { mark, order, state, .. } = self.table.remove(&id)?;
-        match state {
-            State::Waiting(waker) => {
+        match self.table.remove(&id)? {
+            Call::Waiting(Waiting { mark, order, waker, .. }) => {
                 self.settled(order);
                 Some(Removed::Waiting(mark, waker))
             }
-            State::Settled(answer) => Some(Removed::Settled(answer)),
+            Call::Settled(answer) => Some(Removed::Settled(answer)),
         }
     }
 
+    /// Whether it is a notification that is still waiting.
     pub(crate) fn is_notification(&self, id: u64) -> bool {
-        self.table.get(&id).is_some_and(|call| call.order == Order::Notification)
+        self.waiting_call(id).is_some_and(Waiting::is_notification)
     }
 
     /// Where the bytes of a request are, if it is still waiting. Nothing answers a notification.
     pub(crate) fn pending_request(&self, id: u64) -> Option<Mark> {
-        self.table.get(&id).filter(|call| call.order != Order::Notification)?.pending()
+        self.waiting_call(id).filter(|call| !call.is_notification()).map(|call| call.mark)
     }
 
     /// Where the bytes of a call are, if it is still waiting.
     pub(crate) fn pending(&self, id: u64) -> Option<Mark> {
-        self.table.get(&id).and_then(Call::pending)
+        self.waiting_call(id).map(|call| call.mark)
+    }
+
+    fn waiting_call(&self, id: u64) -> Option<&Waiting> {
+        self.table.get(&id).and_then(Call::waiting)
     }
 
     /// Settles a call, if it still waits, and returns who is to be woken.
     pub(crate) fn settle(&mut self, id: u64, answer: Answer) -> Option<Waker> {
-        let call = self.table.get_mut(&id)?;
-        let (order, waker) = (call.order, call.settle(answer)?);
+        let Waiting { order, waker, .. } = self.table.get_mut(&id)?.settle(answer)?;
         self.settled(order);
         Some(waker)
     }
@@ -189,7 +196,9 @@ impl Calls {
             self.unwritten.waiting -= 1;
             if self.unwritten.has_too_many() {
                 let table = &self.table;
-                self.unwritten.ids.retain(|id| table.get(id).is_some_and(Call::is_waiting));
+                self.unwritten
+                    .ids
+                    .retain(|id| table.get(id).is_some_and(|call| call.waiting().is_some()));
             }
         }
     }
@@ -197,7 +206,7 @@ impl Calls {
     /// A request has begun to go out.
     pub(crate) fn went_out(&mut self, id: u64) {
         self.requests += 1;
-        if let Some(call) = self.table.get_mut(&id) {
+        if let Some(Call::Waiting(call)) = self.table.get_mut(&id) {
             call.order = Order::Out(self.requests);
         }
     }
@@ -215,12 +224,15 @@ impl Calls {
         let (table, mut written) = (&mut self.table, 0);
         // Small ones overtake long ones, so their order says nothing.
         self.unwritten.ids.retain(|id| {
-            let Some(call) = table.get_mut(id).filter(|call| call.is_waiting()) else {
+            let Some(call) = table.get_mut(id) else {
                 return false;
             };
-            let sent = is_sent(*id, call.mark);
+            let Some(mark) = call.waiting().map(|call| call.mark) else {
+                return false;
+            };
+            let sent = is_sent(*id, mark);
             if sent {
-                wake.extend(call.settle(Answer::Written));
+                wake.extend(call.settle(Answer::Written).map(|call| call.waker));
                 written += 1;
             }
             !sent
@@ -231,15 +243,12 @@ impl Calls {
 
     /// The waiting requests behind the first so many, and the notifications.
     pub(crate) fn beyond(&self, accepted: u64) -> Vec<(u64, Mark)> {
-        let beyond = |order| match order {
+        let beyond = |call: &Waiting| match call.order {
             Order::Notification | Order::NotOut => true,
             Order::Out(number) => number > accepted,
         };
-        self.table
-            .iter()
-            .filter(|(_, call)| beyond(call.order))
-            .filter_map(|(id, call)| call.pending().map(|mark| (*id, mark)))
-            .collect()
+        let waiting = self.table.iter().filter_map(|(id, call)| Some((*id, call.waiting()?)));
+        waiting.filter(|(_, call)| beyond(call)).map(|(id, call)| (id, call.mark)).collect()
     }
 
     /// The waiting calls whose time is up.
@@ -250,11 +259,11 @@ impl Calls {
         }
         self.earliest_deadline = None;
         for (id, call) in &self.table {
-            let Some(mark) = call.pending() else {
+            let Some(call) = call.waiting() else {
                 continue;
             };
             if call.deadline <= now {
-                expired.push((*id, mark));
+                expired.push((*id, call.mark));
             } else if self.earliest_deadline.is_none_or(|first| call.deadline < first) {
                 self.earliest_deadline = Some(call.deadline);
             }
@@ -275,9 +284,10 @@ impl Calls {
         wake: &mut Vec<Waker>,
     ) {
         for (id, call) in &mut self.table {
-            if let Some(mark) = call.pending() {
-                let sent = is_sent(*id, mark);
-                wake.extend(call.settle(Answer::Lost { sent, loss: loss.clone() }));
+            if let Some(waiting) = call.waiting() {
+                let sent = is_sent(*id, waiting.mark);
+                let settled = call.settle(Answer::Lost { sent, loss: loss.clone() });
+                wake.extend(settled.map(|call| call.waker));
             }
         }
         self.waiting = 0;
@@ -309,21 +319,28 @@ impl Unwritten {
 }
 
 impl Call {
-    fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting(_))
+    fn waiting(&self) -> Option<&Waiting> {
+        match self {
+            Self::Waiting(call) => Some(call),
+            Self::Settled(_) => None,
+        }
     }
 
-    fn pending(&self) -> Option<Mark> {
-        self.is_waiting().then_some(self.mark)
+    /// What it was while it waited, if it did.
+    fn settle(&mut self, answer: Answer) -> Option<Waiting> {
+        match std::mem::replace(self, Self::Settled(answer)) {
+            Self::Waiting(call) => Some(call),
+            // The first answer stands.
+            settled @ Self::Settled(_) => {
+                *self = settled;
+                None
+            }
+        }
     }
+}
 
-    fn settle(&mut self, answer: Answer) -> Option<Waker> {
-        if let State::Settled(_) = self.state {
-            return None;
-        }
-        match std::mem::replace(&mut self.state, State::Settled(answer)) {
-            State::Waiting(waker) => Some(waker),
-            State::Settled(_) => None,
-        }
+impl Waiting {
+    fn is_notification(&self) -> bool {
+        self.order == Order::Notification
     }
 }
