@@ -1,5 +1,6 @@
 //! One attempt to connect: from a name, over the handshake and the user's hook, to a connection that calls can use.
 
+use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ impl Dialer {
         );
         let about = About { endpoint: settings.endpoint.text().clone(), address, number };
         let driver = Driver::new(connection.clone(), transport, input, about);
-        let (bye, goodbye) = oneshot::channel();
+        let (bye, mut goodbye) = oneshot::channel();
         let mut running = run(driver, self.board.clone(), bye, span.clone());
         if let Some(hook) = &settings.hook {
             let conversation = Conversation {
@@ -138,9 +139,11 @@ impl Dialer {
                 number,
                 deadline: now() + settings.timeouts.hook,
             };
-            run_hook(hook, conversation, &mut running, settings.timeouts.hook)
-                .await
-                .map_err(|cause| NotConnected { phase: Phase::Hook, cause, address })?;
+            let ended = run_hook(hook, conversation, &mut running, settings.timeouts.hook).await;
+            ended.map_err(|cause| {
+                let cause = said_before(cause, goodbye.try_recv().ok());
+                NotConnected { phase: Phase::Hook, cause, address }
+            })?;
         }
         let took = now().saturating_duration_since(began);
         span.in_scope(|| info!(?took, "connection ready"));
@@ -260,7 +263,7 @@ async fn run_hook(
         biased;
         loss = running => match poll!(hook) {
             // The server said no and closed in one breath: its no says more than the loss.
-            Poll::Ready(Ok(Some(Err(error)))) if !is_loss(&error) => Err(ConnectCause::Hook(hook_error(error))),
+            Poll::Ready(Ok(Some(Err(error)))) if !is_loss(&*error) => Err(ConnectCause::Hook(hook_error(error))),
             _ => Err(ConnectCause::Lost(loss)),
         },
         result = &mut hook => match result {
@@ -272,6 +275,16 @@ async fn run_hook(
     }
 }
 
+/// What stopped the hook, if the server had said goodbye: that says more than what came of it.
+fn said_before(cause: ConnectCause, goodbye: Option<GoAway>) -> ConnectCause {
+    let came_of_it = match &cause {
+        ConnectCause::Lost(_) => true,
+        ConnectCause::Hook(error) => is_loss(error.as_error()),
+        _ => false,
+    };
+    goodbye.filter(|_| came_of_it).map_or(cause, ConnectCause::SentAway)
+}
+
 /// Of a call that failed in the hook the cause alone is told: whether that call has run says nothing of those that wait.
 fn hook_error(error: BoxError) -> HookError {
     let error = HookError::from(error);
@@ -281,10 +294,12 @@ fn hook_error(error: BoxError) -> HookError {
     }
 }
 
-/// Whether a hook's error only repeats that the connection was lost.
-fn is_loss(error: &BoxError) -> bool {
+/// Whether a hook's error only repeats that the connection is at its end.
+fn is_loss(error: &(dyn Error + 'static)) -> bool {
     let error = error.downcast_ref::<CallError>();
-    error.is_some_and(|error| matches!(error.cause(), CallCause::Lost(_)))
+    error.is_some_and(|error| {
+        matches!(error.cause(), CallCause::Lost(_) | CallCause::SentAway(_) | CallCause::Draining)
+    })
 }
 
 /// The server behind a `WELCOME`.

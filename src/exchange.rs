@@ -177,9 +177,8 @@ pub(crate) fn refused_here(not_taken: NotTaken, length: usize) -> CallCause {
             CallCause::TooLong { length: length as usize, limit: limit as usize }
         }
         NotTaken::Unsendable(unsendable) => CallCause::Unsendable(unsendable),
-        // Not reached: then another name was taken.
-        NotTaken::IdTaken => CallCause::Closed,
         NotTaken::Gone(Some(loss)) => CallCause::Lost(loss),
-        NotTaken::Gone(None) => CallCause::Closed,
+        // The latter is not reached: then another name was taken.
+        NotTaken::Gone(None) | NotTaken::IdTaken => CallCause::Draining,
     }
 }

@@ -261,6 +261,10 @@ pub enum CallCause {
     /// The request's own [retry policy](crate::Request::retry) is out of its range. Nothing was queued.
     #[error("{0}")]
     Config(ConfigError),
+    /// The connection takes no more calls, because the server sent it away, because its writing has failed, or because this side
+    /// lets it go. Only an [`on_connect`](crate::PoolBuilder::on_connect) hook is told so: other calls go to another connection.
+    #[error("the connection takes no more calls")]
+    Draining,
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::loss::Loss;
+use crate::error::loss::{GoAway, Loss};
 use crate::error::opening::Opening;
 use crate::error::os::OsError;
 use crate::error::text::{At, OneLine, RetryAfter, Rounded};
@@ -73,6 +73,7 @@ impl ConnectError {
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.cause {
             ConnectCause::Busy(busy) => busy.retry_after,
+            ConnectCause::SentAway(goodbye) => goodbye.retry_after,
             ConnectCause::Lost(loss) => loss.retry_after(),
             _ => None,
         }
@@ -166,6 +167,9 @@ pub enum ConnectCause {
     /// The [`open`](crate::Protocol::open) of the user's protocol broke off the sending of a frame.
     #[error("the protocol broke off the sending of a frame, behind which nothing can follow")]
     HalfAFrame,
+    /// The server said goodbye while the hook ran.
+    #[error("the server sent the connection away: {0}")]
+    SentAway(GoAway),
     /// The connection was lost while the hook ran.
     #[error("{0}")]
     Lost(Arc<Loss>),
@@ -185,9 +189,6 @@ pub enum ConnectCause {
     /// The user's [`Connect`](crate::Connect) panicked.
     #[error("the connector panicked")]
     ConnectorPanicked,
-    /// The pool was closed or dropped during the attempt.
-    #[error("the pool was closed")]
-    Closed,
 }
 
 /// So that the [`open`](crate::Protocol::open) of a protocol can return it.

@@ -11,13 +11,14 @@ use steadfast::{
     Reconnect, Rejection, Timeouts,
 };
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::support::loopback::{dead_port, listen, own_loopback};
 use crate::support::news;
 use crate::support::peer::{Peer, accept};
 use crate::support::pipes::pipes;
 use crate::support::process::Process;
-use crate::support::scripted::{ERROR, frame, reject, reply};
+use crate::support::scripted::{ERROR, frame, go_away, reject, reply};
 use crate::support::times::ms;
 use crate::support::waits::within;
 
@@ -359,6 +360,51 @@ async fn a_server_that_says_no_and_closes_in_one_breath_is_understood_by_the_hoo
         drop(peer);
         let (error, _) = news::dial_failed(&mut events).await;
         assert!(matches!(error.cause, ConnectCause::Lost(_)), "turn {turn}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_while_the_hook_runs_is_what_the_attempt_failed_by_and_its_wish_is_kept() {
+    // What the hook has to do yet when it comes: to wait for an answer, to call, something else.
+    for hook_does in ["log in", "call", "else"] {
+        let (connector, mut switch) = pipes(4096);
+        let (told, hears) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let gate = (told.clone(), hears.clone());
+        let pool = Pool::builder("peer:1")
+            .connector(connector)
+            .on_connect(move |mut conversation| {
+                let (told, hears) = gate.clone();
+                async move {
+                    conversation.call("log in").await?;
+                    hears.notify_one();
+                    told.notified().await;
+                    match hook_does {
+                        "call" => drop(conversation.call("more").await?),
+                        _ => std::future::pending().await,
+                    }
+                    Ok(())
+                }
+            })
+            .build()
+            .unwrap();
+        let mut events = pool.events();
+        let mut peer = Peer::greet(switch.accept().await).await;
+        let login = peer.request().await.unwrap();
+        let accepted = u64::from(hook_does != "log in");
+        if hook_does != "log in" {
+            peer.say(reply(login.id, b"welcome")).await;
+            hears.notified().await;
+        }
+        peer.say(go_away(0, accepted, 7000, "rolling restart")).await;
+        if hook_does == "call" {
+            // The goodbye comes first.
+            tokio::time::sleep(ms(1)).await;
+            told.notify_one();
+        }
+        let (error, next_in) = news::dial_failed(&mut events).await;
+        let ConnectCause::SentAway(goodbye) = &error.cause else { panic!("{hook_does}: {error}") };
+        assert_eq!((&*goodbye.text, error.phase), ("rolling restart", Phase::Hook));
+        assert!(next_in >= ms(7000), "{hook_does}: {next_in:?}");
     }
 }
 

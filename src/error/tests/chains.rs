@@ -83,12 +83,12 @@ pub(super) fn connects() -> Vec<(ConnectCause, Option<i32>)> {
         (hook(io::Error::other("the password is wrong")), None),
         (hook(failed(Outcome::Indeterminate, reset)), Some(ECONNRESET)),
         (no_frame, None),
+        (ConnectCause::SentAway(goodbye(0, "", None)), None),
         (ConnectCause::HalfAFrame, None),
         (ConnectCause::HookPanicked, None),
         (ConnectCause::ProtocolPanicked, None),
         (ConnectCause::Unsendable(Unsendable::Refused { why: "it has no topic" }), None),
         (ConnectCause::ConnectorPanicked, None),
-        (ConnectCause::Closed, None),
     ]
 }
 
@@ -113,6 +113,7 @@ pub(super) fn calls() -> Vec<CallCause> {
         CallCause::Unsendable(too_short()),
         CallCause::Unsendable(Unsendable::Refused { why: "it has no topic" }),
         CallCause::Config(ConfigError::Number { name: "attempts", value: 0, min: 1, max: 100 }),
+        CallCause::Draining,
         CallCause::Closed,
     ]
 }
