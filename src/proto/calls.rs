@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::error::answer::{ErrorReply, Refusal};
 use crate::error::call::Stage;
 use crate::error::loss::{GoAway, Loss};
-use crate::proto::id_map::IdMap;
+use crate::proto::id_map::{IdMap, in_order};
 use crate::proto::outgoing::Mark;
 
 #[derive(Debug, Default)]
@@ -248,7 +248,7 @@ impl Calls {
             Order::Out(number) => number > accepted,
         };
         let waiting = self.table.iter().filter_map(|(id, call)| Some((*id, call.waiting()?)));
-        waiting.filter(|(_, call)| beyond(call)).map(|(id, call)| (id, call.mark)).collect()
+        in_order(waiting.filter(|(_, call)| beyond(call)).map(|(id, call)| (id, call.mark)))
     }
 
     /// The waiting calls whose time is up.
@@ -268,7 +268,7 @@ impl Calls {
                 self.earliest_deadline = Some(call.deadline);
             }
         }
-        expired
+        in_order(expired)
     }
 
     /// When [`expired`](Self::expired) should be asked.
@@ -283,12 +283,11 @@ impl Calls {
         is_sent: impl Fn(u64, Mark) -> bool,
         wake: &mut Vec<Waker>,
     ) {
-        for (id, call) in &mut self.table {
-            if let Some(waiting) = call.waiting() {
-                let sent = is_sent(*id, waiting.mark);
-                let settled = call.settle(Answer::Lost { sent, loss: loss.clone() });
-                wake.extend(settled.map(|call| call.waker));
-            }
+        let waiting = self.table.iter_mut().filter(|(_, call)| call.waiting().is_some());
+        for (id, call) in in_order(waiting.map(|(id, call)| (*id, call))) {
+            let sent = call.waiting().is_some_and(|waiting| is_sent(id, waiting.mark));
+            let settled = call.settle(Answer::Lost { sent, loss: loss.clone() });
+            wake.extend(settled.map(|call| call.waker));
         }
         self.waiting = 0;
         self.unwritten = Unwritten::default();
@@ -342,5 +341,43 @@ impl Call {
 impl Waiting {
     fn is_notification(&self) -> bool {
         self.order == Order::Notification
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods)]
+
+    use std::sync::Mutex;
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::loss::LossCause;
+
+    /// Writes down who was woken.
+    struct Named(u64, Arc<Mutex<Vec<u64>>>);
+
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn what_befalls_many_calls_at_once_befalls_them_in_the_order_in_which_they_were_made() {
+        let (now, woken) = (Instant::now(), Arc::default());
+        let mut calls = Calls::default();
+        for id in 1..=100 {
+            let waker = Waker::from(Arc::new(Named(id, Arc::clone(&woken))));
+            calls.insert(id, Mark::Apart, now + Duration::from_secs(id), Order::NotOut, waker);
+        }
+        let ids = |calls: Vec<(u64, Mark)>| Vec::from_iter(calls.into_iter().map(|(id, _)| id));
+        assert_eq!(ids(calls.beyond(0)), Vec::from_iter(1..=100));
+        assert_eq!(ids(calls.expired(now + Duration::from_secs(50))), Vec::from_iter(1..=50));
+        let (mut wake, loss) = (Vec::new(), Arc::new(Loss::example(LossCause::ClosedByPeer)));
+        calls.lose(&loss, |_, _| true, &mut wake);
+        wake.into_iter().for_each(Waker::wake);
+        assert_eq!(*woken.lock().unwrap(), Vec::from_iter(1..=100));
     }
 }

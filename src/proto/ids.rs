@@ -19,7 +19,7 @@ const MISSING: u64 = 4096;
 pub(crate) struct Name(pub(crate) u64);
 
 /// How the server knows a call until it has answered it. In order, it does not: there it is only for this side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Id(pub(crate) u64);
 
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use bytes::BytesMut;
 use crate::error::violation::Violation;
 use crate::proto::dialect::{Matching, To};
 use crate::proto::heartbeat::GRACES;
-use crate::proto::id_map::IdMap;
+use crate::proto::id_map::{IdMap, in_order};
 use crate::proto::ids::{Id, Name};
 use crate::proto::ledger::Place;
 
@@ -248,10 +248,10 @@ impl Owed {
     /// Counts from now.
     fn forgive(&mut self, now: Instant) {
         self.abandoned.clear();
-        for (id, debt) in &mut self.debts {
+        for (id, debt) in in_order(self.debts.iter_mut().map(|(id, debt)| (*id, debt))) {
             if let Debt::Abandoned { since, .. } = debt {
                 *since = now;
-                self.abandoned.push_back((now, *id));
+                self.abandoned.push_back((now, id));
             }
         }
     }
@@ -298,7 +298,7 @@ impl Owed {
             Debt::Abandoned { place, .. } => place,
             _ => None,
         };
-        self.debts.drain().filter_map(|(_, debt)| abandoned(debt)).collect()
+        in_order(self.debts.drain()).into_iter().filter_map(|(_, debt)| abandoned(debt)).collect()
     }
 }
 

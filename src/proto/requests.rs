@@ -12,7 +12,7 @@
 use std::time::Instant;
 
 use crate::proto::head::RequestHead;
-use crate::proto::id_map::IdMap;
+use crate::proto::id_map::{IdMap, in_order};
 
 #[derive(Debug)]
 pub(crate) struct Requests {
@@ -140,12 +140,12 @@ impl Requests {
         self.notifications = self.notifications.saturating_sub(1);
     }
 
-    /// The connection is dead: forgets everything, and says which requests are unanswered.
-    pub(crate) fn lose(&mut self) -> impl Iterator<Item = u64> + '_ {
+    /// The connection is dead: forgets everything, and says which requests are unanswered, the oldest first.
+    pub(crate) fn lose(&mut self) -> Vec<u64> {
         self.abandoned.clear();
         self.notifications = 0;
         self.held_bytes = 0;
-        self.unanswered.drain().map(|(id, _)| id)
+        in_order(self.unanswered.drain()).into_iter().map(|(id, _)| id).collect()
     }
 
     /// Also while a cancelled request with this id is still worked on: otherwise any number of them would count as one.

@@ -435,7 +435,7 @@ impl Session for Serving {
 
     fn lost(&mut self, _: &Arc<Loss>, effects: &mut Effects<Event>) {
         self.state = State::Dead;
-        effects.events.extend(self.requests.lose().map(|id| Event::Orphaned { id }));
+        effects.events.extend(self.requests.lose().into_iter().map(|id| Event::Orphaned { id }));
         self.line.die();
         self.unsent.clear();
     }

@@ -30,7 +30,7 @@ use crate::clock::{self, now};
 use crate::connection::{Connection, Tell};
 use crate::error::answer::{ErrorReply, Refusal};
 use crate::panics::discard;
-use crate::proto::id_map::IdMap;
+use crate::proto::id_map::{IdMap, in_order};
 use crate::proto::replies::Response;
 use crate::proto::requests::Remember;
 use crate::proto::serving::{Event, Serving};
@@ -157,7 +157,7 @@ impl<H: Handler> Desk<H> {
         self.membership.leave();
         self.ended.cancel();
         let running = std::mem::take(&mut *self.running());
-        running.into_values().for_each(|cancellation| cancellation.cancel());
+        in_order(running).iter().for_each(|(_, cancellation)| cancellation.cancel());
     }
 
     fn begin(

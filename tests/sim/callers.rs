@@ -1,9 +1,9 @@
 //! One client host: a pool, and callers that follow the seed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use futures::future::join_all;
 use steadfast::{Heartbeat, Pool, Reconnect, Retry, Timeouts};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -57,7 +57,7 @@ impl Client {
         self.calls.iter().map(Vec::len).sum::<usize>() + 1
     }
 
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self: Arc<Self>) {
         let began = Instant::now();
         let pool = self.pool();
         let mut events = pool.events();
@@ -70,7 +70,14 @@ impl Client {
             }
         };
         let calling = async {
-            join_all(self.calls.iter().map(|calls| self.keep_calling(&pool, calls))).await;
+            // Each is a task of its own, so that also the order in which they are woken is of the seed.
+            let callers = (0..self.calls.len()).map(|caller| {
+                let (client, pool) = (self.clone(), pool.clone());
+                tokio::spawn(async move { client.keep_calling(&pool, caller).await })
+            });
+            for caller in callers.collect::<Vec<_>>() {
+                caller.await.expect("a caller ends");
+            }
             sleep_until(began + CALM).await;
             self.call(&pool, self.last).await;
             assert!(self.books.is_answered(self.last.number), "{} is not served", self.name);
@@ -93,8 +100,8 @@ impl Client {
             .expect("the settings are good")
     }
 
-    async fn keep_calling(&self, pool: &Pool, calls: &[(Duration, Made)]) {
-        for (pause, made) in calls {
+    async fn keep_calling(&self, pool: &Pool, caller: usize) {
+        for (pause, made) in &self.calls[caller] {
             sleep(*pause).await;
             self.call(pool, *made).await;
         }

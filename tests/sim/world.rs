@@ -1,5 +1,6 @@
 //! One run: a server that may crash, clients, links, in simulated time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -40,6 +41,7 @@ pub(crate) fn run(seed: u64) -> World {
     for client in 0..clients {
         let first = (client as u64 + 1) * 1_000_000;
         let client = Client::new(client_name(client), first, books.clone(), &mut random);
+        let client = Arc::new(client);
         calls += client.calls();
         let name = client.name.clone();
         sim.client(name, async {

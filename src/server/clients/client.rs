@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::policy::ReplyCache;
-use crate::proto::id_map::IdMap;
+use crate::proto::id_map::{IdMap, in_order};
 use crate::proto::replies::{Replies, Room, Swept};
 use crate::proto::serving::Serving;
 use crate::server::cancellation::Cancellation;
@@ -67,7 +67,7 @@ impl Client {
         let (swept, running) = (std::mem::take(swept), std::mem::take(&mut memory.running));
         drop(memory);
         drop(swept);
-        running.into_values().for_each(|cancellation| cancellation.cancel());
+        in_order(running).iter().for_each(|(_, cancellation)| cancellation.cancel());
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
