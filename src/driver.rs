@@ -226,7 +226,7 @@ impl<S: Session + ?Sized> Driver<S> {
                 }
                 Ok(Asked::Leave) => {}
                 Ok(Asked::Finished) => self.part(now, LossCause::ClosedHere, LINGER, event),
-                Err(cause @ LossCause::Violation(_)) => {
+                Err(cause @ (LossCause::Violation(_) | LossCause::DialectPanicked)) => {
                     self.part(now, cause, LINGER_VIOLATION, event);
                 }
                 Err(verdict) => return Act::Over(self.end(now, Ending::Verdict(verdict), event)),

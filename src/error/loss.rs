@@ -214,6 +214,8 @@ pub enum LossCause {
     },
     /// The peer broke the protocol.
     Violation(Violation),
+    /// The user's [`Dialect`](crate::Dialect) panicked over a frame, which need not be the peer's fault.
+    DialectPanicked,
     /// The peer said goodbye, and why.
     SentAway(GoAway),
     /// This side closed it: the pool was closed or dropped, or the connection was drained.
@@ -250,9 +252,8 @@ impl LossCause {
                 let (calls, silent_for) = (Count(*calls as u64, "answer"), Rounded(*silent_for));
                 write!(f, "was given up: it owes {calls} that nobody waits for, for {silent_for}")
             }
-            // That is nothing that a peer can be blamed for.
-            Self::Violation(Violation::DialectPanicked) => {
-                write!(f, "was closed on this side{after}: {}", Violation::DialectPanicked)
+            Self::DialectPanicked => {
+                write!(f, "was closed on this side{after}: the dialect panicked over a frame")
             }
             Self::Violation(violation) => {
                 write!(

@@ -45,9 +45,6 @@ pub enum Violation {
     /// Bytes that came while nothing was asked.
     #[error("it sent something that was not asked for")]
     Unasked,
-    /// The [`Dialect`](crate::Dialect) panicked over a frame.
-    #[error("the dialect panicked over a frame")]
-    DialectPanicked,
     /// A kind that this version does not know and must not skip.
     #[error("unknown kind {kind:#04x}")]
     UnknownKind {

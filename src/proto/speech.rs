@@ -193,8 +193,8 @@ impl Speech {
         Ok(Some(Arrived { frame, meaning }))
     }
 
-    fn meaning(&self, frame: &Bytes) -> Result<Result<Meaning, Violation>, Violation> {
-        caught(|| self.dialect.received(frame.clone())).ok_or(Violation::DialectPanicked)
+    fn meaning(&self, frame: &Bytes) -> Result<Result<Meaning, Violation>, LossCause> {
+        caught(|| self.dialect.received(frame.clone())).ok_or(LossCause::DialectPanicked)
     }
 }
 

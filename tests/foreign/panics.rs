@@ -149,7 +149,7 @@ async fn a_panic_over_a_frame_costs_that_connection_only() {
         let error = pool.call("hello").await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::Indeterminate);
         let CallCause::Lost(loss) = error.cause() else { panic!("{error}") };
-        assert_eq!(loss.cause, LossCause::Violation(Violation::DialectPanicked));
+        assert_eq!(loss.cause, LossCause::DialectPanicked);
         assert_eq!(news::lost(&mut events).await.cause, loss.cause);
     }
     news::connected(&pool, 2).await;

@@ -48,6 +48,7 @@ pub(super) fn losses() -> Vec<(LossCause, Option<i32>)> {
         (LossCause::SentAway(goodbye(0, "", None)), None),
         (LossCause::ClosedHere, None),
         (LossCause::Unanswered { calls: 2, silent_for }, None),
+        (LossCause::DialectPanicked, None),
         (LossCause::Detached, None),
     ];
     losses.extend(foreign_violations().map(|violation| (violation.into(), None)));
@@ -55,14 +56,13 @@ pub(super) fn losses() -> Vec<(LossCause, Option<i32>)> {
 }
 
 /// Those that only a foreign protocol knows.
-pub(super) fn foreign_violations() -> [Violation; 5] {
+pub(super) fn foreign_violations() -> [Violation; 4] {
     let came = Opening::of(b"HTTP/1.1 400 Bad Request");
     [
         Violation::FrameTooShort { length: 2, header: 4 },
         Violation::WrongMagic { magic: b"\xab\xcd", came },
         Violation::Malformed { what: "it ends before its id does" },
         Violation::Unasked,
-        Violation::DialectPanicked,
     ]
 }
 

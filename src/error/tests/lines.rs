@@ -91,7 +91,7 @@ fn a_loss_says_what_happened_how_long_nothing_came_why_and_the_code() {
         ),
         // The peer is not to blame.
         (
-            Violation::DialectPanicked.into(),
+            LossCause::DialectPanicked,
             "was closed on this side after 3.2 s of silence: the dialect panicked over a frame",
         ),
     ] {

@@ -51,7 +51,7 @@ fn an_answer_to_nobody_is_a_violation() {
 fn a_dialect_that_panics_over_a_frame_costs_the_connection_and_what_came_before_counts() {
     let mut desk = desk(silent(IN_ORDER));
     let names = ["a", "b"].map(|body| desk.sent_call(body, 0, MINUTE));
-    assert_eq!(desk.hear(&["rA", "#", "rB"]), Err(Violation::DialectPanicked.into()));
+    assert_eq!(desk.hear(&["rA", "#", "rB"]), Err(LossCause::DialectPanicked));
     assert_eq!(names.map(|name| desk.answer(name)), [reply("A"), None]);
 }
 
