@@ -90,7 +90,7 @@ impl Channel {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::new(now(), settings.reconnect, rng.u64(..));
         let plan = board.take_plan(slot).unwrap_or(plan);
-        let dialer = Dialer { slot, settings, board: board.clone(), replaces: 0 };
+        let dialer = Dialer { slot, settings, board: board.clone(), replaces: None };
         Self {
             dialer,
             board,
@@ -133,7 +133,7 @@ impl Channel {
     pub(crate) fn begin_again(&mut self) {
         discard(self.attempt.take());
         if let Some(current) = self.current.take() {
-            self.dialer.replaces = current.number;
+            self.dialer.replaces = Some(current.number);
             discard(current);
         }
         if !self.is_over {
@@ -297,7 +297,7 @@ impl Channel {
         let now = now();
         discard(self.attempt.take());
         self.attempts = 0;
-        self.dialer.replaces = 0;
+        self.dialer.replaces = None;
         self.plan.succeeded(now);
         let (goodbye, tenure) = (Some(goodbye), Tenure::new(now, &mut self.rng));
         let current = Current { connection, number, running, goodbye, tenure, renewal: None };
@@ -350,7 +350,7 @@ impl Channel {
     fn went_away(&mut self, connection: u64, goodbye: GoAway) {
         let slot = self.dialer.slot;
         // The old connection finishes what the server accepted, so nothing takes its place.
-        self.dialer.replaces = 0;
+        self.dialer.replaces = None;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
         let now = now();
         let to = if goodbye.code == GoAway::IDLE { Lost::Idleness } else { Lost::Mishap };
@@ -367,7 +367,7 @@ impl Channel {
     }
 
     fn died(&mut self, loss: Arc<Loss>, goodbye: Option<GoAway>) {
-        self.dialer.replaces = loss.connection;
+        self.dialer.replaces = Some(loss.connection);
         self.board.shut(self.dialer.slot, Began::Lost(loss.clone()));
         let retry_after = goodbye.and_then(|goodbye| goodbye.retry_after);
         match loss.is_intended() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use crate::endpoint::Endpoint;
 use crate::error::connect::{ConnectCause, Phase};
@@ -143,7 +143,7 @@ impl Connect for Tcp {
             let limit = self.timeouts.connect;
             let mut tried = None;
             let race = race(&addresses, &self.options, &mut tried);
-            let (stream, address) = match timeout_at(Instant::now() + limit, race).await {
+            let (stream, address) = match timeout(limit, race).await {
                 Ok(Ok(connected)) => connected,
                 Ok(Err((cause, address))) => {
                     return Err(NotConnected { phase: Phase::Connect, cause, address });
@@ -178,7 +178,7 @@ impl Tcp {
         }
         let limit = self.timeouts.resolve;
         let lookup = tokio::net::lookup_host((endpoint.host(), endpoint.port()));
-        let cause = match timeout_at(Instant::now() + limit, lookup).await {
+        let cause = match timeout(limit, lookup).await {
             Ok(Ok(addresses)) => {
                 let addresses = interleave(addresses.collect());
                 if !addresses.is_empty() {
@@ -224,7 +224,6 @@ async fn race(
             *tried = Some(address);
             attempts.push(async move { (open(address, options).await, address) });
         }
-        let stagger = Instant::now() + STAGGER;
         tokio::select! {
             biased;
             Some((result, address)) = attempts.next() => match result {
@@ -241,7 +240,7 @@ async fn race(
                     next = rest.next();
                 }
             },
-            () = sleep_until(stagger), if rest.len() > 0 => next = rest.next(),
+            () = sleep(STAGGER), if rest.len() > 0 => next = rest.next(),
             else => return Err(failure),
         }
     }

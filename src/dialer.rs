@@ -74,8 +74,8 @@ pub(crate) struct Dialer {
     pub(crate) slot: usize,
     pub(crate) settings: Arc<Settings>,
     pub(crate) board: Arc<Switchboard>,
-    /// The number of the connection that the next one replaces.
-    pub(crate) replaces: u64,
+    /// The number of the connection that the next one replaces, if it replaces one.
+    pub(crate) replaces: Option<u64>,
 }
 
 /// A driver at work.
@@ -195,7 +195,7 @@ impl Dialer {
             max_version: VERSION,
             client: settings.client,
             connection: number,
-            replaces: self.replaces,
+            replaces: self.replaces.unwrap_or(0),
             max_message: wire(settings.limits.message),
             every: millis(settings.heartbeat.every),
             give_up_after: millis(settings.heartbeat.give_up_after),

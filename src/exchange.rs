@@ -55,14 +55,14 @@ impl<'a, 'p> Exchange<'a, 'p> {
 
     fn start(&mut self, waker: &Waker) -> Result<(), NotTaken> {
         let (now, connection) = (self.now, self.connection);
-        let start = |start: &Start<'_>| {
+        let hand_over = |start: &Start<'_>| {
             connection.with(|calling| match calling.start(now, start, waker) {
                 Ok(()) => (Ok(()), Tell::Owner),
                 Err(not_taken) => (Err(not_taken), Tell::Nobody),
             })
         };
         let Some(speech) = self.speech else {
-            return start(&self.start);
+            return hand_over(&self.start);
         };
         loop {
             let name = speech.ids().name();
@@ -72,7 +72,7 @@ impl<'a, 'p> Exchange<'a, 'p> {
                 Kind::Request { .. } => speech.request(name, self.start.body.clone()),
             };
             let spoken = spoken.map_err(NotTaken::Unsendable)?;
-            match start(&Start { head: &spoken.head, body: &spoken.rest, ..self.start }) {
+            match hand_over(&Start { head: &spoken.head, body: &spoken.rest, ..self.start }) {
                 Err(NotTaken::IdTaken) => {}
                 result => return result,
             }

@@ -122,23 +122,31 @@ pub struct Frames<'a> {
     transport: &'a mut dyn Transport,
     framing: Framing,
     input: BytesMut,
-    /// Why nothing can be sent any more.
-    write_error: Option<OsError>,
+    sent: Sent,
+}
+
+/// What has been sent.
+#[derive(Debug, Clone)]
+enum Sent {
+    /// Whole frames, as far as the operating system has told.
+    Whole,
     /// A part of a frame has left, or may have, and nobody sends the rest.
-    is_cut: bool,
+    Cut,
+    /// Nothing can be sent any more.
+    Failed(OsError),
 }
 
 impl<'a> Frames<'a> {
     fn new(transport: &'a mut dyn Transport, framing: Framing) -> Self {
-        Self { transport, framing, input: BytesMut::new(), write_error: None, is_cut: false }
+        Self { transport, framing, input: BytesMut::new(), sent: Sent::Whole }
     }
 
     /// What has come and was not received, of a connection over which frames can be sent.
     fn finish(self) -> Result<BytesMut, ConnectCause> {
-        match self.write_error {
-            None if self.is_cut => Err(ConnectCause::HalfAFrame),
-            None => Ok(self.input),
-            Some(error) => Err(ConnectCause::Os(error)),
+        match self.sent {
+            Sent::Whole => Ok(self.input),
+            Sent::Cut => Err(ConnectCause::HalfAFrame),
+            Sent::Failed(error) => Err(ConnectCause::Os(error)),
         }
     }
 
@@ -158,14 +166,16 @@ impl<'a> Frames<'a> {
         self.framing.begin(&mut out);
         out.extend_from_slice(&frame);
         self.framing.end(0, 0, &mut out).map_err(|error| ConnectCause::Unsendable(error.into()))?;
-        if self.is_cut {
-            return Err(ConnectCause::HalfAFrame);
+        match self.sent {
+            Sent::Cut => return Err(ConnectCause::HalfAFrame),
+            Sent::Failed(_) => return Ok(()),
+            // Unless this future is dropped meanwhile, it stays that for no longer than the sending.
+            Sent::Whole => self.sent = Sent::Cut,
         }
-        if self.write_error.is_none() {
-            self.is_cut = true;
-            self.write_error = send_all(self.transport, &out).await.err().map(OsError::from);
-            self.is_cut = false;
-        }
+        self.sent = match send_all(self.transport, &out).await {
+            Ok(()) => Sent::Whole,
+            Err(error) => Sent::Failed(error.into()),
+        };
         Ok(())
     }
 
@@ -195,8 +205,10 @@ impl<'a> Frames<'a> {
             self.input.reserve(READ);
             match self.transport.read_buf(&mut self.input).await {
                 Ok(0) => {
-                    let write_error = self.write_error.clone().map(ConnectCause::Os);
-                    return Err(write_error.unwrap_or(ConnectCause::ClosedByPeer));
+                    return Err(match &self.sent {
+                        Sent::Failed(error) => ConnectCause::Os(error.clone()),
+                        Sent::Whole | Sent::Cut => ConnectCause::ClosedByPeer,
+                    });
                 }
                 Ok(_) => {}
                 Err(error) => return Err(ConnectCause::Os(error.into())),

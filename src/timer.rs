@@ -54,7 +54,7 @@ impl Stopwatch {
 
     /// It has to wait, and this is how long it may, from the first time that this is asked. True if that is over; else the
     /// task will be woken when it is.
-    pub(crate) fn is_over(&mut self, cx: &mut Context<'_>, limit: Duration) -> bool {
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>, limit: Duration) -> bool {
         let deadline = *self.began.get_or_insert_with(now) + limit;
         while self.timer.poll(cx, deadline) {
             if now() >= deadline {

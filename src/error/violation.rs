@@ -96,7 +96,7 @@ pub enum Violation {
         /// How many are allowed.
         limit: usize,
     },
-    /// An answer to a call that this connection never carried.
+    /// An answer, or a part of a message, with an id that this connection never carried.
     #[error("{name} to nobody: id {id}")]
     ToNobody {
         /// The frame's name.
@@ -104,7 +104,7 @@ pub enum Violation {
         /// The id it carries.
         id: u64,
     },
-    /// A second request under an id that is unanswered.
+    /// A second message under an id whose first one has not come whole or, of a request, is unanswered.
     #[error("id {id} is in use")]
     IdInUse {
         /// The id.

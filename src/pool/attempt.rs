@@ -39,7 +39,7 @@ use crate::switchboard::Switchboard;
 pub(crate) struct Ongoing<'a> {
     board: &'a Arc<Switchboard>,
     patience: Patience,
-    deadline: Instant,
+    started: Instant,
     limit: Duration,
     course: Course,
     issued: Option<Issued<'a>>,
@@ -51,15 +51,23 @@ impl<'a> Ongoing<'a> {
         board: &'a Arc<Switchboard>,
         form: Form,
         patience: Patience,
-        deadline: Instant,
+        started: Instant,
         limit: Duration,
     ) -> Self {
         let course = Course::new(form);
-        Self { board, patience, deadline, limit, course, issued: None, attempts: 0 }
+        Self { board, patience, started, limit, course, issued: None, attempts: 0 }
     }
 
     pub(crate) fn course(&self) -> &Course {
         &self.course
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.started + self.limit
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        clock::now().saturating_duration_since(self.started)
     }
 
     /// How often it was handed to a connection.
@@ -101,7 +109,7 @@ impl<'a> Ongoing<'a> {
                 kind: self.course.kind(),
                 head: &[],
                 body,
-                deadline: self.deadline,
+                deadline: self.deadline(),
                 oldest,
                 place: Some(place),
             };
@@ -192,7 +200,7 @@ impl<'a> Ongoing<'a> {
                 }
             }
             // All who wait are woken in a row, by tokio.
-            if timeout_at(self.deadline.into(), Dormant::new(changed)).await.is_err() {
+            if timeout_at(self.deadline().into(), Dormant::new(changed)).await.is_err() {
                 let late = NoPlace::TimedOut(self.board.outage().map(Scarcity::Outage));
                 return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
             }
@@ -218,7 +226,7 @@ impl<'a> Ongoing<'a> {
             self.issued = Some(Issued::of(self.board, id));
             return Ok(taken);
         }
-        let placed = Placing::new(self.board, wish).until(Until::At(self.deadline)).await;
+        let placed = Placing::new(self.board, wish).until(Until::At(self.deadline())).await;
         *now = clock::now();
         placed.map_err(not_sent)
     }

@@ -211,7 +211,7 @@ impl Lease {
                 Poll::Ready(Ok(done))
             }
             Poll::Ready(Err(ended)) => Poll::Ready(Err(self.failed(step(self), ended))),
-            Poll::Pending if watch.is_over(cx, self.limit) => {
+            Poll::Pending if watch.poll_over(cx, self.limit) => {
                 let cause = LeaseCause::TimedOut { limit: self.limit, scarcity: None };
                 Poll::Ready(Err(self.error(step(self), cause)))
             }

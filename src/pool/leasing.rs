@@ -13,7 +13,6 @@ use crate::pool::lease::{Lease, hand_in};
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::ledger::Share;
 use crate::roster::link::Taken;
-use crate::roster::no_place::NoPlace;
 use crate::roster::wish::{Patience, Until, Wish};
 
 /// A lease that has not been taken yet. Made by [`Pool::lease`](crate::Pool::lease); `.await` takes it.
@@ -129,17 +128,5 @@ impl Leasing<'_> {
     fn error(&self, cause: LeaseCause) -> LeaseError {
         let endpoint = self.pool.board.endpoint().clone();
         LeaseError::new(Step::CheckOut, cause, (0, 0), endpoint)
-    }
-}
-
-impl NoPlace {
-    /// Why nothing was lent to one who had this long.
-    fn lease_cause(self, limit: Duration) -> LeaseCause {
-        match self {
-            Self::Closed => LeaseCause::Closed,
-            Self::Unavailable(outage) => LeaseCause::Unavailable(outage),
-            Self::Overloaded(overload) => LeaseCause::Overloaded(overload),
-            Self::TimedOut(scarcity) => LeaseCause::TimedOut { limit, scarcity },
-        }
     }
 }

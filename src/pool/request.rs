@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::sleep;
@@ -118,16 +118,15 @@ impl<'a> Request<'a> {
 
     async fn run(&self, form: Form) -> Result<Answer, CallError> {
         let started = clock::now();
-        let deadline = started + self.limit;
-        let mut call = Ongoing::new(&self.pool.board, form, self.patience, deadline, self.limit);
+        let mut call = Ongoing::new(&self.pool.board, form, self.patience, started, self.limit);
         if let Err(error) = self.check() {
             let failed = (Outcome::NotSent, CallCause::Config(error));
-            return Err(self.error(failed, Stopped::Final, &call, started));
+            return Err(self.error(failed, Stopped::Final, &call));
         }
         match call.attempt(started, &self.body).await {
             Ok(answer) => Ok(answer),
             // On the heap, so that the future of a call that succeeds at once, as most do, is small.
-            Err(failed) => Box::pin(self.try_again(call, failed, started)).await,
+            Err(failed) => Box::pin(self.try_again(call, failed)).await,
         }
     }
 
@@ -136,14 +135,13 @@ impl<'a> Request<'a> {
         &self,
         mut call: Ongoing<'_>,
         mut failed: Failed,
-        started: Instant,
     ) -> Result<Answer, CallError> {
-        let (board, deadline) = (&self.pool.board, started + self.limit);
+        let (board, deadline) = (&self.pool.board, call.deadline());
         let mut attempts = Attempts::new(&self.retry);
         let stopped = loop {
             let elsewhere = board.elsewhere(call.slot());
             let class = classify(&failed, call.course().repeat(), elsewhere);
-            if !self.is_wanted(class, &failed, &call, started) {
+            if !self.is_wanted(class, &failed, &call) {
                 break Stopped::Declined;
             }
             let mut now = clock::now();
@@ -164,7 +162,7 @@ impl<'a> Request<'a> {
                 Err(failed) => failed,
             };
         };
-        Err(self.error(failed, stopped, &call, started))
+        Err(self.error(failed, stopped, &call))
     }
 
     /// The pool's policy was checked when the pool was built.
@@ -176,32 +174,19 @@ impl<'a> Request<'a> {
     }
 
     /// Whether the policy's own predicate lets it be tried again.
-    fn is_wanted(
-        &self,
-        class: Failure,
-        failed: &Failed,
-        call: &Ongoing<'_>,
-        started: Instant,
-    ) -> bool {
+    fn is_wanted(&self, class: Failure, failed: &Failed, call: &Ongoing<'_>) -> bool {
         match (&self.retry.only_if, class) {
             (Some(only_if), Failure::Refused { .. } | Failure::Indeterminate(_)) => {
-                only_if.holds(&self.error(failed.clone(), Stopped::Final, call, started))
+                only_if.holds(&self.error(failed.clone(), Stopped::Final, call))
             }
             _ => true,
         }
     }
 
-    fn error(
-        &self,
-        (outcome, cause): Failed,
-        stopped: Stopped,
-        call: &Ongoing<'_>,
-        started: Instant,
-    ) -> CallError {
+    fn error(&self, (outcome, cause): Failed, stopped: Stopped, call: &Ongoing<'_>) -> CallError {
         let outcome = call.course().outcome(outcome);
-        let elapsed = clock::now().saturating_duration_since(started);
         let endpoint = self.pool.board.endpoint().clone();
-        CallError::new((outcome, cause), stopped, call.attempts(), elapsed, endpoint)
+        CallError::new((outcome, cause), stopped, call.attempts(), call.elapsed(), endpoint)
             .after(call.course().loss())
     }
 }

@@ -30,8 +30,9 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// What knows this client's calls again, if anything of the process does.
-    pub(crate) fn remembers(&self) -> Option<Memory> {
+    /// What calls that may have run are held to. A process that remembers nothing has the number 0: no call is sent to it again, but
+    /// by it one can tell that the process was replaced. `None` where the protocol does not tell processes apart.
+    pub(crate) fn identity(&self) -> Option<Memory> {
         let number = match self.memory {
             ServerMemory::ReplyCache { number } => number,
             ServerMemory::None => 0,
@@ -115,7 +116,7 @@ impl Course {
     pub(crate) fn resume(&self) -> Option<(Resume, &Arc<Loss>)> {
         let loss = self.may_have_run.as_ref().filter(|_| self.form == Form::Once)?;
         let Attempt { slot, connection, server } = self.last?;
-        Some((Resume { memory: server.remembers()?, slot, connection }, loss))
+        Some((Resume { memory: server.identity()?, slot, connection }, loss))
     }
 
     /// What its next attempt is on the wire.

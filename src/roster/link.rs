@@ -38,11 +38,11 @@ pub(crate) struct Link {
 
 impl Link {
     pub(super) fn leads_to(&self, memory: Memory) -> bool {
-        self.server.remembers() == Some(memory)
+        self.server.identity() == Some(memory)
     }
 
     pub(super) fn seen_at(&self, slot: usize) -> Option<Seen> {
-        let memory = self.server.remembers()?;
+        let memory = self.server.identity()?;
         Some(Seen { slot, connection: self.number, memory })
     }
 }

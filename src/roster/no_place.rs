@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::call::{CallCause, Overload, Scarcity, Stage};
+use crate::error::lease::LeaseCause;
 use crate::error::outage::Outage;
 
 /// Why there is no place.
@@ -26,6 +27,16 @@ impl NoPlace {
             Self::TimedOut(scarcity) => {
                 CallCause::TimedOut { limit, stage: Stage::Connection, scarcity }
             }
+        }
+    }
+
+    /// Why nothing was lent to one who had this long.
+    pub(crate) fn lease_cause(self, limit: Duration) -> LeaseCause {
+        match self {
+            Self::Closed => LeaseCause::Closed,
+            Self::Unavailable(outage) => LeaseCause::Unavailable(outage),
+            Self::Overloaded(overload) => LeaseCause::Overloaded(overload),
+            Self::TimedOut(scarcity) => LeaseCause::TimedOut { limit, scarcity },
         }
     }
 }

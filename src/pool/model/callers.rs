@@ -202,7 +202,7 @@ impl Callers {
     ) {
         let seen = |number: u64| {
             let line = &lines[&number];
-            let memory = line.server()?.remembers()?;
+            let memory = line.server()?.identity()?;
             Some(resume::Seen { slot: line.slot, connection: number, memory })
         };
         let ready = self.slots.iter().filter_map(|slot| slot.ready);
