@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::config::ConfigError;
-use crate::policy::{number, time};
+use crate::range::{number, time};
 
 /// How many connections a pool keeps, and each of them for how long. Where only the number is to be said, `4` and `1..=4`
 /// will do.

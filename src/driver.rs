@@ -39,7 +39,7 @@ mod outflow;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// After FIN, the peer's FIN is awaited for so long, so that no RST destroys the last bytes.
 const LINGER: Duration = Duration::from_secs(2);
-/// The same for a peer that broke the protocol.
+/// After FIN, the FIN of a peer that broke the protocol is awaited for so long.
 const LINGER_VIOLATION: Duration = Duration::from_millis(200);
 
 /// After so many rounds others on its thread have their turn: with a transport that is always ready there would be no end. So tokio

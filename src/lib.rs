@@ -86,6 +86,7 @@ mod pool;
 mod prospects;
 mod proto;
 mod protocol;
+mod range;
 mod roster;
 mod server;
 #[cfg(target_os = "linux")]
@@ -101,6 +102,7 @@ pub use crate::connections::Connections;
 pub use crate::conversation::Conversation;
 pub use crate::endpoint::Endpoint;
 pub use crate::error::answer::{ErrorReply, Refusal};
+pub use crate::error::bind::BindError;
 pub use crate::error::call::{
     CallCause, CallError, Full, Outcome, Overload, Scarcity, Stage, Stopped,
 };
@@ -136,7 +138,7 @@ pub use crate::protocol::{Frames, Protocol};
 pub use crate::server::call::{Call, Handler, PushError, Pusher};
 pub use crate::server::handle::{Server, ServerHandle};
 pub use crate::server::listen::{Accepting, Incoming, Listen};
-pub use crate::server::settings::{BindError, ServerBuilder};
+pub use crate::server::settings::ServerBuilder;
 pub use crate::transport::Transport;
 
 /// The examples of the documents compile.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::config::ConfigError;
-use crate::policy::{number, time};
+use crate::range::{number, time};
 
 /// See [`Limits::subscription`].
 const MOST_ITEMS: usize = 1_000_000;

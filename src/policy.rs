@@ -1,12 +1,12 @@
 //! What a user sets in code: plain values, checked once at the door. A policy does not know how to connect.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::call::CallError;
 use crate::error::config::ConfigError;
+use crate::range::{number, share, time};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -155,7 +155,8 @@ impl Retry {
         Self { attempts, ..Self::default() }
     }
 
-    /// Nothing is tried again except what never left, or was sent away by a server that goes away. The same as one [attempt](Self::attempts).
+    /// Nothing is tried again except what never left, or was sent away by a server that goes away. The same as one
+    /// [attempt](Self::attempts).
     pub fn never() -> Self {
         Self::attempts(1)
     }
@@ -314,35 +315,6 @@ impl Default for ReplyCache {
     }
 }
 
-pub(crate) fn time(
-    name: &'static str,
-    value: Duration,
-    range: &RangeInclusive<Duration>,
-) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::Time { name, value, min: *range.start(), max: *range.end() })
-}
-
-pub(crate) fn number(
-    name: &'static str,
-    value: u64,
-    range: RangeInclusive<u64>,
-) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::Number { name, value, min: *range.start(), max: *range.end() })
-}
-
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
-}
-
-fn share(name: &'static str, value: f64, max: f64) -> Result<(), ConfigError> {
-    if (0.0..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::Share { name, value, max })
 }

@@ -295,7 +295,7 @@ impl Roster {
         self.reserve_places();
     }
 
-    /// It waits no more.
+    /// A call waits no more to be sent again.
     pub(crate) fn end_resuming(&mut self, resume: Resume, wake: &mut Wakes) {
         for stranded in self.resuming.iter_mut().filter(|stranded| stranded.is_like(resume)) {
             stranded.calls -= 1;

@@ -92,7 +92,7 @@ impl Switchboard {
         self.lock().try_place(wish)
     }
 
-    /// The same for a new call, which gets an id with its place.
+    /// A place and an id for a new call, at once, or the reason why not; `Ok(None)` if waiting may bring them.
     pub(crate) fn try_begin(&self, wish: Wish<'_>) -> Result<Option<(Taken, NewId)>, NoPlace> {
         let mut roster = self.lock();
         let taken = roster.try_place(wish)?;

@@ -4,17 +4,16 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast::{
     CallCause, Event, Heartbeat, Limits, LossCause, Outcome, Pool, Retry, Scarcity, Server, State,
-    Subscription,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use support::local::resident_bytes;
+use support::news::lost;
 use support::scripted::*;
 use support::waits::{soon, until};
 
@@ -22,17 +21,6 @@ use support::waits::{soon, until};
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const LONG: Duration = Duration::from_secs(60);
-
-async fn lost(events: &mut Subscription<Event>) -> Arc<steadfast::Loss> {
-    soon("the loss", async {
-        loop {
-            if let Event::Lost { loss, .. } = events.next().await.expect("the pool lives") {
-                return loss;
-            }
-        }
-    })
-    .await
-}
 
 /// A pool, the far end of its connection, and where others would come.
 async fn connected() -> (Pool, TcpStream, Script) {

@@ -273,7 +273,8 @@ impl fmt::Display for Text<'_> {
 /// Any error, as an [`on_connect`](crate::PoolBuilder::on_connect) hook or [`Protocol::open`](crate::Protocol::open) returns it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The error that a user's hook, or the [`open`](crate::Protocol::open) of a user's protocol, returned. Two are equal when they are the same error object.
+/// The error that a user's hook, or the [`open`](crate::Protocol::open) of a user's protocol, returned. Two are equal when they
+/// are the same error object.
 #[derive(Debug, Clone)]
 pub struct HookError {
     error: Arc<dyn Error + Send + Sync>,

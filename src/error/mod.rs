@@ -32,6 +32,7 @@
 //! - A code that no table here knows has the system's words in the line, so in the chain it is the bare number.
 
 pub(crate) mod answer;
+pub(crate) mod bind;
 pub(crate) mod call;
 pub(crate) mod close;
 pub(crate) mod config;

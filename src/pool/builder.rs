@@ -23,13 +23,14 @@ use crate::error::connect::BoxError;
 use crate::event::Event;
 use crate::fan_out::{FanOut, Subscription};
 use crate::limits::{Limits, SocketOptions, Timeouts};
-use crate::policy::{Heartbeat, Reconnect, Retry, time};
+use crate::policy::{Heartbeat, Reconnect, Retry};
 use crate::pool::channels::Channels;
 use crate::pool::handle::Pool;
 use crate::pool::shared::{LONGEST_CALL, Shared};
 use crate::proto::greeting::ClientId;
 use crate::proto::speech::Speech;
 use crate::protocol::{Opener, Protocol};
+use crate::range::time;
 use crate::switchboard::Switchboard;
 use crate::transport::guarded::Guarded;
 

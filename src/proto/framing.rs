@@ -4,7 +4,7 @@
 //! are [`frame`](crate::proto::frame)'s business, and what is in a frame is the user's.
 
 use crate::error::config::ConfigError;
-use crate::policy::number;
+use crate::range::number;
 
 pub(crate) mod count;
 mod cut;

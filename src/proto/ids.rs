@@ -8,8 +8,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::config::ConfigError;
-use crate::policy::number;
 use crate::proto::dialect::Matching;
+use crate::range::number;
 
 /// So many answers may be missing for good before the connection is given up, if there are ids enough.
 const MISSING: u64 = 4096;

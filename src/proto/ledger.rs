@@ -11,8 +11,8 @@
 //!
 //! Waiters are served first in, first out, by direct hand-over: while anybody waits, a newcomer waits behind. Whoever
 //! gives up is out of the line at once. A place is room for one call, or, for a lease, the whole connection. It belongs to one
-//! connection of its slot: what is given back when the next one is there makes no room on that. Nothing here wakes anybody: wakers are handed out to be woken after the lock
-//! is released.
+//! connection of its slot: what is given back when the next one is there makes no room on that. Nothing here wakes anybody:
+//! wakers are handed out to be woken after the lock is released.
 
 use std::task::Waker;
 use std::time::Instant;

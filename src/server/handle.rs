@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::error::bind::BindError;
 use crate::error::close::CloseError;
 use crate::error::config::ConfigError;
 use crate::error::instance::InstanceId;
@@ -24,7 +25,7 @@ use crate::server::clients::Clients;
 use crate::server::connection::serve;
 use crate::server::half_open::HalfOpen;
 use crate::server::listen::{Incoming, Listen, TcpListening};
-use crate::server::settings::{BindError, ServerBuilder};
+use crate::server::settings::ServerBuilder;
 use crate::server::shared::Shared;
 use crate::transport::guarded::Guarded;
 

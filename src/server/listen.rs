@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 use tracing::warn;
 
 use crate::connect::{set_buffers, set_options};
+use crate::error::bind::BindError;
 use crate::limits::SocketOptions;
 use crate::panics::Contained;
 use crate::policy::Heartbeat;
-use crate::server::settings::BindError;
 use crate::transport::Transport;
 use crate::transport::guarded::{Guarded, GuardedTransport};
 

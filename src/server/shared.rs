@@ -29,7 +29,7 @@ pub(crate) struct Shared<H> {
     pub(crate) waiting: Arc<Semaphore>,
     /// The server shuts down: connections finish what they have.
     pub(crate) draining: CancellationToken,
-    /// The time for that is over.
+    /// The time for finishing is over.
     pub(crate) killed: CancellationToken,
     /// Handlers at work.
     pub(crate) tasks: TaskTracker,

@@ -43,7 +43,7 @@ impl Switchboard {
         self.lock().prospects.set(slot, Prospect::Dialing(address));
     }
 
-    /// It waits for that no more.
+    /// An attempt waits for the handshake no more: it is done, or has failed.
     pub(crate) fn handshake_over(&self, slot: usize) {
         self.lock().prospects.set(slot, Prospect::Dialing(None));
     }

@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use steadfast::{
-    Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, OsError, Phase, Pool,
-    Reconnect, Retry,
-};
+use steadfast::{Connect, Connected, Connecting, Endpoint, NotConnected, Pool, Reconnect, Retry};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -92,6 +89,5 @@ impl Switch {
 
 /// What an attempt gives where nobody listens.
 pub(crate) fn refused() -> NotConnected {
-    let error = OsError::from(std::io::ErrorKind::ConnectionRefused);
-    NotConnected { phase: Phase::Connect, cause: ConnectCause::Os(error), address: None }
+    std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()
 }

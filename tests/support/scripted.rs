@@ -51,7 +51,7 @@ impl Frame {
         self.rest[0] & 1 != 0
     }
 
-    /// The first field of a frame whose first field is a `u32`: its code.
+    /// The code of a frame that has one.
     pub(crate) fn code(&self) -> u32 {
         let at = if matches!(self.kind, ERROR | REFUSED) { 8 } else { 0 };
         u32_at(&self.rest, at)

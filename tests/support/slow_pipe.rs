@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use steadfast::{Connect, ConnectCause, Connected, Connecting, Endpoint, NotConnected, Phase};
+use steadfast::{Connect, Connected, Connecting, Endpoint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
@@ -28,11 +28,7 @@ pub(crate) struct Piped {
 impl Connect for Piped {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
         Box::pin(async move {
-            let socket = self.socket(endpoint).await.map_err(|error| NotConnected {
-                phase: Phase::Connect,
-                cause: ConnectCause::Os(error.into()),
-                address: None,
-            })?;
+            let socket = self.socket(endpoint).await?;
             let (near, far) = tokio::io::duplex(self.size);
             let ((from_client, to_client), (from_server, to_server)) =
                 (tokio::io::split(far), socket.into_split());
