@@ -15,7 +15,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures::future::{BoxFuture, OptionFuture};
@@ -63,9 +63,21 @@ struct Current {
     running: Running,
     /// `None` when nothing can come any more.
     goodbye: Option<oneshot::Receiver<GoAway>>,
+    /// See [`Ready::idle_limit`].
+    idle_limit: Option<Duration>,
     tenure: Tenure,
     /// When to try to replace it, once it is old enough.
     renewal: Option<Plan>,
+}
+
+impl Current {
+    /// What a goodbye means. One that cannot have been idle for so long as the server had named is not believed to have been: who
+    /// sends away what has just come shall see the backoff's rate.
+    fn lost_to(&self, goodbye: &GoAway) -> Lost {
+        // The server counts from another moment than this side.
+        let may_be = self.idle_limit.is_some_and(|limit| self.tenure.age(now()) >= limit / 2);
+        if goodbye.code == GoAway::IDLE && may_be { Lost::Idleness } else { Lost::Mishap }
+    }
 }
 
 /// What a channel wakes up for.
@@ -213,6 +225,8 @@ impl Channel {
                 match why {
                     // The next one will probably be no better.
                     Retirement::Unlendable => self.plan.lost(now, Lost::Mishap, None),
+                    // Who resizes a pool over and over dials no faster than the backoff.
+                    Retirement::Resized => self.plan.lost(now, Lost::Mishap, None),
                     _ => self.plan.retired(now),
                 }
                 self.say_when_it_dials();
@@ -293,14 +307,15 @@ impl Channel {
 
     /// It takes the slot's calls already; the one before it takes none any more.
     fn ready(&mut self, ready: Ready) {
-        let Ready { connection, number, running, goodbye } = ready;
+        let Ready { connection, number, running, idle_limit, goodbye } = ready;
         let now = now();
         discard(self.attempt.take());
         self.attempts = 0;
         self.dialer.replaces = None;
         self.plan.succeeded(now);
         let (goodbye, tenure) = (Some(goodbye), Tenure::new(now, &mut self.rng));
-        let current = Current { connection, number, running, goodbye, tenure, renewal: None };
+        let current =
+            Current { connection, number, running, goodbye, idle_limit, tenure, renewal: None };
         if let Some(old) = self.current.replace(current) {
             self.retire(old, Retirement::Lifetime);
         }
@@ -328,32 +343,33 @@ impl Channel {
             current.goodbye = None;
             return;
         };
-        let number = current.number;
+        let (number, to) = (current.number, current.lost_to(&goodbye));
         if let Some(current) = self.current.take() {
             self.drain(current);
         }
-        self.went_away(number, goodbye);
+        self.went_away(number, to, goodbye);
     }
 
     fn lost(&mut self, loss: Arc<Loss>) {
-        let Some(Current { number, goodbye, .. }) = self.current.take() else {
+        let Some(mut current) = self.current.take() else {
             return;
         };
-        let goodbye = goodbye.and_then(|mut goodbye| goodbye.try_recv().ok());
+        let goodbye = current.goodbye.take().and_then(|mut goodbye| goodbye.try_recv().ok());
         match goodbye {
             // The server went away in one breath: there was nothing to be finished.
-            Some(goodbye) if loss.is_intended() => self.went_away(number, goodbye),
+            Some(goodbye) if loss.is_intended() => {
+                self.went_away(current.number, current.lost_to(&goodbye), goodbye);
+            }
             goodbye => self.died(loss, goodbye),
         }
     }
 
-    fn went_away(&mut self, connection: u64, goodbye: GoAway) {
+    fn went_away(&mut self, connection: u64, to: Lost, goodbye: GoAway) {
         let slot = self.dialer.slot;
         // The old connection finishes what the server accepted, so nothing takes its place.
         self.dialer.replaces = None;
         self.board.shut(slot, Began::SentAway(goodbye.clone()));
         let now = now();
-        let to = if goodbye.code == GoAway::IDLE { Lost::Idleness } else { Lost::Mishap };
         self.plan.lost(now, to, goodbye.retry_after);
         self.say_when_it_dials();
         self.board.events.send(&Event::GoingAway { slot, connection, goodbye });

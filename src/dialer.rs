@@ -86,6 +86,8 @@ pub(crate) struct Ready {
     pub(crate) connection: Connection<dyn Calling>,
     pub(crate) number: u64,
     pub(crate) running: Running,
+    /// After how long without a call the server lets it go, if it has said so.
+    pub(crate) idle_limit: Option<Duration>,
     /// What the server says when it goes away.
     pub(crate) goodbye: oneshot::Receiver<GoAway>,
 }
@@ -106,6 +108,8 @@ struct Peer {
     server: ServerProcess,
     /// How many calls it takes at a time.
     capacity: usize,
+    /// After how long without a call it lets a connection go.
+    idle_limit: Option<Duration>,
 }
 
 impl Dialer {
@@ -116,7 +120,7 @@ impl Dialer {
         let greeted = self.connect_and_greet().await?;
         drop(permit);
         let Greeted { connected: Connected { transport, address }, number, peer, input } = greeted;
-        let Peer { connection, foreign, server, capacity } = peer;
+        let Peer { connection, foreign, server, capacity, idle_limit } = peer;
         let instance = server.instance;
         let span = info_span!(
             "connection",
@@ -153,7 +157,7 @@ impl Dialer {
         }
         let slot = self.slot;
         self.board.events.send(&Event::Ready { slot, connection: number, address, instance, took });
-        Ok(Ready { connection, number, running, goodbye })
+        Ok(Ready { connection, number, running, idle_limit, goodbye })
     }
 
     async fn connect_and_greet(&self) -> Result<Greeted, NotConnected> {
@@ -313,6 +317,7 @@ fn native_peer(settings: &Settings, welcome: &Welcome) -> Peer {
         foreign: None,
         server: ServerProcess { instance: Some(welcome.instance), memory },
         capacity: (welcome.max_in_flight as usize).clamp(1, settings.limits.in_flight),
+        idle_limit: after(welcome.idle_limit),
     }
 }
 
@@ -340,6 +345,7 @@ fn foreign_peer(settings: &Settings, dialect: Box<dyn Dialect>) -> Result<Peer, 
     Ok(Peer {
         connection: connection.erased(),
         capacity: speech.ids().places().min(limits.in_flight),
+        idle_limit: None,
         foreign: Some(Arc::new(ForeignEnd { connection, speech })),
         server: ServerProcess { instance: None, memory: ServerMemory::None },
     })

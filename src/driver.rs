@@ -345,6 +345,10 @@ impl<S: Session + ?Sized> Driver<S> {
             };
             match polled {
                 Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    cx.waker().wake_by_ref();
+                    return progress;
+                }
                 Poll::Ready(Err(error)) => {
                     self.write_failed(now, error.into());
                     return true;

@@ -146,18 +146,24 @@ impl Roster {
             Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
             Way::Forgotten => Ok(Resumed::Forgotten),
             Way::Wait => Ok(Resumed::Wait),
-            Way::Known => Ok(self.take_on(resume.memory).map_or(Resumed::Full, Resumed::Taken)),
+            Way::Known => Ok(self.take_on(resume).map_or(Resumed::Full, Resumed::Taken)),
         }
     }
 
-    /// A place on a connection over which calls are known that are known to this memory, if one has room.
-    fn take_on(&mut self, memory: Memory) -> Option<Taken> {
+    /// A place on a connection over which the call is known, if one has room: if possible on another than that of its last attempt.
+    fn take_on(&mut self, resume: Resume) -> Option<Taken> {
         let Self { links, ledger, .. } = self;
-        let slots = links.iter().enumerate();
+        let slots = slots_beside(links, resume).chain([resume.slot]);
         let place = slots
-            .filter(|(_, link)| link.as_ref().is_some_and(|link| link.leads_to(memory)))
-            .find_map(|(slot, _)| ledger.place_on(slot))?;
+            .filter(|slot| leads(links, *slot, resume))
+            .find_map(|slot| ledger.place_on(slot))?;
         self.taken(place)
+    }
+
+    /// Whether there is room for a call that may have run beside the connection of its last attempt.
+    pub(crate) fn has_room_to_resume(&self, resume: Resume) -> bool {
+        slots_beside(&self.links, resume)
+            .any(|slot| leads(&self.links, slot, resume) && self.ledger.has_room_on(slot))
     }
 
     pub(crate) fn issue(&mut self) -> NewId {
@@ -249,11 +255,21 @@ impl Roster {
     }
 
     fn timed_out(&self) -> NoPlace {
-        let (in_flight, connections) = (self.ledger.in_flight(), self.ledger.ready());
-        NoPlace::TimedOut(Some(match self.why_not_ready() {
+        NoPlace::TimedOut(Some(self.why_not_ready().map_or(self.full(), Scarcity::Outage)))
+    }
+
+    /// Why a call that may have run could not be sent again in time. `full`: what leads to where it is known had no room.
+    pub(crate) fn why_not_resumed(&self, full: bool) -> Scarcity {
+        match self.why_not_ready() {
             Some(outage) => Scarcity::Outage(outage),
-            None => Scarcity::Full(Full { in_flight, connections }),
-        }))
+            None if full => self.full(),
+            None => Scarcity::OutOfReach,
+        }
+    }
+
+    fn full(&self) -> Scarcity {
+        let (in_flight, connections) = (self.ledger.in_flight(), self.ledger.ready());
+        Scarcity::Full(Full { in_flight, connections })
     }
 
     /// Why one who waits should not go on, if so.
@@ -390,4 +406,16 @@ impl Roster {
         }
         self.outage().or_else(|| Some(self.report(&self.down_since_now())))
     }
+}
+
+fn slots_beside(
+    links: &[Option<Arc<Link>>],
+    resume: Resume,
+) -> impl Iterator<Item = usize> + use<> {
+    (0..links.len()).filter(move |slot| *slot != resume.slot)
+}
+
+/// Whether a slot's connection leads to where the call is known.
+fn leads(links: &[Option<Arc<Link>>], slot: usize, resume: Resume) -> bool {
+    links.get(slot).and_then(Option::as_ref).is_some_and(|link| link.leads_to(resume.memory))
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock::now;
 use crate::connection::Tell;
 use crate::connections::Connections;
+use crate::error::call::Scarcity;
 use crate::error::outage::Outage;
 use crate::event::{Event, State, Status};
 use crate::fan_out::FanOut;
@@ -233,6 +234,19 @@ impl Switchboard {
         }
     }
 
+    /// The same for a call that may have run.
+    pub(crate) fn elsewhere_to_resume(&self, resume: Resume) -> Elsewhere {
+        match self.lock().has_room_to_resume(resume) {
+            true => Elsewhere::Room,
+            false => Elsewhere::NoRoom,
+        }
+    }
+
+    /// See [`Roster::why_not_resumed`].
+    pub(crate) fn why_not_resumed(&self, full: bool) -> Scarcity {
+        self.lock().why_not_resumed(full)
+    }
+
     /// Decides with the budget at hand.
     pub(crate) fn with_budget<R>(&self, decide: impl FnOnce(&mut Budget) -> R) -> R {
         decide(&mut self.lock().budget)
@@ -300,10 +314,16 @@ impl Switchboard {
         links.into_iter().for_each(discard);
     }
 
-    /// Calls that have a place or wait for one.
+    /// Calls that have a place or wait for one. One that was given up is none any more, though its place may be owed.
     pub(crate) fn unfinished(&self) -> usize {
         let roster = self.lock();
-        roster.waiting() + roster.ledger.in_flight()
+        let calls = roster.waiting() + roster.ledger.in_flight();
+        let links: Vec<_> = roster.links.iter().flatten().cloned().collect();
+        drop(roster);
+        let owed = links
+            .iter()
+            .map(|link| link.connection.with(|calling| (calling.owed_places(), Tell::Nobody)));
+        calls.saturating_sub(owed.sum())
     }
 
     /// Makes the state known. It is read while the watch is held, so that no older one can overwrite a newer.

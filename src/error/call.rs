@@ -133,17 +133,15 @@ impl CallError {
 impl CallError {
     /// Whether the last attempt did not run, but one before it may have.
     fn is_of_an_earlier_attempt(&self) -> bool {
-        matches!(
-            (self.0.outcome, &self.0.cause),
-            (
-                Outcome::Indeterminate,
-                CallCause::Refused(_)
-                    | CallCause::SentAway(_)
-                    | CallCause::Unavailable(_)
-                    | CallCause::Overloaded(_)
-                    | CallCause::TimedOut { stage: Stage::Connection | Stage::Sending, .. },
-            )
-        )
+        let did_not_run = matches!(
+            self.0.cause,
+            CallCause::Refused(_)
+                | CallCause::SentAway(_)
+                | CallCause::Unavailable(_)
+                | CallCause::Overloaded(_)
+                | CallCause::TimedOut { stage: Stage::Connection | Stage::Sending, .. }
+        );
+        did_not_run && self.0.outcome == Outcome::Indeterminate && self.0.earlier.is_some()
     }
 
     /// The loss that the line tells of beside the cause.
@@ -289,6 +287,9 @@ pub enum Scarcity {
     /// There were connections, and none had room.
     #[error("{0}")]
     Full(Full),
+    /// The call may have run, and no connection led to the server process that would know.
+    #[error("no connection leads to the server process that may have run it")]
+    OutOfReach,
 }
 
 /// All places of a pool were taken; see [`Connections`](crate::Connections) and [`Limits`](crate::Limits), and the

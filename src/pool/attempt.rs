@@ -17,7 +17,7 @@ use tokio::time::timeout_at;
 
 use crate::clock;
 use crate::dormant::Dormant;
-use crate::error::call::{CallCause, Outcome, Scarcity};
+use crate::error::call::{CallCause, Outcome};
 use crate::error::loss::Loss;
 use crate::exchange::{Exchange, refused_here, result_of};
 use crate::issued::{Held, Issued};
@@ -132,6 +132,14 @@ impl<'a> Ongoing<'a> {
         }
     }
 
+    /// Whether another attempt could be made at once beside the last one.
+    pub(crate) fn elsewhere(&self) -> Elsewhere {
+        match self.course.resume() {
+            Some((resume, _)) => self.board.elsewhere_to_resume(resume),
+            None => self.board.elsewhere(self.slot()),
+        }
+    }
+
     /// Whether there is another connection that has not said yet that it has no room for the bytes.
     fn may_go_elsewhere(&self, place: Place, full: &[usize]) -> bool {
         self.course.resume().is_none()
@@ -178,6 +186,7 @@ impl<'a> Ongoing<'a> {
     async fn resume(&self, resume: Resume, loss: &Arc<Loss>) -> Result<Taken, Failed> {
         let _resuming = self.board.resuming(resume);
         loop {
+            let full;
             let mut changed = pin!(self.board.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
@@ -194,14 +203,15 @@ impl<'a> Ongoing<'a> {
                 Ok(Resumed::Wait) if self.patience == Patience::FailFast => {
                     return Err((Outcome::Indeterminate, CallCause::Lost(loss.clone())));
                 }
-                Ok(Resumed::Wait | Resumed::Full) => {}
+                Ok(Resumed::Wait) => full = false,
+                Ok(Resumed::Full) => full = true,
                 Err(no_place) => {
                     return Err((Outcome::Indeterminate, no_place.call_cause(self.limit)));
                 }
             }
             // All who wait are woken in a row, by tokio.
             if timeout_at(self.deadline().into(), Dormant::new(changed)).await.is_err() {
-                let late = NoPlace::TimedOut(self.board.outage().map(Scarcity::Outage));
+                let late = NoPlace::TimedOut(Some(self.board.why_not_resumed(full)));
                 return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
             }
         }

@@ -1,6 +1,7 @@
 //! The handle that services keep and clone.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::connections::Connections;
+use crate::dormant::Dormant;
 use crate::error::call::CallError;
 use crate::error::close::CloseError;
 use crate::error::config::ConfigError;
@@ -274,11 +276,12 @@ impl Pool {
         let Channels { tasks, killed, .. } = channels;
         board.close();
         closing.cancel();
-        if timeout(limit, tasks.wait()).await.is_err() {
+        // Others may wait for the same, and are woken in a row by tokio.
+        if timeout(limit, Dormant::new(pin!(tasks.wait()))).await.is_err() {
             cut_off.fetch_max(board.unfinished(), Ordering::Relaxed);
         }
         killed.cancel();
-        tasks.wait().await;
+        Dormant::new(pin!(tasks.wait())).await;
         board.closed();
         // Also those of somebody else who had less patience.
         let unfinished = cut_off.load(Ordering::Relaxed);

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::sleep;
 
 use crate::clock;
+use crate::dormant::Dormant;
 use crate::error::call::{CallCause, CallError, Outcome, Stopped};
 use crate::error::config::ConfigError;
 use crate::exchange::reply_of;
@@ -139,8 +141,7 @@ impl<'a> Request<'a> {
         let (board, deadline) = (&self.pool.board, call.deadline());
         let mut attempts = Attempts::new(&self.retry);
         let stopped = loop {
-            let elsewhere = board.elsewhere(call.slot());
-            let class = classify(&failed, call.course().repeat(), elsewhere);
+            let class = classify(&failed, call.course().repeat(), call.elsewhere());
             if !self.is_wanted(class, &failed, &call) {
                 break Stopped::Declined;
             }
@@ -153,7 +154,8 @@ impl<'a> Request<'a> {
                 Next::Again { after } if after.is_zero() => {}
                 Next::Again { after } => {
                     // Cut short when the pool is closed: then the next attempt finds it so.
-                    let _ = self.pool.closing.run_until_cancelled(sleep(after)).await;
+                    let closing = pin!(self.pool.closing.cancelled());
+                    tokio::select! { () = Dormant::new(closing) => {}, () = sleep(after) => {} }
                     now = clock::now();
                 }
             }

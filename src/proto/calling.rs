@@ -30,6 +30,9 @@ pub(crate) trait Calling: Session<Event = Event> + std::fmt::Debug {
     /// No new calls; the connection ends when the last one is settled.
     fn drain(&mut self);
 
+    /// Places of calls that were given up, whose answers have not come.
+    fn owed_places(&self) -> usize;
+
     /// Asks at once for a sign of life, if the protocol can.
     fn probe(&mut self, now: Instant);
 }

@@ -267,6 +267,10 @@ impl Calling for Client {
         }
     }
 
+    fn owed_places(&self) -> usize {
+        0
+    }
+
     fn probe(&mut self, now: Instant) {
         self.line.probe(now);
     }
@@ -329,6 +333,7 @@ impl Session for Client {
     }
 
     fn write_failed(&mut self) {
+        self.line.outgoing.break_off();
         self.drain();
     }
 

@@ -195,6 +195,10 @@ impl Calling for Foreign {
         }
     }
 
+    fn owed_places(&self) -> usize {
+        self.owed.abandoned_places()
+    }
+
     fn probe(&mut self, now: Instant) {
         if self.can_ping() && self.pulse.probe(now) == Beat::Ask {
             self.ping();
@@ -289,6 +293,7 @@ impl Session for Foreign {
     }
 
     fn write_failed(&mut self) {
+        self.outgoing.break_off();
         self.drain();
     }
 

@@ -109,8 +109,13 @@ impl Ledger {
 
     /// A place on this very slot, if it has room, also past those who wait.
     pub(crate) fn place_on(&mut self, slot: usize) -> Option<Place> {
-        let state = &mut self.slots[slot];
-        (state.in_flight < state.capacity && !state.lent).then(|| state.give(slot, Share::One))
+        self.has_room_on(slot).then(|| self.slots[slot].give(slot, Share::One))
+    }
+
+    /// Whether a call that was there before those who wait in the line has room on a slot's connection.
+    pub(crate) fn has_room_on(&self, slot: usize) -> bool {
+        let state = &self.slots[slot];
+        state.in_flight < state.capacity && !state.lent
     }
 
     /// Joins the line.

@@ -59,6 +59,8 @@ pub(crate) struct Outgoing {
     /// Messages apart whose last byte `write` has not accepted.
     apart_unsent: IdSet,
     turn: Turn,
+    /// `write` has failed: nothing goes out any more, also of what is in hand.
+    is_broken: bool,
     in_hand: VecDeque<Handed>,
     in_hand_bytes: usize,
     allowance: Allowance,
@@ -180,11 +182,20 @@ impl Outgoing {
 
     /// Takes back a message, as far as that is still possible. Not one that was taken back before.
     pub(crate) fn withdraw(&mut self, id: u64, mark: Mark) -> Withdrawn {
-        match mark {
+        let withdrawn = match mark {
             Mark::InPage { page, .. } if self.discarded.contains(&page) => Withdrawn::Unseen,
             Mark::InPage { page, start, end } => self.withdraw_from_page(page, start..end),
             Mark::Apart => self.withdraw_apart(id),
+        };
+        match withdrawn {
+            Withdrawn::TooLate if self.is_broken && !self.is_sent(id, mark) => Withdrawn::Begun,
+            _ => withdrawn,
         }
+    }
+
+    /// `write` has failed: what it has not accepted never goes out.
+    pub(crate) fn break_off(&mut self) {
+        self.is_broken = true;
     }
 
     fn withdraw_from_page(&mut self, number: u64, range: Range<usize>) -> Withdrawn {

@@ -284,6 +284,12 @@ impl Owed {
         }
     }
 
+    /// Places that calls hold which nobody waits for.
+    pub(crate) fn abandoned_places(&self) -> usize {
+        let holds = |debt: &&Debt| matches!(debt, Debt::Abandoned { place: Some(_), .. });
+        self.debts.values().filter(holds).count()
+    }
+
     /// Answers that nobody expects any more.
     pub(crate) fn written_off(&self) -> usize {
         self.written_off

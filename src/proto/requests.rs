@@ -157,11 +157,6 @@ impl Requests {
         self.unanswered.len()
     }
 
-    /// Requests of which not all parts have come.
-    pub(crate) fn half_come(&self) -> usize {
-        self.unanswered.values().filter(|state| matches!(state, State::Coming(_))).count()
-    }
-
     /// Since when none has been unanswered. `None` while one is.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         self.unanswered.is_empty().then_some(self.used)

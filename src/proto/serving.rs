@@ -129,9 +129,9 @@ impl Serving {
         }
     }
 
-    /// Calls that were taken and have not come to a handler, and answers that have not left.
+    /// Calls that were taken and are not answered, and answers that have not left.
     pub(crate) fn unfinished(&self) -> usize {
-        self.requests.half_come() + self.unsent.count(&self.line.outgoing)
+        self.requests.unanswered() + self.unsent.count(&self.line.outgoing)
     }
 
     /// A notification of so many bytes has been dealt with.

@@ -70,11 +70,11 @@ impl Size {
     }
 
     /// What a slot with a connection is to the pool, in which so many are ready. Not one of them is let go while the pool
-    /// would have fewer without it than it is to keep.
+    /// would have fewer without it than it is to keep, and none for its number alone while there are no more than it may have.
     pub(crate) fn standing(&self, slot: usize, ready: usize) -> Standing {
         match slot {
             _ if slot < self.min || ready <= self.min => Standing::Kept,
-            _ if slot < self.max => Standing::Spare,
+            _ if slot < self.max || ready <= self.max => Standing::Spare,
             _ => Standing::Surplus,
         }
     }
@@ -168,10 +168,12 @@ mod tests {
         use Standing::{Kept, Spare, Surplus};
         for (min, max, ready, expected) in [
             (1, 3, 4, [Kept, Spare, Spare, Surplus, Surplus]),
-            (1, 3, 2, [Kept, Spare, Spare, Surplus, Surplus]),
+            (1, 3, 3, [Kept, Spare, Spare, Spare, Spare]),
             (1, 3, 1, [Kept; 5]),
             (2, 2, 2, [Kept; 5]),
-            (0, 2, 1, [Spare, Spare, Surplus, Surplus, Surplus]),
+            // The others may have none.
+            (0, 2, 1, [Spare; 5]),
+            (0, 2, 3, [Spare, Spare, Surplus, Surplus, Surplus]),
         ] {
             let standing = |slot| Size { min, max }.standing(slot, ready);
             assert_eq!([0, 1, 2, 3, 4].map(standing), expected, "{min}..={max}, {ready} ready");

@@ -111,6 +111,10 @@ impl Tenure {
         Self { since: now, life: share(), idle: share(), quiet_since: now, seen: Usage::default() }
     }
 
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
     pub(crate) fn look(&mut self, now: Instant, terms: Terms, usage: Usage) -> Verdict {
         let Terms { standing, idle_limit, lifetime } = terms;
         if usage.in_flight > 0 || usage != self.seen {

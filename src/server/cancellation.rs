@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::panics::caught;
+
 /// Cheap to clone: all copies are of one call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cancellation(Arc<Flag>);
@@ -22,7 +24,8 @@ impl Cancellation {
     /// Nobody waits any more.
     pub(crate) fn cancel(&self) {
         self.0.is_set.store(true, Ordering::SeqCst);
-        self.0.set.notify_waiters();
+        // Wakes the handler, whose waker is the user's. Who says this has others to tell.
+        caught(|| self.0.set.notify_waiters());
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -184,7 +184,10 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
     let cut = pin!(async {
         tokio::select! {
             () = drained => {}
-            () = desk.membership.fenced() => info!("client has come back on another connection"),
+            () = desk.membership.fenced() => {
+                desk.outlived();
+                info!("client has come back on another connection");
+            }
             calls = killed => {
                 shared.cut_off.fetch_add(calls, Ordering::Relaxed);
                 warn!(calls, "client cut off");
@@ -195,6 +198,7 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
         loss = running => loss,
         () = Dormant::new(cut) => return,
     };
+    desk.outlived();
     if loss.is_intended() {
         info!(age = ?loss.age, "client connection closed");
     } else {

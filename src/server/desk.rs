@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -59,6 +59,8 @@ pub(crate) struct Desk<H> {
     running: Mutex<IdMap<Cancellation>>,
     /// The connection has ended.
     ended: CancellationToken,
+    /// It has ended before the server did: what still runs is nobody's but of a client who comes back.
+    is_outlived: AtomicBool,
 }
 
 /// A desk that is closed when this is dropped: handlers may still hold it.
@@ -115,7 +117,8 @@ impl<H: Handler> Desk<H> {
         number: u64,
     ) -> Self {
         let (running, ended) = (Mutex::default(), CancellationToken::new());
-        Self { shared, connection, membership, peer, number, running, ended }
+        let is_outlived = AtomicBool::new(false);
+        Self { shared, connection, membership, peer, number, running, ended, is_outlived }
     }
 
     /// Takes what has happened in one turn of the connection's owner.
@@ -136,7 +139,7 @@ impl<H: Handler> Desk<H> {
             Event::Notification { body } => {
                 let call = self.call(body, None, Cancellation::default());
                 let desk = self.clone();
-                self.start(0, async move { desk.notify(call).await });
+                self.start(None, async move { desk.notify(call).await });
             }
             Event::Cancelled { id } => match self.take_running(id) {
                 Some(cancellation) => cancellation.cancel(),
@@ -152,9 +155,17 @@ impl<H: Handler> Desk<H> {
         None
     }
 
+    /// The connection has ended, and the server goes on.
+    pub(crate) fn outlived(&self) {
+        self.is_outlived.store(true, Ordering::SeqCst);
+    }
+
     /// The connection has ended.
     fn close(&self) {
-        self.membership.leave();
+        // Nobody comes back to a server that has been killed, and who waits for whose answer is asked once more.
+        if !self.shared.killed.is_cancelled() {
+            self.membership.leave();
+        }
         self.ended.cancel();
         let running = std::mem::take(&mut *self.running());
         in_order(running).iter().for_each(|(_, cancellation)| cancellation.cancel());
@@ -197,7 +208,7 @@ impl<H: Handler> Desk<H> {
             Admission::Turn(turn) => return Some(Admitted { job, call, turn }),
             Admission::Waiting(place) => {
                 let desk = self.clone();
-                self.start(1, async move { desk.answer_later(job, call, place).await });
+                self.start(Some(job), async move { desk.answer_later(job, call, place).await });
             }
         }
         None
@@ -211,7 +222,7 @@ impl<H: Handler> Desk<H> {
     /// Begins one after the other, and answers those that are done with that.
     async fn run_together(self: Arc<Self>, calls: Vec<Admitted>) {
         if self.shared.killed.is_cancelled() {
-            self.shared.cut_off.fetch_add(calls.len(), Ordering::Relaxed);
+            calls.iter().for_each(|admitted| self.cut_off(admitted.job));
             return;
         }
         let (mut limit, each) = (BATCH_BASE, BATCH_PER_CALL);
@@ -246,7 +257,7 @@ impl<H: Handler> Desk<H> {
         response: impl Future<Output = Response> + Send + 'static,
     ) {
         let desk = self.clone();
-        self.start(1, async move {
+        self.start(Some(job), async move {
             let response = response.await;
             desk.settle(job, response);
         });
@@ -264,18 +275,25 @@ impl<H: Handler> Desk<H> {
         }
     }
 
-    /// Starts a task that so many calls depend on.
-    fn start(&self, calls: usize, task: impl Future<Output = ()> + Send + 'static) {
-        let shared = self.shared.clone();
-        let span = tracing::Span::current();
+    /// Starts a task, for a call if one is named.
+    fn start(self: &Arc<Self>, job: Option<Job>, task: impl Future<Output = ()> + Send + 'static) {
+        let (desk, span) = (self.clone(), tracing::Span::current());
         let task = async move {
             let mut task = pin!(task);
-            if shared.killed.run_until_cancelled(task.as_mut()).await.is_none() {
+            if desk.shared.killed.run_until_cancelled(task.as_mut()).await.is_none() {
                 // Before it is dropped, which runs code of the user's.
-                shared.cut_off.fetch_add(calls, Ordering::Relaxed);
+                job.into_iter().for_each(|job| desk.cut_off(job));
             }
         };
         self.shared.tasks.spawn(task.instrument(span));
+    }
+
+    /// A call is cut off. It is counted here, unless a connection that ends now counts it among those that it has not answered.
+    fn cut_off(&self, job: Job) {
+        let waits_elsewhere = job.cached == Cached::Yes && self.membership.is_joined(job.id);
+        if self.is_outlived.load(Ordering::SeqCst) && !waits_elsewhere {
+            self.shared.cut_off.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn call(&self, body: Bytes, deadline: Option<Instant>, cancellation: Cancellation) -> Call {

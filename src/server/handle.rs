@@ -110,8 +110,9 @@ impl Server {
     /// not end it.
     ///
     /// # Errors
-    /// [`CloseError`] if a shutdown ran out of time: it says how many calls were cut off, in their handlers or with their
-    /// answers not yet taken by the operating system.
+    /// [`CloseError`] if a shutdown ran out of time: it says how many calls were cut off, not answered or with answers that the
+    /// operating system had not taken. Of those whose connections had ended before, it counts the ones whose handlers were at
+    /// work.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

@@ -103,6 +103,7 @@ fn timed_out(scarcity: Scarcity) -> CallCause {
 pub(super) fn calls() -> Vec<CallCause> {
     vec![
         timed_out(Scarcity::Full(Full { in_flight: 64, connections: 4 })),
+        timed_out(Scarcity::OutOfReach),
         CallCause::Overloaded(Overload::Waiting { limit: 9 }),
         CallCause::Overloaded(Overload::Ids { limit: 255 }),
         CallCause::Refused(Refusal { code: Refusal::OVERLOADED, retry_after: None }),

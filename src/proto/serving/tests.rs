@@ -296,8 +296,8 @@ fn what_a_shutdown_cuts_off_is_calls_and_answers_and_not_the_goodbye_itself() {
         desk.hear(&[request(1, ""), begun(head(2), 10)]).unwrap();
         assert_eq!(
             desk.serving.unfinished(),
-            1,
-            "one has come by half, the other is its handler's"
+            2,
+            "one is its handler's, the other has come by half"
         );
         desk.reply(1, vec![7; length]);
         assert_eq!(desk.serving.unfinished(), 2);

@@ -111,6 +111,11 @@ impl Membership {
         twins
     }
 
+    /// Whether other connections wait for the answer of a call that was begun on this one.
+    pub(crate) fn is_joined(&self, id: u64) -> bool {
+        self.client.lock().replies.is_joined(id)
+    }
+
     /// The caller has gone.
     pub(crate) fn cancel(&self, id: u64) {
         let cancellation = self.client.lock().running.remove(&id);
