@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
+use std::time::Instant;
 
 use crate::clock::now;
 use crate::connections::Connections;
@@ -36,7 +37,14 @@ pub(crate) mod wish;
 struct Stranded {
     memory: Memory,
     slot: usize,
-    calls: usize,
+    calls: BTreeSet<Resuming>,
+}
+
+/// A call that waits to be sent again: until when, and which of those it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Resuming {
+    until: Instant,
+    number: u64,
 }
 
 impl Stranded {
@@ -68,6 +76,8 @@ pub(crate) struct Roster {
     pub(crate) asked_in_vain: bool,
     /// Calls that may have run and wait to be sent again.
     resuming: Vec<Stranded>,
+    /// How many have waited so.
+    resumed: u64,
     pub(crate) sequence: Sequence,
     pub(crate) budget: Budget,
     pub(crate) connections: u64,
@@ -124,6 +134,7 @@ impl Roster {
             plans: BTreeMap::new(),
             asked_in_vain: false,
             resuming: Vec::new(),
+            resumed: 0,
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
             connections: 0,
@@ -254,7 +265,8 @@ impl Roster {
         joined
     }
 
-    fn timed_out(&self) -> NoPlace {
+    /// What is told of one who had no place in time.
+    pub(crate) fn timed_out(&self) -> NoPlace {
         NoPlace::TimedOut(Some(self.why_not_ready().map_or(self.full(), Scarcity::Outage)))
     }
 
@@ -268,7 +280,7 @@ impl Roster {
     }
 
     fn full(&self) -> Scarcity {
-        let (in_flight, connections) = (self.ledger.in_flight(), self.ledger.ready());
+        let (in_flight, connections) = (self.ledger.all_taken(), self.ledger.ready());
         Scarcity::Full(Full { in_flight, connections })
     }
 
@@ -294,29 +306,57 @@ impl Roster {
     }
 
     fn resuming_calls(&self) -> usize {
-        self.resuming.iter().map(|stranded| stranded.calls).sum()
+        self.resuming.iter().map(|stranded| stranded.calls.len()).sum()
     }
 
     pub(crate) fn is_resuming(&self) -> bool {
         !self.resuming.is_empty()
     }
 
-    /// A call waits to be sent again.
-    pub(crate) fn begin_resuming(&mut self, resume: Resume) {
-        let Resume { memory, slot, .. } = resume;
+    /// A call waits to be sent again, for no longer than until then, even if nobody polls it.
+    pub(crate) fn begin_resuming(&mut self, resume: Resume, until: Instant) -> Resuming {
+        self.resumed += 1;
+        let (Resume { memory, slot, .. }, call) =
+            (resume, Resuming { until, number: self.resumed });
         match self.resuming.iter_mut().find(|stranded| stranded.is_like(resume)) {
-            Some(stranded) => stranded.calls += 1,
-            None => self.resuming.push(Stranded { memory, slot, calls: 1 }),
+            Some(stranded) => _ = stranded.calls.insert(call),
+            None => self.resuming.push(Stranded { memory, slot, calls: BTreeSet::from([call]) }),
         }
         self.reserve_places();
+        call
     }
 
     /// A call waits no more to be sent again.
-    pub(crate) fn end_resuming(&mut self, resume: Resume, wake: &mut Wakes) {
+    pub(crate) fn end_resuming(&mut self, resume: Resume, call: Resuming, wake: &mut Wakes) {
         for stranded in self.resuming.iter_mut().filter(|stranded| stranded.is_like(resume)) {
-            stranded.calls -= 1;
+            stranded.calls.remove(&call);
         }
-        self.resuming.retain(|stranded| stranded.calls > 0);
+        self.let_go_resumed(wake);
+    }
+
+    /// When [`expire`](Self::expire) should be asked.
+    pub(crate) fn look_at(&self) -> Option<Instant> {
+        let resuming = self.resuming.iter().filter_map(|stranded| stranded.calls.first());
+        resuming.map(|call| call.until).chain(self.ledger.look_at()).min()
+    }
+
+    /// Those whose time is over wait no more: for a place, or to be sent again.
+    pub(crate) fn expire(&mut self, now: Instant, wake: &mut Wakes) {
+        self.ledger.expire(now, wake);
+        let mut late = false;
+        for Stranded { calls, .. } in &mut self.resuming {
+            while calls.first().is_some_and(|call| now >= call.until) {
+                late |= calls.pop_first().is_some();
+            }
+        }
+        if late {
+            self.let_go_resumed(wake);
+        }
+    }
+
+    /// Places are for others that were reserved for calls which wait no more to be sent again.
+    fn let_go_resumed(&mut self, wake: &mut Wakes) {
+        self.resuming.retain(|stranded| !stranded.calls.is_empty());
         self.reserve_places();
         self.ledger.hand_over(wake);
     }
@@ -334,7 +374,7 @@ impl Roster {
     /// Calls that could be sent again, if there were room.
     fn held_up(&self) -> usize {
         let held_up = self.resuming.iter().filter(|stranded| self.reaches(stranded.memory));
-        held_up.map(|stranded| stranded.calls).sum()
+        held_up.map(|stranded| stranded.calls.len()).sum()
     }
 
     /// Calls that may have run can go nowhere else, and were there before those who wait for their first place: who stands in
@@ -344,7 +384,8 @@ impl Roster {
             let leads_to = |stranded: &&Stranded| {
                 link.as_ref().is_some_and(|link| link.leads_to(stranded.memory))
             };
-            let calls = self.resuming.iter().filter(leads_to).map(|stranded| stranded.calls).sum();
+            let stranded = self.resuming.iter().filter(leads_to);
+            let calls = stranded.map(|stranded| stranded.calls.len()).sum();
             self.ledger.reserve(slot, calls);
         }
     }

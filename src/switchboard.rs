@@ -29,7 +29,7 @@ use crate::roster::link::Taken;
 use crate::roster::no_place::NoPlace;
 use crate::roster::wish::{Patience, Until, Wish};
 use crate::roster::{Life, NewId, Resumed, Roster};
-use crate::switchboard::waiting::{Resuming, Seeking};
+use crate::switchboard::waiting::{Seeking, Waiting};
 
 mod reports;
 mod waiting;
@@ -115,10 +115,10 @@ impl Switchboard {
         }
         let (waker, mut unneeded) = (cx.waker(), None);
         let mut roster = self.lock();
-        let look_at = roster.ledger.look_at();
+        let look_at = roster.look_at();
         let polled = roster.poll_place(wish, ticket, until, waker, &mut unneeded);
         let is_complete = roster.ledger.is_complete();
-        let is_sooner = roster.ledger.look_at() != look_at;
+        let is_sooner = roster.look_at() != look_at;
         drop(roster);
         if before.is_none() && is_crowded != polled.is_pending() {
             self.is_crowded.store(polled.is_pending(), Ordering::Relaxed);
@@ -139,8 +139,8 @@ impl Switchboard {
     pub(crate) fn expire(&self) -> Option<Instant> {
         let (mut wake, now) = (Wakes::default(), now());
         let mut roster = self.lock();
-        roster.ledger.expire(now, &mut wake);
-        let look_at = roster.ledger.look_at();
+        roster.expire(now, &mut wake);
+        let look_at = roster.look_at();
         // A place that nobody claimed is free.
         self.unlock(roster, wake);
         look_at
@@ -201,11 +201,18 @@ impl Switchboard {
         self.lock().resume(resume, patience)
     }
 
-    /// A call waits to be sent again, until what this returns is dropped.
-    pub(crate) fn resuming(&self, resume: Resume) -> Resuming<'_> {
-        self.lock().begin_resuming(resume);
+    /// A call waits to be sent again, until then, or until what this returns is dropped.
+    pub(crate) fn resuming(&self, resume: Resume, until: Instant) -> Waiting<'_> {
+        let mut roster = self.lock();
+        let look_at = roster.look_at();
+        let call = roster.begin_resuming(resume, until);
+        let is_sooner = roster.look_at() != look_at;
+        drop(roster);
+        if is_sooner {
+            self.sooner.notify_one();
+        }
         self.demand.notify_waiters();
-        Resuming { board: self, resume }
+        Waiting { board: self, resume, call }
     }
 
     /// Somebody waits until something is ready, until what this returns is dropped.
@@ -240,6 +247,11 @@ impl Switchboard {
             true => Elsewhere::Room,
             false => Elsewhere::NoRoom,
         }
+    }
+
+    /// See [`Roster::timed_out`].
+    pub(crate) fn timed_out(&self) -> NoPlace {
+        self.lock().timed_out()
     }
 
     /// See [`Roster::why_not_resumed`].

@@ -184,14 +184,20 @@ impl<'a> Ongoing<'a> {
 
     /// Waits for a connection to the server process on which it may have run.
     async fn resume(&self, resume: Resume, loss: &Arc<Loss>) -> Result<Taken, Failed> {
-        let _resuming = self.board.resuming(resume);
+        let _waiting = self.board.resuming(resume, self.deadline());
         loop {
-            let full;
+            let mut full = false;
             let mut changed = pin!(self.board.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
             match self.board.resume(resume, self.patience) {
-                Ok(Resumed::Taken(taken)) => return Ok(taken),
+                Ok(Resumed::Taken(taken)) if clock::now() < self.deadline() => return Ok(taken),
+                Ok(Resumed::Taken(taken)) => {
+                    // It was asked for when it was of no use any more.
+                    self.board.release(taken.place);
+                    let late = NoPlace::TimedOut(None);
+                    return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
+                }
                 Ok(Resumed::Replaced(current)) => {
                     let (previous, loss) = (resume.memory.instance, loss.clone());
                     let cause = CallCause::Replaced { loss, previous, current };
@@ -203,7 +209,7 @@ impl<'a> Ongoing<'a> {
                 Ok(Resumed::Wait) if self.patience == Patience::FailFast => {
                     return Err((Outcome::Indeterminate, CallCause::Lost(loss.clone())));
                 }
-                Ok(Resumed::Wait) => full = false,
+                Ok(Resumed::Wait) => {}
                 Ok(Resumed::Full) => full = true,
                 Err(no_place) => {
                     return Err((Outcome::Indeterminate, no_place.call_cause(self.limit)));
@@ -238,6 +244,12 @@ impl<'a> Ongoing<'a> {
         }
         let placed = Placing::new(self.board, wish).until(Until::At(self.deadline())).await;
         *now = clock::now();
-        placed.map_err(not_sent)
+        let taken = placed.map_err(not_sent)?;
+        if *now >= self.deadline() {
+            // Handed over when it was of no use any more: all its time it has waited for a place.
+            self.board.release(taken.place);
+            return Err(not_sent(self.board.timed_out()));
+        }
+        Ok(taken)
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Ledger {
     next_ticket: u64,
     /// Nobody's time is over before. It is not moved back when somebody leaves: that costs one look in vain.
     look_at: Option<Instant>,
+    /// How many places were in use when somebody last joined the line.
+    most_taken: usize,
     waiting_bytes: usize,
     max_waiting: usize,
     max_waiting_bytes: usize,
@@ -85,6 +87,7 @@ impl Ledger {
             granted: LineUp::default(),
             next_ticket: 0,
             look_at: None,
+            most_taken: 0,
             waiting_bytes: 0,
             max_waiting,
             max_waiting_bytes,
@@ -133,6 +136,7 @@ impl Ledger {
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
+        self.most_taken = self.in_flight();
         self.waiting_bytes += bytes;
         let waiter = Waiter { waker: Some(waker.clone()), share, bytes, until: None };
         self.waiting.insert(ticket, waiter);
@@ -343,6 +347,11 @@ impl Ledger {
     /// Waiters that have no place yet.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many places were in use when there was none: at this moment some may be free of others whose time is over, too.
+    pub(crate) fn all_taken(&self) -> usize {
+        self.in_flight().max(self.most_taken)
     }
 
     /// Calls that have a place, also on a connection that drains.

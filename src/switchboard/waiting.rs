@@ -2,19 +2,21 @@
 
 use crate::proto::resume::Resume;
 use crate::proto::wakes::Wakes;
+use crate::roster::Resuming;
 use crate::switchboard::Switchboard;
 
 /// A call that waits to be sent again.
 #[derive(Debug)]
-pub(crate) struct Resuming<'a> {
+pub(crate) struct Waiting<'a> {
     pub(super) board: &'a Switchboard,
     pub(super) resume: Resume,
+    pub(super) call: Resuming,
 }
 
-impl Drop for Resuming<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut wake = Wakes::default();
-        self.board.lock().end_resuming(self.resume, &mut wake);
+        self.board.lock().end_resuming(self.resume, self.call, &mut wake);
         wake.wake();
     }
 }
