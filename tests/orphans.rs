@@ -1,17 +1,20 @@
-//! Calls whose callers have gone and may come back: what becomes of them when the server shuts down.
+//! Calls whose callers have gone and may come back: what becomes of them when the server shuts down, and what their handlers know of
+//! the connection.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use steadfast::{Bytes, Call, Server};
+use steadfast::{Bytes, Call, ErrorReply, Handler, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
+use support::local::start;
 use support::scripted::*;
 use support::waits::{soon, until};
 
@@ -59,4 +62,49 @@ async fn an_orphan_that_is_cut_off_counts_among_the_calls_that_were() {
     handle.shutdown(Duration::from_millis(50));
     let error = soon("the end", serving).await.unwrap().unwrap_err();
     assert_eq!(error.unfinished, 1);
+}
+
+/// What it remembers of a connection is there for all that came over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_handler_begins_when_it_has_been_told_that_its_connection_has_ended() {
+    #[derive(Clone, Default)]
+    struct Rooms {
+        ended: Arc<Mutex<HashSet<u64>>>,
+        begun: Arc<AtomicUsize>,
+        late: Arc<AtomicUsize>,
+    }
+    impl Rooms {
+        fn begin(&self, call: &Call) {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            if self.ended.lock().unwrap().contains(&call.connection()) {
+                self.late.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+    impl Handler for Rooms {
+        async fn call(&self, call: Call) -> Result<Bytes, ErrorReply> {
+            self.begin(&call);
+            Ok(call.into_body())
+        }
+
+        async fn notified(&self, notification: Call) {
+            self.begin(&notification);
+        }
+
+        fn disconnected(&self, connection: u64) {
+            self.ended.lock().unwrap().insert(connection);
+        }
+    }
+    const ROUNDS: usize = 200;
+    let rooms = Rooms::default();
+    let address = start(Server::builder().handlers(8), rooms.clone()).await;
+    for _ in 0..ROUNDS {
+        let mut stream = join(address).await;
+        let calls =
+            (1..=25).flat_map(|id| [request(2 * id, 0, b"x"), message(NOTIFY, 2 * id + 1, b"y")]);
+        stream.write_all(&calls.flatten().collect::<Vec<_>>()).await.unwrap();
+    }
+    until("all ends", || rooms.ended.lock().unwrap().len() == ROUNDS).await;
+    assert!(rooms.begun.load(Ordering::SeqCst) > 0);
+    assert_eq!(rooms.late.load(Ordering::SeqCst), 0);
 }

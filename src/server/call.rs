@@ -77,11 +77,13 @@ pub trait Handler: Send + Sync + 'static {
         async move { drop(notification) }
     }
 
-    /// A client's connection has ended, and no call comes over it any more: what was remembered under its
+    /// A client's connection has ended, and the handlers of all that came over it have begun: what was remembered under its
     /// [number](Call::connection), as a log-in, can go. Does nothing unless overridden.
     ///
     /// Each connection is told of once, whether it was closed, lost or cut off, also if no call came over it. Handlers of its calls may
-    /// still run, and ask for what is forgotten here. It must not block, as it runs in the connection's task. A panic in it is caught.
+    /// still run, and ask for what is forgotten here. One that remembers something under the number does so before it waits for the first
+    /// time; what it adds later may stay for ever. It must not block, as it runs in the task of the connection or of a call. A panic in
+    /// it is caught.
     fn disconnected(&self, connection: u64) {
         let _ = connection;
     }

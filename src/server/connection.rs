@@ -22,13 +22,13 @@ use crate::error::connect::{Busy, ConnectCause, Rejection};
 use crate::error::instance::InstanceId;
 use crate::error::loss::GoAway;
 use crate::handshake::{await_hello, send};
-use crate::panics::caught;
 use crate::proto::greeting::{Hello, Welcome};
 use crate::proto::native::{Frame, VERSION, after, millis, wire};
 use crate::proto::serving::{Bounds, Serving};
 use crate::server::call::Handler;
 use crate::server::desk::{Desk, OpenDesk};
 use crate::server::half_open::Silent;
+use crate::server::life::Life;
 use crate::server::settings::ServerBuilder;
 use crate::server::shared::Shared;
 use crate::transport::Transport;
@@ -48,33 +48,25 @@ pub(crate) async fn serve<H: Handler>(
 ) {
     let (killed, number) = (shared.killed.clone(), silent.number());
     let greeting = killed.run_until_cancelled(greet(&shared, stream, peer, silent));
-    let Some(Some(Greeted { stream, desk, input, client_number, place })) = greeting.await else {
+    let Some(Some(Greeted { stream, desk, life, input, client_number, place })) = greeting.await
+    else {
         return;
     };
-    let _ended = Ended { shared, number };
+    life.welcomed();
     let about = About { endpoint: peer.to_string().into(), address: Some(peer), number };
     let mut driver = Driver::new(desk.connection.clone(), stream, input, about);
     let span = info_span!("client", %peer, connection = number, client_number);
     work(&desk, &mut driver).instrument(span).await;
+    // The last word is the handler's.
     drop((driver, desk, place));
-}
-
-/// Tells the handler, whatever the connection ends with.
-struct Ended<H: Handler> {
-    shared: Arc<Shared<H>>,
-    number: u64,
-}
-
-impl<H: Handler> Drop for Ended<H> {
-    fn drop(&mut self) {
-        caught(|| self.shared.handler.disconnected(self.number));
-    }
+    drop(life);
 }
 
 /// A connection that has been welcomed.
 struct Greeted<H: Handler> {
     stream: Box<dyn Transport>,
     desk: OpenDesk<H>,
+    life: Arc<Life<H>>,
     /// What came behind `HELLO`.
     input: BytesMut,
     client_number: u64,
@@ -106,7 +98,9 @@ async fn greet<H: Handler>(
     // The fence: before it is welcomed.
     let membership = shared.clients.admit(&hello, number, &connection);
     let welcome = Frame::Welcome(welcome(settings, shared.instance, membership.memory()));
-    let desk = OpenDesk::new(Desk::new(shared.clone(), connection, membership, peer, number));
+    let life = Arc::new(Life::new(shared.clone(), number));
+    let desk = Desk::new(shared.clone(), connection, membership, peer, number, &life);
+    let desk = OpenDesk::new(desk);
     match timeout(settings.handshake, send(&mut *stream, &welcome)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -118,7 +112,7 @@ async fn greet<H: Handler>(
             return None;
         }
     }
-    Some(Greeted { stream, desk, input, client_number: hello.connection, place })
+    Some(Greeted { stream, desk, life, input, client_number: hello.connection, place })
 }
 
 /// Waits for `HELLO`; also returns what came behind it. Whoever does not say it, or says it when there is no room, is

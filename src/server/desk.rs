@@ -10,13 +10,13 @@
 //! together; for most calls that is all, because their handlers have nothing to wait for. One that has gets a task of its own,
 //! and so do all behind one that keeps the thread to itself.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,7 @@ use crate::server::call::{Call, Handler, Pusher};
 use crate::server::cancellation::Cancellation;
 use crate::server::clients::membership::{Membership, Reception};
 use crate::server::desk::turn::{Admission, Turn};
+use crate::server::life::Life;
 use crate::server::shared::Shared;
 
 mod turn;
@@ -49,7 +50,7 @@ const BATCH_BASE: Duration = Duration::from_micros(100);
 const BATCH_PER_CALL: Duration = Duration::from_micros(20);
 
 #[derive(Debug)]
-pub(crate) struct Desk<H> {
+pub(crate) struct Desk<H: Handler> {
     pub(crate) shared: Arc<Shared<H>>,
     pub(crate) connection: Connection<Serving>,
     pub(crate) membership: Arc<Membership>,
@@ -61,6 +62,8 @@ pub(crate) struct Desk<H> {
     ended: CancellationToken,
     /// It has ended before the server did: what still runs is nobody's but of a client who comes back.
     is_outlived: AtomicBool,
+    /// Upgraded for what comes, until its handler has begun.
+    life: Weak<Life<H>>,
 }
 
 /// A desk that is closed when this is dropped: handlers may still hold it.
@@ -86,6 +89,9 @@ impl<H: Handler> Drop for OpenDesk<H> {
     }
 }
 
+/// The life of the connection over which something came whose handler has not begun.
+type Beginning<H> = Option<Arc<Life<H>>>;
+
 /// A request on its way to a handler.
 #[derive(Debug, Clone, Copy)]
 struct Job {
@@ -95,9 +101,10 @@ struct Job {
 
 /// A request whose handler has its turn.
 #[derive(Debug)]
-struct Admitted {
+struct Admitted<H: Handler> {
     job: Job,
     call: Call,
+    life: Beginning<H>,
     turn: OwnedSemaphorePermit,
 }
 
@@ -115,10 +122,12 @@ impl<H: Handler> Desk<H> {
         membership: Arc<Membership>,
         peer: SocketAddr,
         number: u64,
+        life: &Arc<Life<H>>,
     ) -> Self {
+        let life = Arc::downgrade(life);
         let (running, ended) = (Mutex::default(), CancellationToken::new());
         let is_outlived = AtomicBool::new(false);
-        Self { shared, connection, membership, peer, number, running, ended, is_outlived }
+        Self { shared, connection, membership, peer, number, running, ended, is_outlived, life }
     }
 
     /// Takes what has happened in one turn of the connection's owner.
@@ -131,7 +140,7 @@ impl<H: Handler> Desk<H> {
     }
 
     /// A request that is to be run at once, if it is one.
-    fn take(self: &Arc<Self>, event: Event) -> Option<Admitted> {
+    fn take(self: &Arc<Self>, event: Event) -> Option<Admitted<H>> {
         match event {
             Event::Request { id, body, deadline, remember } => {
                 return self.begin(id, body, deadline, remember);
@@ -139,7 +148,8 @@ impl<H: Handler> Desk<H> {
             Event::Notification { body } => {
                 let call = self.call(body, None, Cancellation::default());
                 let desk = self.clone();
-                self.start(None, async move { desk.notify(call).await });
+                let life = self.life.upgrade();
+                self.start(None, async move { desk.notify(call, life).await });
             }
             Event::Cancelled { id } => match self.take_running(id) {
                 Some(cancellation) => cancellation.cancel(),
@@ -177,7 +187,7 @@ impl<H: Handler> Desk<H> {
         body: Bytes,
         deadline: Option<Instant>,
         remember: Remember,
-    ) -> Option<Admitted> {
+    ) -> Option<Admitted<H>> {
         let (cached, cancellation) = match remember {
             Remember::Yes { oldest } if self.shared.clients.remembers() => {
                 match self.membership.begin(id, oldest) {
@@ -203,24 +213,26 @@ impl<H: Handler> Desk<H> {
             self.turn_down(job);
             return None;
         };
-        let call = self.call(body, deadline, cancellation);
+        let (call, life) = (self.call(body, deadline, cancellation), self.life.upgrade());
         match admission {
-            Admission::Turn(turn) => return Some(Admitted { job, call, turn }),
+            Admission::Turn(turn) => return Some(Admitted { job, call, life, turn }),
             Admission::Waiting(place) => {
                 let desk = self.clone();
-                self.start(Some(job), async move { desk.answer_later(job, call, place).await });
+                self.start(Some(job), async move {
+                    desk.answer_later(job, call, life, place).await;
+                });
             }
         }
         None
     }
 
-    fn start_together(self: &Arc<Self>, calls: Vec<Admitted>) {
+    fn start_together(self: &Arc<Self>, calls: Vec<Admitted<H>>) {
         let (desk, span) = (self.clone(), tracing::Span::current());
         self.shared.tasks.spawn(async move { desk.run_together(calls).await }.instrument(span));
     }
 
     /// Begins one after the other, and answers those that are done with that.
-    async fn run_together(self: Arc<Self>, calls: Vec<Admitted>) {
+    async fn run_together(self: Arc<Self>, calls: Vec<Admitted<H>>) {
         if self.shared.killed.is_cancelled() {
             calls.iter().for_each(|admitted| self.cut_off(admitted.job));
             return;
@@ -245,7 +257,7 @@ impl<H: Handler> Desk<H> {
         self.settle_all(now, done);
     }
 
-    fn start_alone(self: &Arc<Self>, admitted: Admitted) {
+    fn start_alone(self: &Arc<Self>, admitted: Admitted<H>) {
         let (desk, job) = (self.clone(), admitted.job);
         self.answer_alone(job, async move { desk.run(now(), admitted).await });
     }
@@ -301,9 +313,15 @@ impl<H: Handler> Desk<H> {
         Call { body, peer: self.peer, connection: self.number, deadline, cancellation, pusher }
     }
 
-    async fn answer_later(self: Arc<Self>, job: Job, call: Call, place: OwnedSemaphorePermit) {
+    async fn answer_later(
+        self: Arc<Self>,
+        job: Job,
+        call: Call,
+        life: Beginning<H>,
+        place: OwnedSemaphorePermit,
+    ) {
         let response = match self.turn(job, &call, place).await {
-            Turn::Run(turn) => self.clone().run(now(), Admitted { job, call, turn }).await,
+            Turn::Run(turn) => self.clone().run(now(), Admitted { job, call, life, turn }).await,
             Turn::Late => expired(),
             Turn::Withdrawn => return,
         };
@@ -314,13 +332,13 @@ impl<H: Handler> Desk<H> {
     async fn run(
         self: Arc<Self>,
         now: Instant,
-        Admitted { job, call, turn: _turn }: Admitted,
+        Admitted { job, call, life, turn: _turn }: Admitted<H>,
     ) -> Response {
         if call.is_cancelled_by(now) {
             return expired();
         }
         let handler = async { self.shared.handler.call(call).await };
-        match AssertUnwindSafe(handler).catch_unwind().await {
+        match begun(AssertUnwindSafe(handler).catch_unwind(), life).await {
             Ok(Ok(body)) => Response::Reply(body),
             Ok(Err(error)) => Response::Error(error),
             Err(_panic) => {
@@ -331,13 +349,13 @@ impl<H: Handler> Desk<H> {
         }
     }
 
-    async fn notify(&self, notification: Call) {
+    async fn notify(&self, notification: Call, life: Beginning<H>) {
         let length = notification.body.len();
         let Some(_turn) = self.turn_of_notification().await else {
             return warn!("a notification is dropped: too many wait whose connections have ended");
         };
         let handler = async { self.shared.handler.notified(notification).await };
-        if AssertUnwindSafe(handler).catch_unwind().await.is_err() {
+        if begun(AssertUnwindSafe(handler).catch_unwind(), life).await.is_err() {
             warn!("a handler panicked over a notification");
         }
         self.connection.with(|serving| (serving.notification_done(length), Tell::Owner));
@@ -382,6 +400,17 @@ impl<H: Handler> Desk<H> {
     fn running(&self) -> MutexGuard<'_, IdMap<Cancellation>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs a handler. What tells of its connection's end waits until it has begun.
+async fn begun<H: Handler, T>(handler: impl Future<Output = T>, mut life: Beginning<H>) -> T {
+    let mut handler = pin!(handler);
+    poll_fn(|cx| {
+        let polled = handler.as_mut().poll(cx);
+        life.take();
+        polled
+    })
+    .await
 }
 
 /// Nothing is sent to a caller that has gone.

@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod desk;
 pub(crate) mod half_open;
 pub(crate) mod handle;
+pub(crate) mod life;
 pub(crate) mod listen;
 pub(crate) mod settings;
 pub(crate) mod shared;
