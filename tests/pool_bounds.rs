@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use steadfast::{
-    CallCause, Event, Heartbeat, Limits, LossCause, Outcome, Pool, Retry, Scarcity, Server, State,
+    Bytes, CallCause, Event, Heartbeat, Limits, LossCause, Outcome, Pool, Retry, Scarcity, Server,
+    State,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use support::waits::{soon, until};
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(500);
 
 /// A pool, the far end of its connection, and where others would come.
 async fn connected() -> (Pool, TcpStream, Script) {
@@ -405,4 +407,22 @@ async fn a_call_that_is_sent_again_gets_its_turn_among_those_that_wait() {
     }
     assert_eq!(soon("the reply", first).await.unwrap().unwrap(), "first");
     others.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_notification_that_was_sent_by_half_in_its_time_tells_of_no_attempt_before() {
+    let (pool, _reads_nothing, _script) = connected().await;
+    let body = Bytes::from(vec![0; 60_000]);
+    let notifications = (0..300).map(|_| pool.request(body.clone()).timeout(SHORT).notify());
+    let results = futures::future::join_all(notifications).await;
+    let begun = results
+        .into_iter()
+        .filter_map(Result::err)
+        .filter(|error| error.outcome() == Outcome::Indeterminate);
+    let begun: Vec<_> = begun.collect();
+    assert!(!begun.is_empty());
+    for error in begun {
+        assert_eq!((error.attempts(), error.earlier()), (1, None));
+        assert!(!error.to_string().contains("an earlier attempt"), "{error}");
+    }
 }

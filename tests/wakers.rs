@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
-use steadfast::{CallCause, Pool};
+use futures::{FutureExt as _, StreamExt as _, poll};
+use steadfast::{Bytes, Call, CallCause, ErrorReply, Handler, Pool, ReplyCache, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use support::local::start;
 use support::scripted::*;
 use support::waits::{soon, until};
 
@@ -200,4 +201,107 @@ async fn a_call_that_waits_to_be_sent_again_and_whose_waker_panics_keeps_no_othe
     assert_eq!(again.body(), b"second");
     stream.write_all(&reply(again.id(), b"two")).await.unwrap();
     assert_eq!(soon("the second reply", second).await.unwrap().unwrap(), "two");
+}
+
+#[tokio::test]
+async fn a_call_between_two_attempts_whose_waker_panics_does_not_spoil_the_close() {
+    let Desk { pool, mut stream, .. } = Desk::new().await;
+    let mut orphan = Box::pin(pool.call("refused"));
+    assert!(poll!(&mut orphan).is_pending());
+    let request = expect(&mut stream, &[REQUEST]).await;
+    // Not before the end of its time.
+    let wish = 9_000u32.to_be_bytes();
+    let refused = [&request.id().to_be_bytes()[..], &1u32.to_be_bytes(), &wish].concat();
+    stream.write_all(&frame(REFUSED, &[&refused])).await.unwrap();
+    until("it is refused", || {
+        poll_orphaned(orphan.as_mut());
+        pool.status().in_flight == 0
+    })
+    .await;
+    tokio::spawn(async move { while let Ok(Some(_)) = read_frame(&mut stream).await {} });
+    soon("the close", pool.close(Duration::from_secs(10))).await.unwrap();
+    let error = soon("the orphan's own", orphan).await.unwrap_err();
+    assert!(matches!(error.cause(), CallCause::Closed), "{error}");
+}
+
+#[tokio::test]
+async fn one_who_closes_a_pool_and_whose_waker_panics_keeps_no_other_who_closes_it_waiting() {
+    let echo = |call: Call| async move { Ok(call.into_body()) };
+    let address = start(Server::builder(), echo).await;
+    let pool = Pool::builder(address.to_string()).build().unwrap();
+    pool.ready(Duration::from_secs(20)).await.unwrap();
+    let mut orphan = Box::pin(pool.close(Duration::from_secs(60)));
+    poll_orphaned(orphan.as_mut());
+    // Far less than its limit.
+    soon("the other's close", pool.close(Duration::from_secs(60))).await.unwrap();
+}
+
+/// Handlers that wait for the end of their call's cancellation; that of a call `bad` with a waker that panics.
+struct Waiting {
+    begun: Arc<AtomicUsize>,
+    told: Arc<AtomicUsize>,
+}
+
+impl Handler for Waiting {
+    async fn call(&self, call: Call) -> Result<Bytes, ErrorReply> {
+        if call.body() == "echo" {
+            return Ok(call.into_body());
+        }
+        let mut gone = Box::pin(call.cancelled());
+        let is_bad = call.body() == "bad";
+        if is_bad {
+            poll_orphaned(gone.as_mut());
+        }
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        if is_bad {
+            std::future::pending::<()>().await;
+        }
+        gone.await;
+        self.told.fetch_add(1, Ordering::SeqCst);
+        Ok(Bytes::new())
+    }
+}
+
+#[tokio::test]
+async fn a_handler_whose_waker_panics_keeps_no_other_from_hearing_that_the_client_has_gone() {
+    let (begun, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let address =
+        start(Server::builder(), Waiting { begun: begun.clone(), told: told.clone() }).await;
+    for replaced in [false, true] {
+        begun.store(0, Ordering::SeqCst);
+        told.store(0, Ordering::SeqCst);
+        let coming = Coming { client: 1000 + u64::from(replaced), ..Coming::default() };
+        let mut stream = connect(address).await;
+        stream.write_all(&hello_of(coming, 0)).await.unwrap();
+        expect(&mut stream, &[WELCOME]).await;
+        for id in 1..=16 {
+            let body: &[u8] = if id <= 8 { b"bad" } else { b"good" };
+            stream.write_all(&repeatable(id, body)).await.unwrap();
+        }
+        until("the handlers", || begun.load(Ordering::SeqCst) == 16).await;
+        let mut next = connect(address).await;
+        let coming = Coming { connection: 2, replaces: 1, next_id: 17, ..coming };
+        match replaced {
+            true => next.write_all(&hello_of(coming, 0)).await.unwrap(),
+            false => drop(stream),
+        }
+        until("the others hear of it", || told.load(Ordering::SeqCst) == 8).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_whose_waker_panics_does_not_end_the_server_when_its_client_is_forgotten() {
+    let (begun, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let cache = ReplyCache::default().age(Duration::from_millis(50));
+    let waiting = Waiting { begun: begun.clone(), told: told.clone() };
+    let address = start(Server::builder().reply_cache(cache), waiting).await;
+    let mut stream = join(address).await;
+    let both = [request(1, 0, b"bad"), request(2, 0, b"good")].concat();
+    stream.write_all(&both).await.unwrap();
+    until("the handlers", || begun.load(Ordering::SeqCst) == 2).await;
+    drop(stream);
+    until("the other hears of it", || told.load(Ordering::SeqCst) == 1).await;
+    let mut stream = join(address).await;
+    stream.write_all(&request(1, 0, b"echo")).await.unwrap();
+    expect(&mut stream, &[REPLY]).await;
 }

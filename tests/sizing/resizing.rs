@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use steadfast::{ConfigError, Connections, Event, Limits, Pool, Retirement, State};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, HOUR, SECOND, call_at_once, state};
 use crate::support::news;
+use crate::support::scripted::{REQUEST, Script, expect, reply};
 use crate::support::times::ms;
 use crate::support::waits::{until, within};
 use crate::tenure::Callers;
@@ -241,4 +243,28 @@ async fn sizes_that_several_choose_at_once_end_with_the_last() {
         .await;
     callers.stop().await;
     pool.close(SECOND).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_only_connection_that_is_ready_is_kept_whatever_its_number() {
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string()).build().unwrap();
+    let first = script.welcome().await;
+    pool.ready(20 * SECOND).await.unwrap();
+    pool.resize(2).unwrap();
+    let mut second = script.welcome().await;
+    until("both", || pool.status().ready == 2).await;
+    // The first slot's next connection hangs.
+    drop(first);
+    let _silent = script.accept().await;
+    pool.resize(0..=1).unwrap();
+    for _ in 0..3 {
+        let call = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.call("x").await }
+        });
+        let request = expect(&mut second, &[REQUEST]).await;
+        second.write_all(&reply(request.id(), b"served")).await.unwrap();
+        assert_eq!(call.await.unwrap().unwrap(), "served");
+    }
 }

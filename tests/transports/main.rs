@@ -14,3 +14,4 @@ mod holding_back;
 mod listeners;
 mod memory;
 mod panicking;
+mod writing;
