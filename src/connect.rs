@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use crate::endpoint::Endpoint;
-use crate::error::connect::{ConnectCause, Phase};
+use crate::error::connect::{BoxError, ConnectCause, Permanent, Phase};
 use crate::error::os::OsError;
 use crate::limits::{SocketOptions, Timeouts};
 use crate::panics::Contained;
@@ -63,6 +63,14 @@ impl NotConnected {
     }
 }
 
+impl From<Permanent> for NotConnected {
+    /// Waiting cannot mend it: a certificate that is not trusted, a proxy that does not know this user. In [`Phase::Connect`], without
+    /// an address.
+    fn from(error: Permanent) -> Self {
+        Self::in_connecting(ConnectCause::Hook(BoxError::from(error).into()))
+    }
+}
+
 impl From<std::io::Error> for NotConnected {
     /// In [`Phase::Connect`], without an address.
     fn from(error: std::io::Error) -> Self {
@@ -82,7 +90,8 @@ pub trait Connect: Send + Sync + 'static {
     /// Connects to the endpoint.
     ///
     /// # Errors
-    /// [`NotConnected`] says how far it came and what stopped it; the pool tries again under its backoff.
+    /// [`NotConnected`] says how far it came and what stopped it; the pool tries again under its backoff. What waiting cannot mend is
+    /// a [`Permanent`] error: then calls fail at once and name it.
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up: it must leave nothing behind that goes on.

@@ -65,7 +65,8 @@ impl Default for Heartbeat {
 /// attempts are brought forward: at most one every 30 ms or every tenth of the outage so far, whichever is longer;
 /// but not while the server is there and turns connections away, or lets them die before they are stable. That has a backoff of
 /// its own, so that the length of an outage does not count against a server that has only just come back. A call that may have run
-/// waits for the very connection that died, also while others are ready: the next one there tells which process answers now.
+/// waits for a connection to its server process, also while others are ready; the next one in place of the one that died tells whether
+/// that process is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reconnect {
     pub(crate) initial: Duration,

@@ -146,7 +146,8 @@ impl CallError {
 
     /// The loss that the line tells of beside the cause.
     fn told_of(&self) -> Option<&Arc<Loss>> {
-        self.earlier().filter(|_| self.is_of_an_earlier_attempt())
+        let is_evicted = matches!(self.0.cause, CallCause::Evicted);
+        self.earlier().filter(|_| is_evicted || self.is_of_an_earlier_attempt())
     }
 }
 

@@ -173,7 +173,8 @@ pub enum ConnectCause {
     /// The connection was lost while the hook ran.
     #[error("{0}")]
     Lost(Arc<Loss>),
-    /// The user's `on_connect` hook, or the [`open`](crate::Protocol::open) of the user's protocol, returned an error.
+    /// The user's `on_connect` hook, or the [`open`](crate::Protocol::open) of the user's protocol, returned an error, or the user's
+    /// [`Connect`](crate::Connect) a [`Permanent`] one.
     #[error("{0}")]
     Hook(HookError),
     /// The user's hook panicked.
@@ -331,8 +332,8 @@ impl fmt::Display for HookError {
     }
 }
 
-/// Says that waiting cannot mend the error of an [`on_connect`](crate::PoolBuilder::on_connect) hook: a wrong password, a
-/// topic that does not exist.
+/// Says that waiting cannot mend the error of an [`on_connect`](crate::PoolBuilder::on_connect) hook, of a protocol's
+/// [`open`](crate::Protocol::open), or of a [`Connect`](crate::Connect): a wrong password, a topic that does not exist.
 ///
 /// Calls then fail at once and name it, instead of waiting until their deadlines. The pool goes on trying under its
 /// backoff, because somebody may put it right at the other end. Only an error that the hook returns as this very type

@@ -203,7 +203,9 @@ impl PoolBuilder {
     /// [`wrap_tcp`](Self::wrap_tcp).
     ///
     /// [`socket`](Self::socket) does not apply to it; [`Timeouts::resolve`] and [`Timeouts::connect`] together do. The pool's endpoint
-    /// is what errors and logs call the other end then; it keeps the form `host:port`.
+    /// is what errors and logs call the other end then; it keeps the form `host:port`. Where TCP is below, see to `TCP_NODELAY`: without
+    /// it a call waits for the acknowledgement of the one before (Nagle's algorithm). What an `io::Error` of one's own says is shown, as
+    /// the path of a socket that is not there.
     ///
     /// # Examples
     /// A Unix socket. At the other end is a [`Listen`](crate::Listen) around a `UnixListener`.

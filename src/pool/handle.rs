@@ -164,6 +164,9 @@ impl Pool {
 
     /// The state as it changes.
     ///
+    /// All who watch are woken in a row, by tokio: a waker that panics may keep others of them from hearing of that change. Those of
+    /// tokio's tasks do not.
+    ///
     /// # Examples
     /// ```
     /// use steadfast::{Pool, State};

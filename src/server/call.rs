@@ -217,7 +217,9 @@ impl Call {
 /// ```
 ///
 /// To all who have subscribed. A pool of several connections would hear everything several times if it subscribed on each: give
-/// pushes a pool of their own, with one connection, which subscribes in [`on_connect`](crate::PoolBuilder::on_connect).
+/// pushes a pool of their own, with one connection, which subscribes in [`on_connect`](crate::PoolBuilder::on_connect). While the
+/// server shuts down, a connection without calls is closed at once, so what is pushed then does not reach it: a reader who must miss
+/// nothing asks, in the same hook, for what there has been since the last push that it has seen.
 /// ```
 /// use std::sync::Mutex;
 ///

@@ -49,7 +49,8 @@ impl ServerBuilder {
         Self { socket, ..self }
     }
 
-    /// Connections at a time that have said `HELLO`; those beyond are answered `BUSY`. 1 to 1,000,000, default 10,000.
+    /// Connections at a time that have said `HELLO`; those beyond are answered `BUSY`, 64 at a time,
+    /// and just closed above that. 1 to 1,000,000, default 10,000.
     ///
     /// Too few: clients are turned away. Too many: descriptors run out (`EMFILE`), and then connections hang unanswered
     /// in the kernel's backlog.

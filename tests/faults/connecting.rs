@@ -363,6 +363,31 @@ async fn a_server_that_says_no_and_closes_in_one_breath_is_understood_by_the_hoo
     }
 }
 
+/// As one that does not trust the server's certificate.
+struct Distrusts;
+
+impl Connect for Distrusts {
+    fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async { Err(Permanent::new("the certificate is of another name").into()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_calls_its_error_permanent_fails_calls_at_once() {
+    let began = tokio::time::Instant::now();
+    let pool = pool(Distrusts);
+    let error = pool.request("x").timeout(ms(600_000)).send().await.unwrap_err();
+    assert!(began.elapsed() < ms(1000), "{:?}", began.elapsed());
+    let CallCause::Unavailable(outage) = error.cause() else { panic!("{error}") };
+    assert!(outage.is_permanent());
+    assert!(
+        error
+            .to_string()
+            .contains("connecting to peer:1 failed after 0 ms: the certificate is of another name"),
+        "{error}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_goodbye_while_the_hook_runs_is_what_the_attempt_failed_by_and_its_wish_is_kept() {
     // What the hook has to do yet when it comes: to wait for an answer, to call, something else.

@@ -260,6 +260,9 @@ fn a_call_whose_last_attempt_did_not_run_tells_of_the_connection_on_which_an_ear
     );
     assert!(error.source().unwrap().is::<OsError>());
     assert_eq!(error.earlier(), Some(&lost));
+    let evicted =
+        call(Outcome::Indeterminate, CallCause::Evicted, Stopped::Final, 2).after(Some(&lost));
+    assert!(evicted.to_string().contains(&format!("so it may have run: {lost}")), "{evicted}");
     // Said already.
     let cause = CallCause::Lost(lost.clone());
     let error = call(Outcome::Indeterminate, cause, Stopped::Deadline, 2).after(Some(&lost));
