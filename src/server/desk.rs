@@ -101,10 +101,9 @@ struct Job {
 
 /// A request whose handler has its turn.
 #[derive(Debug)]
-struct Admitted<H: Handler> {
+struct Admitted {
     job: Job,
     call: Call,
-    life: Beginning<H>,
     turn: OwnedSemaphorePermit,
 }
 
@@ -140,7 +139,7 @@ impl<H: Handler> Desk<H> {
     }
 
     /// A request that is to be run at once, if it is one.
-    fn take(self: &Arc<Self>, event: Event) -> Option<Admitted<H>> {
+    fn take(self: &Arc<Self>, event: Event) -> Option<Admitted> {
         match event {
             Event::Request { id, body, deadline, remember } => {
                 return self.begin(id, body, deadline, remember);
@@ -187,7 +186,7 @@ impl<H: Handler> Desk<H> {
         body: Bytes,
         deadline: Option<Instant>,
         remember: Remember,
-    ) -> Option<Admitted<H>> {
+    ) -> Option<Admitted> {
         let (cached, cancellation) = match remember {
             Remember::Yes { oldest } if self.shared.clients.remembers() => {
                 match self.membership.begin(id, oldest) {
@@ -213,11 +212,11 @@ impl<H: Handler> Desk<H> {
             self.turn_down(job);
             return None;
         };
-        let (call, life) = (self.call(body, deadline, cancellation), self.life.upgrade());
+        let call = self.call(body, deadline, cancellation);
         match admission {
-            Admission::Turn(turn) => return Some(Admitted { job, call, life, turn }),
+            Admission::Turn(turn) => return Some(Admitted { job, call, turn }),
             Admission::Waiting(place) => {
-                let desk = self.clone();
+                let (desk, life) = (self.clone(), self.life.upgrade());
                 self.start(Some(job), async move {
                     desk.answer_later(job, call, life, place).await;
                 });
@@ -226,13 +225,15 @@ impl<H: Handler> Desk<H> {
         None
     }
 
-    fn start_together(self: &Arc<Self>, calls: Vec<Admitted<H>>) {
-        let (desk, span) = (self.clone(), tracing::Span::current());
-        self.shared.tasks.spawn(async move { desk.run_together(calls).await }.instrument(span));
+    fn start_together(self: &Arc<Self>, calls: Vec<Admitted>) {
+        let (desk, life, span) = (self.clone(), self.life.upgrade(), tracing::Span::current());
+        self.shared
+            .tasks
+            .spawn(async move { desk.run_together(calls, life).await }.instrument(span));
     }
 
     /// Begins one after the other, and answers those that are done with that.
-    async fn run_together(self: Arc<Self>, calls: Vec<Admitted<H>>) {
+    async fn run_together(self: Arc<Self>, calls: Vec<Admitted>, life: Beginning<H>) {
         if self.shared.killed.is_cancelled() {
             calls.iter().for_each(|admitted| self.cut_off(admitted.job));
             return;
@@ -243,6 +244,7 @@ impl<H: Handler> Desk<H> {
         let mut left = calls.into_iter();
         while let Some(admitted) = left.next() {
             let job = admitted.job;
+            // `life` lasts until all have begun.
             let mut run = Box::pin(self.clone().run(now, admitted));
             match poll!(&mut run) {
                 Poll::Ready(response) => done.push((job, response)),
@@ -251,15 +253,16 @@ impl<H: Handler> Desk<H> {
             limit += each;
             now = clock::now();
             if now - began > limit {
-                left.by_ref().for_each(|admitted| self.start_alone(admitted));
+                left.by_ref().for_each(|admitted| self.start_alone(admitted, life.clone()));
             }
         }
+        drop(life);
         self.settle_all(now, done);
     }
 
-    fn start_alone(self: &Arc<Self>, admitted: Admitted<H>) {
+    fn start_alone(self: &Arc<Self>, admitted: Admitted, life: Beginning<H>) {
         let (desk, job) = (self.clone(), admitted.job);
-        self.answer_alone(job, async move { desk.run(now(), admitted).await });
+        self.answer_alone(job, async move { begun(desk.run(now(), admitted), life).await });
     }
 
     /// Starts a task that answers one call.
@@ -321,7 +324,9 @@ impl<H: Handler> Desk<H> {
         place: OwnedSemaphorePermit,
     ) {
         let response = match self.turn(job, &call, place).await {
-            Turn::Run(turn) => self.clone().run(now(), Admitted { job, call, life, turn }).await,
+            Turn::Run(turn) => {
+                begun(self.clone().run(now(), Admitted { job, call, turn }), life).await
+            }
             Turn::Late => expired(),
             Turn::Withdrawn => return,
         };
@@ -332,13 +337,13 @@ impl<H: Handler> Desk<H> {
     async fn run(
         self: Arc<Self>,
         now: Instant,
-        Admitted { job, call, life, turn: _turn }: Admitted<H>,
+        Admitted { job, call, turn: _turn }: Admitted,
     ) -> Response {
         if call.is_cancelled_by(now) {
             return expired();
         }
         let handler = async { self.shared.handler.call(call).await };
-        match begun(AssertUnwindSafe(handler).catch_unwind(), life).await {
+        match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Ok(body)) => Response::Reply(body),
             Ok(Err(error)) => Response::Error(error),
             Err(_panic) => {
@@ -402,11 +407,11 @@ impl<H: Handler> Desk<H> {
     }
 }
 
-/// Runs a handler. What tells of its connection's end waits until it has begun.
-async fn begun<H: Handler, T>(handler: impl Future<Output = T>, mut life: Beginning<H>) -> T {
-    let mut handler = pin!(handler);
+/// Runs what calls a handler. What tells of the connection's end waits until it has begun.
+async fn begun<H: Handler, T>(run: impl Future<Output = T>, mut life: Beginning<H>) -> T {
+    let mut run = pin!(run);
     poll_fn(|cx| {
-        let polled = handler.as_mut().poll(cx);
+        let polled = run.as_mut().poll(cx);
         life.take();
         polled
     })
