@@ -267,21 +267,22 @@ impl Roster {
 
     /// What is told of one who had no place in time.
     pub(crate) fn timed_out(&self) -> NoPlace {
-        NoPlace::TimedOut(Some(self.why_not_ready().map_or(self.full(), Scarcity::Outage)))
+        NoPlace::TimedOut(Some(
+            self.why_not_ready().map_or(self.full(self.ledger.all_taken()), Scarcity::Outage),
+        ))
     }
 
     /// Why a call that may have run could not be sent again in time. `full`: what leads to where it is known had no room.
     pub(crate) fn why_not_resumed(&self, full: bool) -> Scarcity {
         match self.why_not_ready() {
             Some(outage) => Scarcity::Outage(outage),
-            None if full => self.full(),
+            None if full => self.full(self.ledger.in_flight()),
             None => Scarcity::OutOfReach,
         }
     }
 
-    fn full(&self) -> Scarcity {
-        let (in_flight, connections) = (self.ledger.all_taken(), self.ledger.ready());
-        Scarcity::Full(Full { in_flight, connections })
+    fn full(&self, in_flight: usize) -> Scarcity {
+        Scarcity::Full(Full { in_flight, connections: self.ledger.ready() })
     }
 
     /// Why one who waits should not go on, if so.

@@ -47,7 +47,7 @@ pub(crate) struct Ledger {
     next_ticket: u64,
     /// Nobody's time is over before. It is not moved back when somebody leaves: that costs one look in vain.
     look_at: Option<Instant>,
-    /// How many places were in use when somebody last joined the line.
+    /// How many places were in use when somebody last joined the line, of those that there are now.
     most_taken: usize,
     waiting_bytes: usize,
     max_waiting: usize,
@@ -381,6 +381,7 @@ impl Ledger {
     }
 
     fn look_round(&mut self) {
+        self.most_taken = 0;
         let mut survey = Survey::default();
         for (at, slot) in self.slots.iter().enumerate() {
             match slot.capacity {

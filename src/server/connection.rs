@@ -177,6 +177,8 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
     };
     let cut = pin!(async {
         tokio::select! {
+            // One that is fenced and killed at once is counted where its client has come back.
+            biased;
             () = drained => {}
             () = desk.membership.fenced() => {
                 desk.outlived();
@@ -189,8 +191,10 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
         }
     });
     let loss = tokio::select! {
-        loss = running => loss,
+        // One that is killed and lost at once is counted before the loss has settled its calls.
+        biased;
         () = Dormant::new(cut) => return,
+        loss = running => loss,
     };
     desk.outlived();
     if loss.is_intended() {

@@ -156,6 +156,7 @@ impl<H: Handler> Desk<H> {
             },
             // The client may come back for the answer of a call that is remembered.
             Event::Orphaned { id } => {
+                self.outlived();
                 if let Some(cancellation) = self.take_running(id) {
                     cancellation.cancel();
                 }
@@ -173,6 +174,7 @@ impl<H: Handler> Desk<H> {
     fn close(&self) {
         // Nobody comes back to a server that has been killed, and who waits for whose answer is asked once more.
         if !self.shared.killed.is_cancelled() {
+            self.outlived();
             self.membership.leave();
         }
         self.ended.cancel();
