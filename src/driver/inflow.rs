@@ -10,8 +10,9 @@ use tokio_util::io::poll_read_buf;
 use crate::proto::input::Input;
 use crate::transport::Transport;
 
-/// How much is read at a time: little at first, because idle connections should cost little.
-const READ_LEAST: usize = 2 * 1024;
+/// How much is read at a time: little at first, because idle connections should cost little; but what is read at a time is allocated
+/// at a time, in pieces of which callers keep each a little.
+const READ_LEAST: usize = 3 * 1024;
 const READ_MOST: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Inflow {
         if count == room {
             *read_size = (*read_size * 2).min(READ_MOST);
         } else if count > 0 && count < *read_size / 8 && *read_size > READ_LEAST {
-            *read_size /= 2;
+            *read_size = (*read_size / 2).max(READ_LEAST);
             *outgrown = true;
         }
         Poll::Ready(Ok(&input[input.len() - count..]))
