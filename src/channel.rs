@@ -223,10 +223,10 @@ impl Channel {
             Verdict::Retire(why) => {
                 discard(self.attempt.take());
                 match why {
-                    // The next one will probably be no better.
-                    Retirement::Unlendable => self.plan.lost(now, Lost::Mishap, None),
-                    // Who resizes a pool over and over dials no faster than the backoff.
-                    Retirement::Resized => self.plan.lost(now, Lost::Mishap, None),
+                    // The next one will probably be no better; and who resizes a pool over and over dials no faster than the backoff.
+                    Retirement::Unlendable | Retirement::Resized => {
+                        self.plan.lost(now, Lost::Mishap, None);
+                    }
                     _ => self.plan.retired(now),
                 }
                 self.say_when_it_dials();

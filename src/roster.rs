@@ -18,40 +18,20 @@ use crate::policy::Retry;
 use crate::prospects::Prospects;
 use crate::proto::ledger::{Ledger, Place, Ticket};
 use crate::proto::reconnect::Plan;
-use crate::proto::resume::{Memory, Resume, Way};
 use crate::proto::retry::Budget;
 use crate::proto::sequence::Sequence;
 use crate::proto::tenure::Retirement;
 use crate::proto::wakes::Wakes;
 use crate::roster::link::{Link, Taken};
 use crate::roster::no_place::NoPlace;
+use crate::roster::resuming::Stranded;
 use crate::roster::wish::{Patience, Until, Wish};
 
 pub(crate) mod link;
 pub(crate) mod no_place;
+pub(crate) mod resuming;
 mod sizing;
 pub(crate) mod wish;
-
-/// Calls that may have run and wait to be sent again, which were lost on the same slot and are known to the same memory.
-#[derive(Debug)]
-struct Stranded {
-    memory: Memory,
-    slot: usize,
-    calls: BTreeSet<Resuming>,
-}
-
-/// A call that waits to be sent again: until when, and which of those it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Resuming {
-    until: Instant,
-    number: u64,
-}
-
-impl Stranded {
-    fn is_like(&self, resume: Resume) -> bool {
-        (self.memory, self.slot) == (resume.memory, resume.slot)
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Roster {
@@ -98,20 +78,6 @@ pub(crate) struct NewId {
     pub(crate) oldest: u64,
 }
 
-/// Where a call can go that may have run.
-#[derive(Debug)]
-pub(crate) enum Resumed {
-    /// Nowhere: the process is the same, and has forgotten.
-    Forgotten,
-    /// There are connections for it, and none has room.
-    Full,
-    Taken(Taken),
-    /// Another server process answers in that one's place.
-    Replaced(InstanceId),
-    /// Neither is known yet.
-    Wait,
-}
-
 impl Roster {
     pub(crate) fn new(
         endpoint: Arc<str>,
@@ -140,41 +106,6 @@ impl Roster {
             connections: 0,
             instance: None,
         }
-    }
-
-    /// Where a call that may have run can go.
-    pub(crate) fn resume(
-        &mut self,
-        resume: Resume,
-        patience: Patience,
-    ) -> Result<Resumed, NoPlace> {
-        if let Some(no_place) = self.why_not_wait(patience) {
-            return Err(no_place);
-        }
-        let links = self.links.iter().enumerate();
-        let links = links.filter_map(|(slot, link)| link.as_ref()?.seen_at(slot));
-        match resume.way(self.size.min, links) {
-            Way::Replaced(instance) => Ok(Resumed::Replaced(instance)),
-            Way::Forgotten => Ok(Resumed::Forgotten),
-            Way::Wait => Ok(Resumed::Wait),
-            Way::Known => Ok(self.take_on(resume).map_or(Resumed::Full, Resumed::Taken)),
-        }
-    }
-
-    /// A place on a connection over which the call is known, if one has room: if possible on another than that of its last attempt.
-    fn take_on(&mut self, resume: Resume) -> Option<Taken> {
-        let Self { links, ledger, .. } = self;
-        let slots = slots_beside(links, resume).chain([resume.slot]);
-        let place = slots
-            .filter(|slot| leads(links, *slot, resume))
-            .find_map(|slot| ledger.place_on(slot))?;
-        self.taken(place)
-    }
-
-    /// Whether there is room for a call that may have run beside the connection of its last attempt.
-    pub(crate) fn has_room_to_resume(&self, resume: Resume) -> bool {
-        slots_beside(&self.links, resume)
-            .any(|slot| leads(&self.links, slot, resume) && self.ledger.has_room_on(slot))
     }
 
     pub(crate) fn issue(&mut self) -> NewId {
@@ -272,15 +203,6 @@ impl Roster {
         ))
     }
 
-    /// Why a call that may have run could not be sent again in time. `full`: what leads to where it is known had no room.
-    pub(crate) fn why_not_resumed(&self, full: bool) -> Scarcity {
-        match self.why_not_ready() {
-            Some(outage) => Scarcity::Outage(outage),
-            None if full => self.full(self.ledger.in_flight()),
-            None => Scarcity::OutOfReach,
-        }
-    }
-
     fn full(&self, in_flight: usize) -> Scarcity {
         Scarcity::Full(Full { in_flight, connections: self.ledger.ready() })
     }
@@ -306,89 +228,15 @@ impl Roster {
         self.ledger.waiting() + self.resuming_calls()
     }
 
-    fn resuming_calls(&self) -> usize {
-        self.resuming.iter().map(|stranded| stranded.calls.len()).sum()
-    }
-
-    pub(crate) fn is_resuming(&self) -> bool {
-        !self.resuming.is_empty()
-    }
-
-    /// A call waits to be sent again, for no longer than until then, even if nobody polls it.
-    pub(crate) fn begin_resuming(&mut self, resume: Resume, until: Instant) -> Resuming {
-        self.resumed += 1;
-        let (Resume { memory, slot, .. }, call) =
-            (resume, Resuming { until, number: self.resumed });
-        match self.resuming.iter_mut().find(|stranded| stranded.is_like(resume)) {
-            Some(stranded) => _ = stranded.calls.insert(call),
-            None => self.resuming.push(Stranded { memory, slot, calls: BTreeSet::from([call]) }),
-        }
-        self.reserve_places();
-        call
-    }
-
-    /// A call waits no more to be sent again.
-    pub(crate) fn end_resuming(&mut self, resume: Resume, call: Resuming, wake: &mut Wakes) {
-        for stranded in self.resuming.iter_mut().filter(|stranded| stranded.is_like(resume)) {
-            stranded.calls.remove(&call);
-        }
-        self.let_go_resumed(wake);
-    }
-
     /// When [`expire`](Self::expire) should be asked.
     pub(crate) fn look_at(&self) -> Option<Instant> {
-        let resuming = self.resuming.iter().filter_map(|stranded| stranded.calls.first());
-        resuming.map(|call| call.until).chain(self.ledger.look_at()).min()
+        self.first_resumed().into_iter().chain(self.ledger.look_at()).min()
     }
 
     /// Those whose time is over wait no more: for a place, or to be sent again.
     pub(crate) fn expire(&mut self, now: Instant, wake: &mut Wakes) {
         self.ledger.expire(now, wake);
-        let mut late = false;
-        for Stranded { calls, .. } in &mut self.resuming {
-            while calls.first().is_some_and(|call| now >= call.until) {
-                late |= calls.pop_first().is_some();
-            }
-        }
-        if late {
-            self.let_go_resumed(wake);
-        }
-    }
-
-    /// Places are for others that were reserved for calls which wait no more to be sent again.
-    fn let_go_resumed(&mut self, wake: &mut Wakes) {
-        self.resuming.retain(|stranded| !stranded.calls.is_empty());
-        self.reserve_places();
-        self.ledger.hand_over(wake);
-    }
-
-    /// Whether calls wait for this slot's next connection, because there is none over which they could be sent again.
-    fn strands(&self, slot: usize) -> bool {
-        let mut stranded = self.resuming.iter().filter(|stranded| stranded.slot == slot);
-        stranded.any(|stranded| !self.reaches(stranded.memory))
-    }
-
-    fn reaches(&self, memory: Memory) -> bool {
-        self.links.iter().flatten().any(|link| link.leads_to(memory))
-    }
-
-    /// Calls that could be sent again, if there were room.
-    fn held_up(&self) -> usize {
-        let held_up = self.resuming.iter().filter(|stranded| self.reaches(stranded.memory));
-        held_up.map(|stranded| stranded.calls.len()).sum()
-    }
-
-    /// Calls that may have run can go nowhere else, and were there before those who wait for their first place: who stands in
-    /// the line gets none of theirs.
-    pub(crate) fn reserve_places(&mut self) {
-        for (slot, link) in self.links.iter().enumerate() {
-            let leads_to = |stranded: &&Stranded| {
-                link.as_ref().is_some_and(|link| link.leads_to(stranded.memory))
-            };
-            let stranded = self.resuming.iter().filter(leads_to);
-            let calls = stranded.map(|stranded| stranded.calls.len()).sum();
-            self.ledger.reserve(slot, calls);
-        }
+        self.expire_resuming(now, wake);
     }
 
     /// If nothing is ready any more, an outage begins, or it becomes known why it did. Where nothing is kept it is one only
@@ -448,16 +296,4 @@ impl Roster {
         }
         self.outage().or_else(|| Some(self.report(&self.down_since_now())))
     }
-}
-
-fn slots_beside(
-    links: &[Option<Arc<Link>>],
-    resume: Resume,
-) -> impl Iterator<Item = usize> + use<> {
-    (0..links.len()).filter(move |slot| *slot != resume.slot)
-}
-
-/// Whether a slot's connection leads to where the call is known.
-fn leads(links: &[Option<Arc<Link>>], slot: usize, resume: Resume) -> bool {
-    links.get(slot).and_then(Option::as_ref).is_some_and(|link| link.leads_to(resume.memory))
 }

@@ -27,8 +27,9 @@ use crate::proto::retry::{Budget, Elsewhere};
 use crate::proto::wakes::Wakes;
 use crate::roster::link::Taken;
 use crate::roster::no_place::NoPlace;
+use crate::roster::resuming::Resumed;
 use crate::roster::wish::{Patience, Until, Wish};
-use crate::roster::{Life, NewId, Resumed, Roster};
+use crate::roster::{Life, NewId, Roster};
 use crate::switchboard::waiting::{Seeking, Waiting};
 
 mod reports;
@@ -255,8 +256,8 @@ impl Switchboard {
     }
 
     /// See [`Roster::why_not_resumed`].
-    pub(crate) fn why_not_resumed(&self, full: bool) -> Scarcity {
-        self.lock().why_not_resumed(full)
+    pub(crate) fn why_not_resumed(&self, resume: Resume) -> Scarcity {
+        self.lock().why_not_resumed(resume)
     }
 
     /// Decides with the budget at hand.

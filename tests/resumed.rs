@@ -21,16 +21,8 @@ use support::waits::{soon, until};
 /// A connection of a server that takes so many calls at a time and remembers this client.
 async fn welcomed(script: &Script, in_flight: u32) -> TcpStream {
     let mut stream = script.accept().await;
-    greet(&mut stream, in_flight).await;
+    stream.write_all(&welcome_remembering_few(1, in_flight)).await.unwrap();
     stream
-}
-
-async fn greet(stream: &mut TcpStream, in_flight: u32) {
-    let limits = [MAX_MESSAGE.to_be_bytes(), in_flight.to_be_bytes(), [0; 4], [0; 4]].concat();
-    let cache = [&1024u32.to_be_bytes()[..], &(8u64 << 20).to_be_bytes(), &60_000u32.to_be_bytes()];
-    let (cache, memory) = (cache.concat(), 7u64.to_be_bytes());
-    let fields: [&[u8]; 5] = [&1u16.to_be_bytes(), &[1; 16], &limits, &cache, &memory];
-    stream.write_all(&frame(WELCOME, &fields)).await.unwrap();
 }
 
 fn builder(script: &Script) -> PoolBuilder {
@@ -59,8 +51,7 @@ async fn one_that_was_refused_goes_to_another_connection_to_its_process() {
     assert_eq!(again.id(), lost.id());
     let mut third = welcomed(&script, 100).await;
     until("both", || pool.status().ready == 2).await;
-    let refused = [&again.id().to_be_bytes()[..], &1u32.to_be_bytes(), &[0; 4]].concat();
-    first.write_all(&frame(REFUSED, &[&refused])).await.unwrap();
+    first.write_all(&refused(again.id(), 1)).await.unwrap();
     tokio::select! {
         biased;
         frame = expect(&mut first, &[REQUEST]) => panic!("to the one that has refused it: {frame:?}"),
@@ -136,7 +127,7 @@ async fn one_that_nobody_polls_has_no_place_kept_for_it_beyond_its_time() {
     let mut stream = script.accept().await;
     assert!(poll!(&mut kept).is_pending());
     assert_eq!(pool.status().waiting, 1, "to be sent again");
-    greet(&mut stream, 1).await;
+    stream.write_all(&welcome_remembering_few(1, 1)).await.unwrap();
     // From here on nobody polls it.
     let other = spawn(&pool, "other", ms(20_000));
     let request = expect(&mut stream, &[REQUEST]).await;

@@ -210,9 +210,7 @@ async fn a_call_between_two_attempts_whose_waker_panics_does_not_spoil_the_close
     assert!(poll!(&mut orphan).is_pending());
     let request = expect(&mut stream, &[REQUEST]).await;
     // Not before the end of its time.
-    let wish = 9_000u32.to_be_bytes();
-    let refused = [&request.id().to_be_bytes()[..], &1u32.to_be_bytes(), &wish].concat();
-    stream.write_all(&frame(REFUSED, &[&refused])).await.unwrap();
+    stream.write_all(&refused_for(request.id(), 1, 9000)).await.unwrap();
     until("it is refused", || {
         poll_orphaned(orphan.as_mut());
         pool.status().in_flight == 0

@@ -28,9 +28,9 @@ use crate::proto::course::{Attempt, Course, Failed, Form};
 use crate::proto::ledger::{Place, Share};
 use crate::proto::resume::Resume;
 use crate::proto::retry::Elsewhere;
-use crate::roster::Resumed;
 use crate::roster::link::{Link, Taken};
 use crate::roster::no_place::NoPlace;
+use crate::roster::resuming::Resumed;
 use crate::roster::wish::{Patience, Until, Wish};
 use crate::switchboard::Switchboard;
 
@@ -186,40 +186,35 @@ impl<'a> Ongoing<'a> {
     async fn resume(&self, resume: Resume, loss: &Arc<Loss>) -> Result<Taken, Failed> {
         let _waiting = self.board.resuming(resume, self.deadline());
         loop {
-            let mut full = false;
             let mut changed = pin!(self.board.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
-            match self.board.resume(resume, self.patience) {
+            let cause = match self.board.resume(resume, self.patience) {
                 Ok(Resumed::Taken(taken)) if clock::now() < self.deadline() => return Ok(taken),
                 Ok(Resumed::Taken(taken)) => {
                     // It was asked for when it was of no use any more.
                     self.board.release(taken.place);
-                    let late = NoPlace::TimedOut(None);
-                    return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
+                    NoPlace::TimedOut(None).call_cause(self.limit)
                 }
                 Ok(Resumed::Replaced(current)) => {
                     let (previous, loss) = (resume.memory.instance, loss.clone());
-                    let cause = CallCause::Replaced { loss, previous, current };
-                    return Err((Outcome::Indeterminate, cause));
+                    CallCause::Replaced { loss, previous, current }
                 }
-                Ok(Resumed::Forgotten) => {
-                    return Err((Outcome::Indeterminate, CallCause::Evicted));
-                }
+                Ok(Resumed::Forgotten) => CallCause::Evicted,
                 Ok(Resumed::Wait) if self.patience == Patience::FailFast => {
-                    return Err((Outcome::Indeterminate, CallCause::Lost(loss.clone())));
+                    CallCause::Lost(loss.clone())
                 }
-                Ok(Resumed::Wait) => {}
-                Ok(Resumed::Full) => full = true,
-                Err(no_place) => {
-                    return Err((Outcome::Indeterminate, no_place.call_cause(self.limit)));
+                Ok(Resumed::Wait | Resumed::Full) => {
+                    // All who wait are woken in a row, by tokio.
+                    if timeout_at(self.deadline().into(), Dormant::new(changed)).await.is_ok() {
+                        continue;
+                    }
+                    let why = self.board.why_not_resumed(resume);
+                    NoPlace::TimedOut(Some(why)).call_cause(self.limit)
                 }
-            }
-            // All who wait are woken in a row, by tokio.
-            if timeout_at(self.deadline().into(), Dormant::new(changed)).await.is_err() {
-                let late = NoPlace::TimedOut(Some(self.board.why_not_resumed(full)));
-                return Err((Outcome::Indeterminate, late.call_cause(self.limit)));
-            }
+                Err(no_place) => no_place.call_cause(self.limit),
+            };
+            return Err((Outcome::Indeterminate, cause));
         }
     }
 

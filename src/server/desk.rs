@@ -299,7 +299,9 @@ impl<H: Handler> Desk<H> {
             let mut task = pin!(task);
             if desk.shared.killed.run_until_cancelled(task.as_mut()).await.is_none() {
                 // Before it is dropped, which runs code of the user's.
-                job.into_iter().for_each(|job| desk.cut_off(job));
+                if let Some(job) = job {
+                    desk.cut_off(job);
+                }
             }
         };
         self.shared.tasks.spawn(task.instrument(span));

@@ -2,7 +2,7 @@
 
 use crate::proto::resume::Resume;
 use crate::proto::wakes::Wakes;
-use crate::roster::Resuming;
+use crate::roster::resuming::Resuming;
 use crate::switchboard::Switchboard;
 
 /// A call that waits to be sent again.

@@ -9,9 +9,7 @@ use tokio::task::JoinHandle;
 use crate::support::news;
 use crate::support::peer::Peer;
 use crate::support::pipes::{Switch, pipes, pool_over};
-use crate::support::scripted::{
-    Frame, GOAWAY, PING, PONG, REFUSED, frame, go_away, refused, reply,
-};
+use crate::support::scripted::{Frame, GOAWAY, PING, PONG, go_away, refused, refused_for, reply};
 use crate::support::times::ms;
 use crate::support::waits::{soon, until};
 
@@ -294,9 +292,8 @@ async fn closing_the_pool_ends_the_wait_between_two_attempts() {
             peer(&mut switch).await.request().await.unwrap();
         }
         let mut peer = peer(&mut switch).await;
-        let id = peer.request().await.unwrap().id.to_be_bytes();
-        let wait = 9000u32.to_be_bytes();
-        peer.say(frame(REFUSED, &[&id, &Refusal::OVERLOADED.to_be_bytes(), &wait])).await;
+        let id = peer.request().await.unwrap().id;
+        peer.say(refused_for(id, Refusal::OVERLOADED, 9000)).await;
         until("it waits", || pool.status().in_flight == 0).await;
         let began = tokio::time::Instant::now();
         let (closed, answer) = tokio::join!(pool.close(ms(5000)), async {

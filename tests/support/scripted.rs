@@ -137,7 +137,12 @@ pub(crate) fn welcome(instance: u8, max_message: u32, max_in_flight: u32) -> Vec
 
 /// `WELCOME` of a server that keeps 1,024 replies.
 pub(crate) fn welcome_remembering(instance: u8) -> Vec<u8> {
-    let limits = [MAX_MESSAGE.to_be_bytes(), 1000u32.to_be_bytes(), [0; 4], [0; 4]].concat();
+    welcome_remembering_few(instance, 1000)
+}
+
+/// The same of one that takes so many calls at a time.
+pub(crate) fn welcome_remembering_few(instance: u8, max_in_flight: u32) -> Vec<u8> {
+    let limits = [MAX_MESSAGE.to_be_bytes(), max_in_flight.to_be_bytes(), [0; 4], [0; 4]].concat();
     let cache = [&1024u32.to_be_bytes()[..], &(8u64 << 20).to_be_bytes(), &60_000u32.to_be_bytes()];
     frame(WELCOME, &[&1u16.to_be_bytes(), &[instance; 16], &limits, &cache.concat()])
 }
@@ -194,7 +199,12 @@ pub(crate) fn error(id: u64, code: u32, text: &str) -> Vec<u8> {
 
 /// `REFUSED` without a time.
 pub(crate) fn refused(id: u64, code: u32) -> Vec<u8> {
-    frame(REFUSED, &[&id.to_be_bytes(), &code.to_be_bytes(), &[0; 4]])
+    refused_for(id, code, 0)
+}
+
+pub(crate) fn refused_for(id: u64, code: u32, retry_after_ms: u32) -> Vec<u8> {
+    let (code, wait) = (code.to_be_bytes(), retry_after_ms.to_be_bytes());
+    frame(REFUSED, &[&id.to_be_bytes(), &code, &wait])
 }
 
 pub(crate) fn cancel(id: u64) -> Vec<u8> {

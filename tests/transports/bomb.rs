@@ -11,12 +11,12 @@ impl Drop for Bomb {
     }
 }
 
-struct Body {
+struct Body<B> {
     bytes: Vec<u8>,
-    _bomb: Bomb,
+    _bomb: B,
 }
 
-impl AsRef<[u8]> for Body {
+impl<B> AsRef<[u8]> for Body<B> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -24,5 +24,10 @@ impl AsRef<[u8]> for Body {
 
 /// A body of so many bytes.
 pub(crate) fn bomb(length: usize) -> Bytes {
-    Bytes::from_owner(Body { bytes: vec![7; length], _bomb: Bomb })
+    body_with(length, Bomb)
+}
+
+/// One that is the last owner of somebody else's bomb.
+pub(crate) fn body_with<B: Send + 'static>(length: usize, bomb: B) -> Bytes {
+    Bytes::from_owner(Body { bytes: vec![7; length], _bomb: bomb })
 }

@@ -15,7 +15,7 @@ use steadfast::{
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
-use crate::bomb::bomb;
+use crate::bomb::{body_with, bomb};
 use crate::memory::in_memory;
 use crate::support::layer::Layered;
 use crate::support::news;
@@ -244,18 +244,6 @@ async fn of_what_a_transport_claims_to_have_written_too_much_everything_counts_a
     goes_on(&pool, &mut switch).await;
 }
 
-/// Its last owner is the connection.
-struct Body {
-    bytes: Vec<u8>,
-    _bomb: Bomb,
-}
-
-impl AsRef<[u8]> for Body {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_body_whose_drop_panics_costs_its_connection_only() {
     let (connector, mut switch) = pipes(4096);
@@ -263,7 +251,8 @@ async fn a_body_whose_drop_panics_costs_its_connection_only() {
     let mut events = pool.events();
     let mut peer = Peer::greet(switch.accept().await).await;
     news::ready(&mut events).await;
-    let body = Bytes::from_owner(Body { bytes: vec![7; 100_000], _bomb: Bomb::set() });
+    // Its last owner is the connection.
+    let body = body_with(100_000, Bomb::set());
     let others = ["one", "two"].map(|body| call(&pool, body));
     let asking = pool.clone();
     let huge = tokio::spawn(async move { asking.request(body).timeout(ms(100)).send().await });
