@@ -4,20 +4,20 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{Bytes, Framing};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
 /// What is peculiar about this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     Plain,
-    /// The second half of each answer comes when the client has done something, or after a while.
+    /// The second half of each answer comes when [`Shop::send_the_rest`] says so, or the client has left.
     Halves,
     /// Closes after each answer.
     Closing,
@@ -29,7 +29,15 @@ pub(crate) struct Shop {
     pub(crate) address: SocketAddr,
     manner: Manner,
     logins: Arc<AtomicU32>,
+    halves: Arc<Halves>,
     task: JoinHandle<()>,
+}
+
+/// Where an answer in two pieces has got to.
+#[derive(Default)]
+struct Halves {
+    sent: Notify,
+    wanted: Notify,
 }
 
 impl Shop {
@@ -44,8 +52,19 @@ impl Shop {
         let listener = socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
         let logins = Arc::new(AtomicU32::new(0));
-        let task = tokio::spawn(accept(listener, manner, logins.clone()));
-        Self { address, manner, logins, task }
+        let halves = Arc::<Halves>::default();
+        let task = tokio::spawn(accept(listener, manner, logins.clone(), halves.clone()));
+        Self { address, manner, logins, halves, task }
+    }
+
+    /// Until one more answer has been sent up to its middle.
+    pub(crate) async fn half_is_sent(&self) {
+        self.halves.sent.notified().await;
+    }
+
+    /// The other half of the answer that has been sent up to its middle.
+    pub(crate) fn send_the_rest(&self) {
+        self.halves.wanted.notify_one();
     }
 
     /// So many since it was opened.
@@ -65,10 +84,16 @@ impl Shop {
     }
 }
 
-async fn accept(listener: TcpListener, manner: Manner, logins: Arc<AtomicU32>) {
+async fn accept(
+    listener: TcpListener,
+    manner: Manner,
+    logins: Arc<AtomicU32>,
+    halves: Arc<Halves>,
+) {
     let mut clients = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        clients.spawn(serve(Framed::new(client, Framing::u32_le()), manner, logins.clone()));
+        let client = Framed::new(client, Framing::u32_le());
+        clients.spawn(serve(client, manner, logins.clone(), halves.clone()));
     }
 }
 
@@ -76,6 +101,7 @@ async fn serve(
     mut client: Framed<TcpStream, Framing>,
     manner: Manner,
     logins: Arc<AtomicU32>,
+    halves: Arc<Halves>,
 ) -> Option<()> {
     loop {
         let question = client.next().await?.ok()?;
@@ -84,7 +110,7 @@ async fn serve(
             logins.fetch_add(1, Ordering::SeqCst);
         }
         match (answer(question)?, manner) {
-            (answer, Manner::Halves) => halves(client.get_mut(), answer).await?,
+            (answer, Manner::Halves) => halves.send(client.get_mut(), answer).await?,
             (answer, Manner::Closing) => {
                 return client.send(answer.into()).await.ok();
             }
@@ -107,12 +133,17 @@ fn answer(question: &[u8]) -> Option<&'static str> {
     }
 }
 
-async fn halves(client: &mut TcpStream, answer: &str) -> Option<()> {
-    use tokio::io::AsyncWriteExt as _;
-    let frame = [&(answer.len() as u32).to_le_bytes(), answer.as_bytes()].concat();
-    let (first, second) = frame.split_at(6);
-    client.write_all(first).await.ok()?;
-    // A client that waits for the second half says nothing.
-    let _ = timeout(Duration::from_millis(500), client.readable()).await;
-    client.write_all(second).await.ok()
+impl Halves {
+    async fn send(&self, client: &mut TcpStream, answer: &str) -> Option<()> {
+        let frame = [&(answer.len() as u32).to_le_bytes(), answer.as_bytes()].concat();
+        let (first, second) = frame.split_at(6);
+        client.write_all(first).await.ok()?;
+        self.sent.notify_one();
+        tokio::select! {
+            () = self.wanted.notified() => client.write_all(second).await.ok(),
+            // A client that waits for the second half says nothing; one that has left is told apart by a read alone: that
+            // a socket is said to be readable can be old news.
+            _ = client.read_u8() => None,
+        }
+    }
 }
