@@ -123,7 +123,7 @@ async fn threads_without_a_runtime_can_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_socket_stays_dead_after_a_restart_and_the_pool_does_not() {
-    let mut shop = Shop::open(Manner::Plain).await;
+    let shop = Shop::open(Manner::Plain).await;
     let address = shop.address.to_string();
     let old = spawn_blocking({
         let address = address.clone();
@@ -139,8 +139,7 @@ async fn the_old_socket_stays_dead_after_a_restart_and_the_pool_does_not() {
     assert_eq!(new_socket::price(&pool, "apples").await.unwrap(), "1.20");
     assert_eq!(new_socket::order(&pool, "apples").await.unwrap(), "ordered");
 
-    shop.close().await;
-    shop.open_again();
+    let _shop = shop.close().await.open_again();
 
     for _ in 0..3 {
         assert!(ask(&old).await.unwrap().is_err());
@@ -154,7 +153,7 @@ const HARD: &str = "price of happiness";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_whose_connection_died_waits_for_ever_in_the_old_code_and_is_told_in_the_new() {
-    let mut shop = Shop::open(Manner::Ids).await;
+    let shop = Shop::open(Manner::Ids).await;
     let address = shop.address.to_string();
     let connect = spawn_blocking({
         let address = address.clone();
@@ -192,8 +191,7 @@ async fn a_caller_whose_connection_died_waits_for_ever_in_the_old_code_and_is_to
     // Nobody is left who could wake it.
     assert!(!waiting.is_finished());
 
-    shop.close().await;
-    shop.open_again();
+    let _shop = shop.close().await.open_again();
     assert_eq!(pool.call("price of apples").await.unwrap(), "1.20");
     assert_eq!(events.next().await.unwrap(), "apples are in season");
 }
@@ -237,7 +235,7 @@ async fn lost(events: &mut Subscription<Event>) -> std::sync::Arc<Loss> {
 
 #[tokio::test]
 async fn the_news_end_with_the_pool() {
-    let mut shop = Shop::open(Manner::Plain).await;
+    let shop = Shop::open(Manner::Plain).await;
     let mut builder =
         Pool::builder(shop.address.to_string()).protocol(Ordered::new(Framing::u32_le()));
     let mut events = builder.events();

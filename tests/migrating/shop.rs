@@ -9,7 +9,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use steadfast::{Bytes, Framing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::codec::Framed;
 
@@ -30,6 +30,7 @@ pub(crate) struct Shop {
     manner: Manner,
     logins: Arc<AtomicU32>,
     halves: Arc<Halves>,
+    closed: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -53,8 +54,10 @@ impl Shop {
         let address = listener.local_addr().unwrap();
         let logins = Arc::new(AtomicU32::new(0));
         let halves = Arc::<Halves>::default();
-        let task = tokio::spawn(accept(listener, manner, logins.clone(), halves.clone()));
-        Self { address, manner, logins, halves, task }
+        let (closed, closing) = oneshot::channel();
+        let serving = accept(listener, manner, logins.clone(), halves.clone(), closing);
+        let task = tokio::spawn(serving);
+        Self { address, manner, logins, halves, closed, task }
     }
 
     /// Until one more answer has been sent up to its middle.
@@ -73,28 +76,44 @@ impl Shop {
     }
 
     /// All its connections end, and nobody listens any more.
-    pub(crate) async fn close(&mut self) {
-        self.task.abort();
-        // That it was cancelled is no news.
-        let _ = (&mut self.task).await;
-    }
-
-    pub(crate) fn open_again(&mut self) {
-        *self = Self::open_at(self.address, self.manner);
+    pub(crate) async fn close(self) -> Closed {
+        drop(self.closed);
+        self.task.await.unwrap();
+        Closed { address: self.address, manner: self.manner }
     }
 }
 
+/// A shop that can be opened again.
+pub(crate) struct Closed {
+    address: SocketAddr,
+    manner: Manner,
+}
+
+impl Closed {
+    pub(crate) fn open_again(self) -> Shop {
+        Shop::open_at(self.address, self.manner)
+    }
+}
+
+/// Until it is closed; then all its sockets are, too.
 async fn accept(
     listener: TcpListener,
     manner: Manner,
     logins: Arc<AtomicU32>,
     halves: Arc<Halves>,
+    mut closing: oneshot::Receiver<()>,
 ) {
     let mut clients = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
+    loop {
+        let client = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap().0,
+            _ = &mut closing => break,
+        };
         let client = Framed::new(client, Framing::u32_le());
         clients.spawn(serve(client, manner, logins.clone(), halves.clone()));
     }
+    drop(listener);
+    clients.shutdown().await;
 }
 
 async fn serve(
