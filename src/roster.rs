@@ -223,6 +223,11 @@ impl Roster {
         final_word.then(|| NoPlace::Unavailable(self.report(downtime)))
     }
 
+    /// The connections that take calls.
+    pub(crate) fn connected(&self) -> Vec<Arc<Link>> {
+        self.links.iter().flatten().cloned().collect()
+    }
+
     /// Calls that wait for a connection.
     pub(crate) fn waiting(&self) -> usize {
         self.ledger.waiting() + self.resuming_calls()

@@ -30,8 +30,10 @@ use crate::roster::no_place::NoPlace;
 use crate::roster::resuming::Resumed;
 use crate::roster::wish::{Patience, Until, Wish};
 use crate::roster::{Life, NewId, Roster};
+use crate::switchboard::aftermath::Aftermath;
 use crate::switchboard::waiting::{Seeking, Waiting};
 
+mod aftermath;
 mod reports;
 mod waiting;
 
@@ -114,46 +116,36 @@ impl Switchboard {
         if is_crowded && before.is_none() {
             until.begin();
         }
-        let (waker, mut unneeded) = (cx.waker(), None);
-        let mut roster = self.lock();
-        let look_at = roster.look_at();
-        let polled = roster.poll_place(wish, ticket, until, waker, &mut unneeded);
-        let is_complete = roster.ledger.is_complete();
-        let is_sooner = roster.look_at() != look_at;
-        drop(roster);
+        let polled = self.change(|roster, after| {
+            let mut unneeded = None;
+            let polled = roster.poll_place(wish, ticket, until, cx.waker(), &mut unneeded);
+            let is_refused = matches!(&polled, Poll::Ready(Err(NoPlace::Overloaded(_))));
+            let wants_more = is_refused || ticket.is_some() && *ticket != before;
+            after.demand = wants_more && !roster.ledger.is_complete();
+            after.discard(unneeded);
+            polled
+        });
         if before.is_none() && is_crowded != polled.is_pending() {
             self.is_crowded.store(polled.is_pending(), Ordering::Relaxed);
         }
-        if is_sooner {
-            self.sooner.notify_one();
-        }
-        let is_refused = matches!(&polled, Poll::Ready(Err(NoPlace::Overloaded(_))));
-        if !is_complete && (is_refused || ticket.is_some() && *ticket != before) {
-            self.demand.notify_waiters();
-        }
-        // A user's, whose drop is the user's code: not under the lock, and when everybody else has been told.
-        discard(unneeded);
         polled
     }
 
     /// Those whose time is over leave the line, and are told. Returns when to look again, unless [`sooner`](Self::sooner) rings.
     pub(crate) fn expire(&self) -> Option<Instant> {
-        let (mut wake, now) = (Wakes::default(), now());
-        let mut roster = self.lock();
-        roster.expire(now, &mut wake);
-        let look_at = roster.look_at();
-        // A place that nobody claimed is free.
-        self.unlock(roster, wake);
-        look_at
+        let now = now();
+        self.change(|roster, after| {
+            roster.expire(now, &mut after.wake);
+            roster.look_at()
+        })
     }
 
     /// Leaves the line. A place that was handed over at that moment goes to the next.
     pub(crate) fn leave(&self, ticket: Ticket) {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        let waker = roster.ledger.leave(ticket, &mut wake);
-        self.unlock(roster, wake);
-        discard(waker);
+        self.change(|roster, after| {
+            let waker = roster.ledger.leave(ticket, &mut after.wake);
+            after.discard(waker);
+        });
     }
 
     pub(crate) fn issue(&self) -> NewId {
@@ -183,16 +175,10 @@ impl Switchboard {
         if let Some(place) = place {
             roster.ledger.release(place, &mut wake);
         }
-        self.unlock(roster, wake);
-    }
-
-    /// Releases the lock, under which a place may have become free: those who stand in the line are woken, and those who do not look
-    /// for themselves.
-    fn unlock(&self, roster: MutexGuard<'_, Roster>, wake: Wakes) {
-        let resuming = roster.is_resuming();
+        let is_resuming = roster.is_resuming();
         drop(roster);
         wake.wake();
-        if resuming {
+        if is_resuming {
             self.tell_resuming();
         }
     }
@@ -204,50 +190,38 @@ impl Switchboard {
 
     /// A call waits to be sent again, until then, or until what this returns is dropped.
     pub(crate) fn resuming(&self, resume: Resume, until: Instant) -> Waiting<'_> {
-        let mut roster = self.lock();
-        let look_at = roster.look_at();
-        let call = roster.begin_resuming(resume, until);
-        let is_sooner = roster.look_at() != look_at;
-        drop(roster);
-        if is_sooner {
-            self.sooner.notify_one();
-        }
-        self.demand.notify_waiters();
+        let call = self.change(|roster, after| {
+            after.demand = true;
+            roster.begin_resuming(resume, until)
+        });
         Waiting { board: self, resume, call }
     }
 
     /// Somebody waits until something is ready, until what this returns is dropped.
     pub(crate) fn seeking(&self) -> Seeking<'_> {
-        self.lock().seeking += 1;
-        self.demand.notify_waiters();
+        self.change(|roster, after| {
+            after.demand = true;
+            roster.seeking += 1;
+        });
         Seeking { board: self }
     }
 
     /// From now on the pool has this size. Returns the slots that need a channel. A pool that is closed stays as it is.
     pub(crate) fn resize(&self, connections: Connections) -> Vec<usize> {
-        let slots = self.lock().resize(connections);
-        self.publish();
-        self.review.notify_waiters();
-        self.demand.notify_waiters();
-        // A slot that does not come back is not waited for.
-        self.tell_resuming();
-        slots
+        self.change(|roster, after| {
+            (after.demand, after.review) = (true, true);
+            roster.resize(connections)
+        })
     }
 
     /// Whether a connection other than that of slot `at` could take a call now.
     pub(crate) fn elsewhere(&self, at: Option<usize>) -> Elsewhere {
-        match self.lock().ledger.has_room_beside(at) {
-            true => Elsewhere::Room,
-            false => Elsewhere::NoRoom,
-        }
+        Elsewhere::from_room(self.lock().ledger.has_room_beside(at))
     }
 
     /// The same for a call that may have run.
     pub(crate) fn elsewhere_to_resume(&self, resume: Resume) -> Elsewhere {
-        match self.lock().has_room_to_resume(resume) {
-            true => Elsewhere::Room,
-            false => Elsewhere::NoRoom,
-        }
+        Elsewhere::from_room(self.lock().has_room_to_resume(resume))
     }
 
     /// See [`Roster::timed_out`].
@@ -294,49 +268,74 @@ impl Switchboard {
 
     /// No new calls; those that wait are told, those in flight are finished.
     pub(crate) fn close(&self) {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        if roster.life == Life::Running {
-            roster.life = Life::Closing;
-        }
-        roster.ledger.wake_all(&mut wake);
-        let links: Vec<_> = roster.links.iter().flatten().cloned().collect();
-        drop(roster);
-        self.publish();
+        let links = self.change(|roster, after| {
+            if roster.life == Life::Running {
+                roster.life = Life::Closing;
+            }
+            roster.ledger.wake_all(&mut after.wake);
+            roster.connected()
+        });
         for link in links {
             link.connection.with(|client| (client.drain(), Tell::Owner));
         }
-        wake.wake();
-        self.tell_resuming();
     }
 
     /// Nothing is left.
     pub(crate) fn closed(&self) {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        roster.life = Life::Closed;
-        roster.ledger.shut_all();
-        roster.ledger.wake_all(&mut wake);
-        let links: Vec<_> = roster.links.iter_mut().map(Option::take).collect();
-        drop(roster);
-        self.publish();
+        self.change(|roster, after| {
+            roster.life = Life::Closed;
+            roster.ledger.shut_all();
+            roster.ledger.wake_all(&mut after.wake);
+            roster.links.iter_mut().for_each(|link| after.discard(link.take()));
+        });
         self.events.close();
         self.pushes.close();
-        wake.wake();
-        self.tell_resuming();
-        links.into_iter().for_each(discard);
     }
 
     /// Calls that have a place or wait for one. One that was given up is none any more, though its place may be owed.
     pub(crate) fn unfinished(&self) -> usize {
         let roster = self.lock();
         let calls = roster.waiting() + roster.ledger.in_flight();
-        let links: Vec<_> = roster.links.iter().flatten().cloned().collect();
+        let links = roster.connected();
         drop(roster);
         let owed = links
             .iter()
             .map(|link| link.connection.with(|calling| (calling.owed_places(), Tell::Nobody)));
         calls.saturating_sub(owed.sum())
+    }
+
+    /// Changes the roster; what comes of it is done when the lock has been released.
+    fn change<R>(&self, change: impl FnOnce(&mut Roster, &mut Aftermath) -> R) -> R {
+        let mut after = Aftermath::default();
+        let mut roster = self.lock();
+        let (state, look_at) = (roster.state(), roster.look_at());
+        let result = change(&mut roster, &mut after);
+        let is_news = roster.state() != state;
+        let is_sooner = match (roster.look_at(), look_at) {
+            (Some(now), Some(before)) => now < before,
+            (now, before) => now.is_some() && before.is_none(),
+        };
+        let is_resuming = roster.is_resuming();
+        drop(roster);
+        if is_news {
+            self.publish();
+        }
+        after.wake.wake();
+        if is_sooner {
+            self.sooner.notify_one();
+        }
+        if is_resuming {
+            self.tell_resuming();
+        }
+        if after.demand {
+            self.demand.notify_waiters();
+        }
+        if after.review {
+            self.review.notify_waiters();
+        }
+        // When everybody has been told.
+        after.unneeded.into_iter().for_each(discard);
+        result
     }
 
     /// Makes the state known. It is read while the watch is held, so that no older one can overwrite a newer.

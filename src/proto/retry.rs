@@ -89,6 +89,12 @@ pub(crate) enum Elsewhere {
     NoRoom,
 }
 
+impl Elsewhere {
+    pub(crate) fn from_room(has_room: bool) -> Self {
+        if has_room { Self::Room } else { Self::NoRoom }
+    }
+}
+
 /// What a failed attempt says about trying again.
 pub(crate) fn classify(
     (outcome, cause): &(Outcome, CallCause),

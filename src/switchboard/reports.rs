@@ -10,13 +10,11 @@ use crate::downtime::Downtime;
 use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
 use crate::error::outage::Began;
-use crate::panics::discard;
 use crate::prospects::Prospect;
 use crate::proto::ledger::Place;
 use crate::proto::reconnect::Plan;
 use crate::proto::sizing::Wanted;
 use crate::proto::tenure::{Retirement, Tenure, Verdict};
-use crate::proto::wakes::Wakes;
 use crate::roster::Life;
 use crate::roster::link::Link;
 use crate::switchboard::Switchboard;
@@ -31,11 +29,10 @@ impl Switchboard {
 
     /// An attempt begins.
     pub(crate) fn dialing(&self, slot: usize) {
-        let mut roster = self.lock();
-        roster.seek();
-        roster.prospects.set(slot, Prospect::Dialing(None));
-        drop(roster);
-        self.publish();
+        self.change(|roster, _| {
+            roster.seek();
+            roster.prospects.set(slot, Prospect::Dialing(None));
+        });
     }
 
     /// An attempt has connected, to there if the transport knows, and waits for the handshake.
@@ -61,27 +58,22 @@ impl Switchboard {
     /// An attempt failed; the slot's next is made then at the latest, if it is wanted then. If waiting cannot mend the cause, those
     /// who wait are told.
     pub(crate) fn attempt_failed(&self, slot: usize, error: &Arc<ConnectError>, next: Instant) {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        roster.seek();
-        roster.asked_in_vain = false;
-        // An error can hold a user's, whose drop is the user's code: not under the lock.
-        let before = roster.downtime.as_mut().and_then(|downtime| downtime.failed(error.clone()));
-        roster.prospects.set(slot, Prospect::Waiting(next));
-        // Who does not wait through outages has waited for this attempt, if it was the first.
-        let is_first = roster.downtime.as_ref().is_some_and(Downtime::was_tried_once);
-        if error.is_permanent() || is_first {
-            roster.ledger.wake_all(&mut wake);
-        }
-        drop(roster);
-        self.publish();
-        wake.wake();
-        self.tell_resuming();
-        if is_first {
+        self.change(|roster, after| {
+            roster.seek();
+            roster.asked_in_vain = false;
+            roster.prospects.set(slot, Prospect::Waiting(next));
+            if let Some(downtime) = &mut roster.downtime {
+                // An error can hold a user's.
+                after.discard(downtime.failed(error.clone()));
+            }
+            // Who does not wait through outages has waited for this attempt, if it was the first.
+            let is_first = roster.downtime.as_ref().is_some_and(Downtime::was_tried_once);
+            if error.is_permanent() || is_first {
+                roster.ledger.wake_all(&mut after.wake);
+            }
             // It may be another slot's turn to see that nobody asks.
-            self.demand.notify_waiters();
-        }
-        discard(before);
+            after.demand = is_first;
+        });
     }
 
     /// A slot's connection takes calls. Returns the server process before and now, if it was another.
@@ -91,41 +83,31 @@ impl Switchboard {
         link: Link,
         capacity: usize,
     ) -> Option<(InstanceId, InstanceId)> {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        let (connection, instance) = (link.connection.clone(), link.server.instance);
-        let before =
-            instance.and_then(|now| roster.instance.replace(now).map(|before| (before, now)));
-        let running = roster.life == Life::Running;
-        roster.prospects.forget(slot);
-        roster.asked_in_vain = false;
-        let (old, downtime) = if running {
-            let old = roster.links[slot].replace(Arc::new(link));
-            roster.reserve_places();
-            // Who was handed a place on the connection before and has not taken it is handed another.
-            roster.ledger.shut(slot, &mut wake);
-            roster.ledger.open(slot, capacity, &mut wake);
-            (old, roster.downtime.take())
-        } else {
-            (None, None)
-        };
-        let (is_asked, spare) = (roster.ledger.waiting() > 0, roster.ledger.has_spare_ready());
-        drop(roster);
-        if !running {
+        let connection = link.connection.clone();
+        let (before, is_running) = self.change(|roster, after| {
+            let before = link.server.instance.and_then(|now| {
+                let before = roster.instance.replace(now)?;
+                (before != now).then_some((before, now))
+            });
+            roster.prospects.forget(slot);
+            roster.asked_in_vain = false;
+            let is_running = roster.life == Life::Running;
+            if is_running {
+                after.discard(roster.links[slot].replace(Arc::new(link)));
+                roster.reserve_places();
+                // Who was handed a place on the connection before and has not taken it is handed another.
+                roster.ledger.shut(slot, &mut after.wake);
+                roster.ledger.open(slot, capacity, &mut after.wake);
+                after.discard(roster.downtime.take());
+            }
+            after.demand = roster.ledger.waiting() > 0;
+            after.review = roster.ledger.has_spare_ready();
+            (before, is_running)
+        });
+        if !is_running {
             connection.with(|client| (client.drain(), Tell::Owner));
         }
-        self.publish();
-        wake.wake();
-        self.tell_resuming();
-        if is_asked {
-            self.demand.notify_waiters();
-        }
-        if spare {
-            self.review.notify_waiters();
-        }
-        discard(old);
-        discard(downtime);
-        before.filter(|(before, now)| before != now)
+        before
     }
 
     /// Whether a slot's connection takes calls, as far as is known.
@@ -135,57 +117,40 @@ impl Switchboard {
 
     /// A slot's connection takes no more calls, and why.
     pub(crate) fn shut(&self, slot: usize, why: Began) {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        let link = roster.links[slot].take();
-        roster.ledger.shut(slot, &mut wake);
-        roster.went_down(why, &mut wake);
-        let is_asked = roster.is_asked();
-        drop(roster);
-        self.publish();
-        wake.wake();
-        self.tell_resuming();
-        if is_asked {
-            self.demand.notify_waiters();
-        }
-        discard(link);
+        self.change(|roster, after| {
+            after.discard(roster.links[slot].take());
+            roster.ledger.shut(slot, &mut after.wake);
+            roster.went_down(why, &mut after.wake);
+            after.demand = roster.is_asked();
+        });
     }
 
     /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
     pub(crate) fn distrust(&self, place: Place) {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        if roster.ledger.is_current(place) {
-            roster.ledger.shut(place.slot, &mut wake);
-            roster.went_down(Began::Unknown, &mut wake);
-        }
-        drop(roster);
-        self.publish();
-        wake.wake();
+        self.change(|roster, after| {
+            if roster.ledger.is_current(place) {
+                roster.ledger.shut(place.slot, &mut after.wake);
+                roster.went_down(Began::Unknown, &mut after.wake);
+            }
+        });
     }
 
     /// Nobody else can use this connection, and why: its slot gets another, while it is being closed.
     pub(crate) fn spoil(&self, place: Place, why: Retirement) {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        let mut link = None;
-        if roster.ledger.is_current(place) {
-            link = roster.links[place.slot].take();
-            roster.spoiled.insert(place.slot, why);
-            roster.ledger.shut(place.slot, &mut wake);
-            roster.went_down(Began::Unknown, &mut wake);
-        }
-        drop(roster);
-        self.publish();
-        wake.wake();
-        self.review.notify_waiters();
-        discard(link);
+        self.change(|roster, after| {
+            if roster.ledger.is_current(place) {
+                after.discard(roster.links[place.slot].take());
+                roster.spoiled.insert(place.slot, why);
+                roster.ledger.shut(place.slot, &mut after.wake);
+                roster.went_down(Began::Unknown, &mut after.wake);
+            }
+            after.review = true;
+        });
     }
 
     /// One connection died of silence: the others are asked at once, all in parallel, whether they live.
     pub(crate) fn probe_all(&self) {
-        let links: Vec<_> = self.lock().links.iter().flatten().cloned().collect();
-        let now = now();
+        let (links, now) = (self.lock().connected(), now());
         for link in links {
             link.connection.with(|client| (client.probe(now), Tell::Owner));
         }
@@ -198,27 +163,16 @@ impl Switchboard {
 
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.
     pub(crate) fn review(&self, slot: usize, now: Instant, tenure: &mut Tenure) -> Verdict {
-        let mut wake = Wakes::default();
-        let mut roster = self.lock();
-        let (verdict, link) = roster.review(slot, now, tenure, &mut wake);
-        let is_asked = roster.is_asked();
-        drop(roster);
-        if let Verdict::Retire(_) = verdict {
-            self.publish();
-            self.tell_resuming();
-            if is_asked {
-                self.demand.notify_waiters();
-            }
-        }
-        wake.wake();
-        discard(link);
-        verdict
+        self.change(|roster, after| {
+            let (verdict, link) = roster.review(slot, now, tenure, &mut after.wake);
+            after.discard(link);
+            after.demand = matches!(verdict, Verdict::Retire(_)) && roster.is_asked();
+            verdict
+        })
     }
 
     /// Nobody asks for a connection any more, and none is kept.
     pub(crate) fn rest(&self) {
-        let downtime = self.lock().rest();
-        self.publish();
-        discard(downtime);
+        self.change(|roster, after| after.discard(roster.rest()));
     }
 }
