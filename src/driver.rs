@@ -265,10 +265,6 @@ impl<S: Session + ?Sized> Driver<S> {
                 self.meter.came(now, came);
                 Read::Bytes
             }
-            Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
-                cx.waker().wake_by_ref();
-                Read::Nothing
-            }
             Poll::Ready(Err(error)) => Read::Failed(error.into()),
         }
     }
@@ -345,10 +341,6 @@ impl<S: Session + ?Sized> Driver<S> {
             };
             match polled {
                 Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
-                    cx.waker().wake_by_ref();
-                    return progress;
-                }
                 Poll::Ready(Err(error)) => {
                     self.write_failed(now, error.into());
                     return true;

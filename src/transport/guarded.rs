@@ -13,7 +13,8 @@ use crate::transport::Transport;
 pub(crate) struct Guarded<T>(pub(crate) T);
 
 /// Around a transport of the user's own: a panic in it, or a write that claims more than it was given, ends its connection, as an
-/// error of its would, and nothing else.
+/// error of its would, and nothing else. What a signal has interrupted is done again; a socket's own calls, which never sleep, are
+/// never interrupted.
 pub(crate) enum GuardedTransport {
     Sound(Box<dyn Transport>),
     /// Nobody knows what state it was in: it is gone, and this is why.
@@ -27,23 +28,32 @@ impl GuardedTransport {
 
     fn poll<R>(
         &mut self,
-        poll: impl FnOnce(Pin<&mut dyn Transport>) -> Poll<io::Result<R>>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut dyn Transport>, &mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
-        match self {
+        let polled = match self {
             Self::Broken(why) => Poll::Ready(Err(io::Error::other(*why))),
-            Self::Sound(transport) => caught(|| poll(Pin::new(&mut **transport)))
+            Self::Sound(transport) => caught(|| poll(Pin::new(&mut **transport), cx))
                 .unwrap_or_else(|| Poll::Ready(Err(self.breaks("the transport panicked")))),
+        };
+        match polled {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
         }
     }
 
     /// Of a write that goes wrong like this, all that it was given may have left: it counts as accepted, and what comes next fails.
     fn poll_written(
         &mut self,
+        cx: &mut Context<'_>,
         given: usize,
-        write: impl FnOnce(Pin<&mut dyn Transport>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut dyn Transport>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let was_sound = self.is_sound();
-        let polled = self.poll(write);
+        let polled = self.poll(cx, write);
         if matches!(polled, Poll::Ready(Ok(written)) if written > given) {
             self.breaks("the transport claims to have written more than it was given");
         }
@@ -74,7 +84,7 @@ impl AsyncRead for GuardedTransport {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll(|transport| transport.poll_read(cx, buffer))
+        self.poll(cx, |transport, cx| transport.poll_read(cx, buffer))
     }
 }
 
@@ -84,7 +94,7 @@ impl AsyncWrite for GuardedTransport {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_written(bytes.len(), |transport| transport.poll_write(cx, bytes))
+        self.poll_written(cx, bytes.len(), |transport, cx| transport.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -93,7 +103,7 @@ impl AsyncWrite for GuardedTransport {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let given = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        self.poll_written(given, |transport| transport.poll_write_vectored(cx, slices))
+        self.poll_written(cx, given, |transport, cx| transport.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -104,11 +114,11 @@ impl AsyncWrite for GuardedTransport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(|transport| transport.poll_flush(cx))
+        self.poll(cx, |transport, cx| transport.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(|transport| transport.poll_shutdown(cx))
+        self.poll(cx, |transport, cx| transport.poll_shutdown(cx))
     }
 }
 
