@@ -60,13 +60,24 @@ async fn as_long_as_the_process_lives_cut_lines_cost_no_call_and_run_none_twice(
 /// A call runs and its answer is lost in a line that has fallen silent; meanwhile the other line goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_was_lost_in_a_silent_line_is_not_pushed_out_by_answers_that_arrived() {
+    // How long the silence must last is the machine's affair.
+    for give_up_after in [1_500, 6_000, 24_000] {
+        if enough_were_answered_in_a_silence_of(ms(give_up_after)).await {
+            return;
+        }
+    }
+    panic!("each silence was found out before enough calls were answered");
+}
+
+/// False if there was not time for enough of them.
+async fn enough_were_answered_in_a_silence_of(give_up_after: Duration) -> bool {
     const KEPT: usize = 100;
     let cache = ReplyCache::default().calls(KEPT);
     let server = Served::start(Server::builder().reply_cache(cache)).await;
     let proxy = Proxy::to(server.address).await;
     let pool = Pool::builder(proxy.address())
         .connections(2)
-        .heartbeat(Heartbeat::every(ms(500)).give_up_after(ms(1500)))
+        .heartbeat(Heartbeat::every(ms(500)).give_up_after(give_up_after))
         .build()
         .unwrap();
     crate::support::news::connected(&pool, 2).await;
@@ -74,17 +85,19 @@ async fn an_answer_that_was_lost_in_a_silent_line_is_not_pushed_out_by_answers_t
     drop(proxy.cut_any(Cut { direction: Direction::Replies, after: 0, way: Way::Silence }));
     let lost = tokio::spawn({
         let pool = pool.clone();
-        async move { pool.call(body(1, Deed::Answer, 40, 40)).await }
+        let limit = 3 * give_up_after;
+        async move { pool.request(body(1, Deed::Answer, 40, 40)).timeout(limit).send().await }
     });
     until("a cut", || !proxy.is_armed()).await;
     // On the line that lives, one after the other; those that go to the silent one are given up.
     let (mut key, mut answered) = (1, 0);
-    while answered < KEPT + KEPT / 2 {
+    while answered < KEPT + KEPT / 2 && !lost.is_finished() {
         key += 1;
         let call = pool.request(body(key, Deed::Answer, 40, 40)).timeout(ms(20));
         answered += usize::from(call.send().await.is_ok());
     }
-    assert!(!lost.is_finished(), "the silence was found out before enough calls were answered");
+    let is_silent = !lost.is_finished();
     lost.await.unwrap().unwrap();
     assert_eq!(server.end().await.runs(1), 1);
+    is_silent
 }
