@@ -5,8 +5,9 @@
 use bytes::BytesMut;
 
 use super::*;
+use crate::error::violation::Violation;
 use crate::proto::frame::next_payload;
-use crate::proto::head::{MAX_PART, Position};
+use crate::proto::head::{MAX_PART, Position, RequestHead};
 
 const LIMIT: usize = 1_000_000;
 
