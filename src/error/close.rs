@@ -9,7 +9,7 @@ use crate::error::text::Count;
 #[error("{} cut off when the time limit was reached", Cut(*.unfinished))]
 #[non_exhaustive]
 pub struct CloseError {
-    /// How many calls had not settled when the limit was reached.
+    /// How many calls had not settled when the limit was reached. Of a pool, a connection that was still lent counts as one.
     pub unfinished: usize,
 }
 
