@@ -46,21 +46,31 @@ async fn a_thousand_callers_get_the_same_share_within_a_factor_of_two() {
     let pool = Pool::builder(server(async || ()).await).build().unwrap();
     ready(&pool).await;
     let begin = Arc::new(tokio::sync::Barrier::new(CALLERS as usize));
+    // Of so many calls each, a share can be told. On a slow machine that takes longer than the usual three seconds.
+    const ENOUGH: u64 = 21;
+    let too_few = Arc::new(AtomicUsize::new(CALLERS as usize));
     let callers = (0..CALLERS).map(|caller| {
-        let (pool, begin) = (pool.clone(), begin.clone());
+        let (pool, begin, too_few) = (pool.clone(), begin.clone(), too_few.clone());
         tokio::spawn(async move {
             begin.wait().await;
             let (start, mut done) = (Instant::now(), 0);
-            while start.elapsed() < Duration::from_secs(3) {
+            let goes_on = || match too_few.load(Ordering::SeqCst) {
+                0 => start.elapsed() < Duration::from_secs(3),
+                _ => start.elapsed() < Duration::from_secs(60),
+            };
+            while goes_on() {
                 assert_eq!(pool.call(body(caller, done)).await.unwrap(), body(caller, done));
                 done += 1;
+                if done == ENOUGH {
+                    too_few.fetch_sub(1, Ordering::SeqCst);
+                }
             }
             done
         })
     });
     let done: Vec<_> = join_all(callers).await.into_iter().map(Result::unwrap).collect();
     let (least, most) = (*done.iter().min().unwrap(), *done.iter().max().unwrap());
-    assert!(least > 20, "too few to tell: {least}");
+    assert!(least >= ENOUGH, "too few to tell: {least}");
     assert!(most <= 2 * least, "between {least} and {most} calls");
 }
 
