@@ -136,6 +136,8 @@ impl Switchboard {
         let now = now();
         self.change(|roster, after| {
             roster.expire(now, &mut after.wake);
+            // A place that nobody claimed is free.
+            after.resume = true;
             roster.look_at()
         })
     }
@@ -145,6 +147,7 @@ impl Switchboard {
         self.change(|roster, after| {
             let waker = roster.ledger.leave(ticket, &mut after.wake);
             after.discard(waker);
+            after.resume = true;
         });
     }
 
@@ -209,7 +212,8 @@ impl Switchboard {
     /// From now on the pool has this size. Returns the slots that need a channel. A pool that is closed stays as it is.
     pub(crate) fn resize(&self, connections: Connections) -> Vec<usize> {
         self.change(|roster, after| {
-            (after.demand, after.review) = (true, true);
+            // A slot that does not come back is not waited for.
+            (after.demand, after.review, after.resume) = (true, true, true);
             roster.resize(connections)
         })
     }
@@ -273,6 +277,7 @@ impl Switchboard {
                 roster.life = Life::Closing;
             }
             roster.ledger.wake_all(&mut after.wake);
+            after.resume = true;
             roster.connected()
         });
         for link in links {
@@ -286,6 +291,7 @@ impl Switchboard {
             roster.life = Life::Closed;
             roster.ledger.shut_all();
             roster.ledger.wake_all(&mut after.wake);
+            after.resume = true;
             roster.links.iter_mut().for_each(|link| after.discard(link.take()));
         });
         self.events.close();
@@ -315,7 +321,7 @@ impl Switchboard {
             (Some(now), Some(before)) => now < before,
             (now, before) => now.is_some() && before.is_none(),
         };
-        let is_resuming = roster.is_resuming();
+        let is_resuming = after.resume && roster.is_resuming();
         drop(roster);
         if is_news {
             self.publish();

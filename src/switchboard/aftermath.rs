@@ -9,6 +9,8 @@ pub(super) struct Aftermath {
     pub(super) demand: bool,
     /// Slots with a connection look again whether it is.
     pub(super) review: bool,
+    /// Calls that wait to be sent again look again where they can go.
+    pub(super) resume: bool,
     pub(super) unneeded: Vec<Box<dyn Send>>,
 }
 

@@ -73,6 +73,7 @@ impl Switchboard {
             }
             // It may be another slot's turn to see that nobody asks.
             after.demand = is_first;
+            after.resume = true;
         });
     }
 
@@ -102,6 +103,7 @@ impl Switchboard {
             }
             after.demand = roster.ledger.waiting() > 0;
             after.review = roster.ledger.has_spare_ready();
+            after.resume = true;
             (before, is_running)
         });
         if !is_running {
@@ -122,6 +124,7 @@ impl Switchboard {
             roster.ledger.shut(slot, &mut after.wake);
             roster.went_down(why, &mut after.wake);
             after.demand = roster.is_asked();
+            after.resume = true;
         });
     }
 
@@ -166,7 +169,8 @@ impl Switchboard {
         self.change(|roster, after| {
             let (verdict, link) = roster.review(slot, now, tenure, &mut after.wake);
             after.discard(link);
-            after.demand = matches!(verdict, Verdict::Retire(_)) && roster.is_asked();
+            after.resume = matches!(verdict, Verdict::Retire(_));
+            after.demand = after.resume && roster.is_asked();
             verdict
         })
     }
