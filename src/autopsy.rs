@@ -12,29 +12,6 @@ use crate::proto::frame::FrameCount;
 use crate::proto::framing::Framing;
 use crate::proto::framing::count::FramingCount;
 
-/// Logs a loss with its whole post-mortem in fields, by a macro of `tracing` of that name.
-macro_rules! log_loss {
-    ($level:ident, $loss:expr, $($message:tt)+) => {{
-        let loss: &$crate::error::loss::Loss = $loss;
-        tracing::$level!(
-            age = ?loss.age,
-            silent_for = ?loss.silent_for,
-            fin_seen = loss.fin_seen,
-            bytes_in = loss.bytes_in,
-            frames_in = loss.frames_in,
-            cut_off = loss.cut_off,
-            bytes_out = loss.bytes_out,
-            frames_out = loss.frames_out,
-            reading = %loss.reading,
-            writing = %loss.writing,
-            tcp = loss.tcp.map(tracing::field::display),
-            cause = %loss.cause,
-            $($message)+
-        )
-    }};
-}
-pub(crate) use log_loss;
-
 /// What a loss reports about the connection itself.
 #[derive(Debug, Clone)]
 pub(crate) struct About {

@@ -14,9 +14,9 @@ use futures::poll;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span, info, info_span};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
-use crate::autopsy::{About, log_loss};
+use crate::autopsy::About;
 use crate::clock::now;
 use crate::connect::{Connect, Connected, NotConnected};
 use crate::connection::Connection;
@@ -245,9 +245,13 @@ fn run(
 fn log(loss: &Loss) {
     if loss.is_intended() {
         info!(age = ?loss.age, "connection closed");
-    } else {
-        log_loss!(warn, loss, "connection lost");
+        return;
     }
+    warn!(age = ?loss.age, silent_for = ?loss.silent_for, fin_seen = loss.fin_seen,
+        bytes_in = loss.bytes_in, frames_in = loss.frames_in, cut_off = loss.cut_off,
+        bytes_out = loss.bytes_out, frames_out = loss.frames_out, reading = %loss.reading,
+        writing = %loss.writing, tcp = loss.tcp.map(tracing::field::display), cause = %loss.cause,
+        "connection lost");
 }
 
 /// Runs the user's hook beside the connection that it uses.

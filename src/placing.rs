@@ -77,6 +77,7 @@ mod tests {
     use crate::proto::client::Client;
     use crate::proto::course::{ServerMemory, ServerProcess};
     use crate::proto::ledger::Share;
+    use crate::proto::resume::{Memory, Resume};
     use crate::roster::link::Link;
     use crate::roster::wish::Patience;
 
@@ -176,6 +177,22 @@ mod tests {
         assert!(matches!(scarcity, Some(Scarcity::Outage(_))));
         assert!(poll(&mut long).is_pending());
         assert_eq!(board.status().waiting, 1);
+    }
+
+    /// Each of many who come in an outage would wake all of the others.
+    #[test]
+    fn calls_that_wait_to_be_sent_again_are_told_of_connections_and_not_of_others_who_wait() {
+        let (board, memory) = (board(1), Memory { instance: InstanceId([1; 16]), number: 1 });
+        let resume = Resume { memory, slot: 0, connection: 1 };
+        let _resuming = board.resuming(resume, now() + Duration::from_secs(60));
+        let mut rung = std::pin::pin!(board.changed.notified());
+        rung.as_mut().enable();
+        let mut is_rung = || rung.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        assert!(poll(&mut Placing::new(&board, WISH)).is_pending());
+        let _another = board.resuming(resume, now() + Duration::from_secs(60));
+        assert!(!is_rung());
+        board.opened(0, link(2), 1);
+        assert!(is_rung());
     }
 
     /// How many wakers, of which nobody else has a copy, have been dropped when two calls have begun to wait, when one has

@@ -49,7 +49,8 @@ pub(crate) struct Switchboard {
     pub(crate) sooner: Notify,
     /// Rung when a connection may not be needed any more that was.
     pub(crate) review: Notify,
-    /// Rung when a connection was opened or shut, an attempt failed, or room was made while calls wait to be sent again.
+    /// Rung, while calls wait to be sent again, when a connection was opened or shut, an attempt failed, room may have been made, or
+    /// the pool was resized or closed.
     pub(crate) changed: Notify,
     pub(crate) events: FanOut<Event>,
     pub(crate) pushes: FanOut<Bytes>,
@@ -116,18 +117,19 @@ impl Switchboard {
         if is_crowded && before.is_none() {
             until.begin();
         }
-        let polled = self.change(|roster, after| {
+        let (polled, unneeded) = self.change(|roster, after| {
             let mut unneeded = None;
             let polled = roster.poll_place(wish, ticket, until, cx.waker(), &mut unneeded);
             let is_refused = matches!(&polled, Poll::Ready(Err(NoPlace::Overloaded(_))));
             let wants_more = is_refused || ticket.is_some() && *ticket != before;
             after.demand = wants_more && !roster.ledger.is_complete();
-            after.discard(unneeded);
-            polled
+            (polled, unneeded)
         });
         if before.is_none() && is_crowded != polled.is_pending() {
             self.is_crowded.store(polled.is_pending(), Ordering::Relaxed);
         }
+        // A waker, whose drop is the user's code.
+        discard(unneeded);
         polled
     }
 
@@ -137,18 +139,18 @@ impl Switchboard {
         self.change(|roster, after| {
             roster.expire(now, &mut after.wake);
             // A place that nobody claimed is free.
-            after.resume = true;
+            after.changed = true;
             roster.look_at()
         })
     }
 
     /// Leaves the line. A place that was handed over at that moment goes to the next.
     pub(crate) fn leave(&self, ticket: Ticket) {
-        self.change(|roster, after| {
-            let waker = roster.ledger.leave(ticket, &mut after.wake);
-            after.discard(waker);
-            after.resume = true;
+        let waker = self.change(|roster, after| {
+            after.changed = !roster.ledger.is_waiting(ticket);
+            roster.ledger.leave(ticket, &mut after.wake)
         });
+        discard(waker);
     }
 
     pub(crate) fn issue(&self) -> NewId {
@@ -173,6 +175,7 @@ impl Switchboard {
         self.give_back(self.lock(), Some(place));
     }
 
+    /// Each call comes by here, and neither the state nor the next time to look changes: it spares itself a [change](Self::change).
     fn give_back(&self, mut roster: MutexGuard<'_, Roster>, place: Option<Place>) {
         let mut wake = Wakes::default();
         if let Some(place) = place {
@@ -213,7 +216,7 @@ impl Switchboard {
     pub(crate) fn resize(&self, connections: Connections) -> Vec<usize> {
         self.change(|roster, after| {
             // A slot that does not come back is not waited for.
-            (after.demand, after.review, after.resume) = (true, true, true);
+            (after.demand, after.review, after.changed) = (true, true, true);
             roster.resize(connections)
         })
     }
@@ -277,7 +280,7 @@ impl Switchboard {
                 roster.life = Life::Closing;
             }
             roster.ledger.wake_all(&mut after.wake);
-            after.resume = true;
+            after.changed = true;
             roster.connected()
         });
         for link in links {
@@ -287,15 +290,16 @@ impl Switchboard {
 
     /// Nothing is left.
     pub(crate) fn closed(&self) {
-        self.change(|roster, after| {
+        let links = self.change(|roster, after| {
             roster.life = Life::Closed;
             roster.ledger.shut_all();
             roster.ledger.wake_all(&mut after.wake);
-            after.resume = true;
-            roster.links.iter_mut().for_each(|link| after.discard(link.take()));
+            after.changed = true;
+            Vec::from_iter(roster.links.iter_mut().map(Option::take))
         });
         self.events.close();
         self.pushes.close();
+        links.into_iter().for_each(discard);
     }
 
     /// Calls that have a place or wait for one. One that was given up is none any more, though its place may be owed.
@@ -310,37 +314,34 @@ impl Switchboard {
         calls.saturating_sub(owed.sum())
     }
 
-    /// Changes the roster; what comes of it is done when the lock has been released.
+    /// Changes the roster; what comes of it is done when the lock has been released. What is not needed any more and may be the
+    /// user's is returned by `change`, to be [discarded](discard) behind that.
     fn change<R>(&self, change: impl FnOnce(&mut Roster, &mut Aftermath) -> R) -> R {
         let mut after = Aftermath::default();
         let mut roster = self.lock();
         let (state, look_at) = (roster.state(), roster.look_at());
         let result = change(&mut roster, &mut after);
         let is_news = roster.state() != state;
-        let is_sooner = match (roster.look_at(), look_at) {
-            (Some(now), Some(before)) => now < before,
-            (now, before) => now.is_some() && before.is_none(),
-        };
-        let is_resuming = after.resume && roster.is_resuming();
+        let is_sooner = roster.look_at().is_some_and(|at| look_at.is_none_or(|before| at < before));
+        let is_resuming = roster.is_resuming();
         drop(roster);
         if is_news {
             self.publish();
         }
-        after.wake.wake();
+        let Aftermath { wake, demand, review, changed } = after;
+        wake.wake();
         if is_sooner {
             self.sooner.notify_one();
         }
-        if is_resuming {
+        if changed && is_resuming {
             self.tell_resuming();
         }
-        if after.demand {
+        if demand {
             self.demand.notify_waiters();
         }
-        if after.review {
+        if review {
             self.review.notify_waiters();
         }
-        // When everybody has been told.
-        after.unneeded.into_iter().for_each(discard);
         result
     }
 

@@ -22,7 +22,7 @@ pub(crate) mod guarded;
 ///   taken back, and is flushed when nothing else is to be written, so it may be held back until then.
 /// - [`poll_shutdown`](AsyncWrite::poll_shutdown) says that nothing more comes (FIN), and reading goes on behind it; a read of 0
 ///   bytes means that the peer has said so.
-/// - [`Interrupted`](io::ErrorKind::Interrupted) is no error: it is polled again.
+/// - An error of the kind [`Interrupted`](io::ErrorKind::Interrupted) ends nothing: nothing was done, and the method is polled again.
 /// - Dropping it closes the connection at once.
 /// - A panic in a method that polls it ends its connection, like an error of the operating system, and so does a write that claims
 ///   more than it was given. What was given to such a write counts as accepted. A panic in its drop goes no further.

@@ -13,7 +13,7 @@ use tokio::task::consume_budget;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use crate::autopsy::{About, log_loss};
+use crate::autopsy::About;
 use crate::clock::now;
 use crate::connection::{Connection, Tell};
 use crate::dormant::Dormant;
@@ -200,8 +200,11 @@ async fn work<H: Handler>(desk: &OpenDesk<H>, driver: &mut Driver<Serving>) {
     if loss.is_intended() {
         info!(age = ?loss.age, "client connection closed");
     } else {
-        let went = if loss.is_parting() { "left" } else { "lost" };
-        log_loss!(info, &loss, "client {went}");
+        info!(age = ?loss.age, silent_for = ?loss.silent_for, fin_seen = loss.fin_seen,
+            bytes_in = loss.bytes_in, frames_in = loss.frames_in, cut_off = loss.cut_off,
+            bytes_out = loss.bytes_out, frames_out = loss.frames_out, reading = %loss.reading,
+            writing = %loss.writing, tcp = loss.tcp.map(tracing::field::display), cause = %loss.cause,
+            "client {}", if loss.is_parting() { "left" } else { "lost" });
     }
 }
 

@@ -10,6 +10,7 @@ use crate::downtime::Downtime;
 use crate::error::connect::ConnectError;
 use crate::error::instance::InstanceId;
 use crate::error::outage::Began;
+use crate::panics::discard;
 use crate::prospects::Prospect;
 use crate::proto::ledger::Place;
 use crate::proto::reconnect::Plan;
@@ -58,14 +59,12 @@ impl Switchboard {
     /// An attempt failed; the slot's next is made then at the latest, if it is wanted then. If waiting cannot mend the cause, those
     /// who wait are told.
     pub(crate) fn attempt_failed(&self, slot: usize, error: &Arc<ConnectError>, next: Instant) {
-        self.change(|roster, after| {
+        let before = self.change(|roster, after| {
             roster.seek();
             roster.asked_in_vain = false;
             roster.prospects.set(slot, Prospect::Waiting(next));
-            if let Some(downtime) = &mut roster.downtime {
-                // An error can hold a user's.
-                after.discard(downtime.failed(error.clone()));
-            }
+            let downtime = roster.downtime.as_mut();
+            let before = downtime.and_then(|downtime| downtime.failed(error.clone()));
             // Who does not wait through outages has waited for this attempt, if it was the first.
             let is_first = roster.downtime.as_ref().is_some_and(Downtime::was_tried_once);
             if error.is_permanent() || is_first {
@@ -73,8 +72,11 @@ impl Switchboard {
             }
             // It may be another slot's turn to see that nobody asks.
             after.demand = is_first;
-            after.resume = true;
+            after.changed = true;
+            before
         });
+        // An error can hold a user's.
+        discard(before);
     }
 
     /// A slot's connection takes calls. Returns the server process before and now, if it was another.
@@ -84,32 +86,34 @@ impl Switchboard {
         link: Link,
         capacity: usize,
     ) -> Option<(InstanceId, InstanceId)> {
-        let connection = link.connection.clone();
-        let (before, is_running) = self.change(|roster, after| {
-            let before = link.server.instance.and_then(|now| {
-                let before = roster.instance.replace(now)?;
-                (before != now).then_some((before, now))
-            });
+        let (connection, instance) = (link.connection.clone(), link.server.instance);
+        let (before, old, downtime, unused) = self.change(|roster, after| {
+            let before = instance.and_then(|current| roster.instance.replace(current));
             roster.prospects.forget(slot);
             roster.asked_in_vain = false;
-            let is_running = roster.life == Life::Running;
-            if is_running {
-                after.discard(roster.links[slot].replace(Arc::new(link)));
+            let (mut old, mut downtime, mut unused) = (None, None, None);
+            if roster.life == Life::Running {
+                old = roster.links[slot].replace(Arc::new(link));
                 roster.reserve_places();
                 // Who was handed a place on the connection before and has not taken it is handed another.
                 roster.ledger.shut(slot, &mut after.wake);
                 roster.ledger.open(slot, capacity, &mut after.wake);
-                after.discard(roster.downtime.take());
+                downtime = roster.downtime.take();
+            } else {
+                unused = Some(link);
             }
             after.demand = roster.ledger.waiting() > 0;
             after.review = roster.ledger.has_spare_ready();
-            after.resume = true;
-            (before, is_running)
+            after.changed = true;
+            (before, old, downtime, unused)
         });
-        if !is_running {
+        if unused.is_some() {
             connection.with(|client| (client.drain(), Tell::Owner));
         }
-        before
+        discard(old);
+        discard(downtime);
+        discard(unused);
+        before.zip(instance).filter(|(before, current)| before != current)
     }
 
     /// Whether a slot's connection takes calls, as far as is known.
@@ -119,13 +123,15 @@ impl Switchboard {
 
     /// A slot's connection takes no more calls, and why.
     pub(crate) fn shut(&self, slot: usize, why: Began) {
-        self.change(|roster, after| {
-            after.discard(roster.links[slot].take());
+        let link = self.change(|roster, after| {
+            let link = roster.links[slot].take();
             roster.ledger.shut(slot, &mut after.wake);
             roster.went_down(why, &mut after.wake);
             after.demand = roster.is_asked();
-            after.resume = true;
+            after.changed = true;
+            link
         });
+        discard(link);
     }
 
     /// A connection turned out to take no calls before its channel said so: nobody else shall run into it.
@@ -140,20 +146,24 @@ impl Switchboard {
 
     /// Nobody else can use this connection, and why: its slot gets another, while it is being closed.
     pub(crate) fn spoil(&self, place: Place, why: Retirement) {
-        self.change(|roster, after| {
-            if roster.ledger.is_current(place) {
-                after.discard(roster.links[place.slot].take());
-                roster.spoiled.insert(place.slot, why);
-                roster.ledger.shut(place.slot, &mut after.wake);
-                roster.went_down(Began::Unknown, &mut after.wake);
-            }
+        let link = self.change(|roster, after| {
             after.review = true;
+            if !roster.ledger.is_current(place) {
+                return None;
+            }
+            let link = roster.links[place.slot].take();
+            roster.spoiled.insert(place.slot, why);
+            roster.ledger.shut(place.slot, &mut after.wake);
+            roster.went_down(Began::Unknown, &mut after.wake);
+            link
         });
+        discard(link);
     }
 
     /// One connection died of silence: the others are asked at once, all in parallel, whether they live.
     pub(crate) fn probe_all(&self) {
-        let (links, now) = (self.lock().connected(), now());
+        let now = now();
+        let links = self.lock().connected();
         for link in links {
             link.connection.with(|client| (client.probe(now), Tell::Owner));
         }
@@ -166,17 +176,20 @@ impl Switchboard {
 
     /// What is to become of a slot's connection. One that is to be let go takes no calls any more when this returns.
     pub(crate) fn review(&self, slot: usize, now: Instant, tenure: &mut Tenure) -> Verdict {
-        self.change(|roster, after| {
+        let (verdict, link) = self.change(|roster, after| {
             let (verdict, link) = roster.review(slot, now, tenure, &mut after.wake);
-            after.discard(link);
-            after.resume = matches!(verdict, Verdict::Retire(_));
-            after.demand = after.resume && roster.is_asked();
-            verdict
-        })
+            let retires = matches!(verdict, Verdict::Retire(_));
+            after.demand = retires && roster.is_asked();
+            after.changed = retires;
+            (verdict, link)
+        });
+        discard(link);
+        verdict
     }
 
     /// Nobody asks for a connection any more, and none is kept.
     pub(crate) fn rest(&self) {
-        self.change(|roster, after| after.discard(roster.rest()));
+        let downtime = self.change(|roster, _| roster.rest());
+        discard(downtime);
     }
 }

@@ -1,4 +1,4 @@
-//! What is done about transports, connectors and listeners of a user's own that panic.
+//! What is done about transports, connectors and listeners of a user's own that panic, claim too much, or are interrupted.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

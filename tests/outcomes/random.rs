@@ -85,7 +85,7 @@ async fn enough_were_answered_in_a_silence_of(give_up_after: Duration) -> bool {
     drop(proxy.cut_any(Cut { direction: Direction::Replies, after: 0, way: Way::Silence }));
     let lost = tokio::spawn({
         let pool = pool.clone();
-        let limit = 3 * give_up_after;
+        let limit = give_up_after + ms(20_000);
         async move { pool.request(body(1, Deed::Answer, 40, 40)).timeout(limit).send().await }
     });
     until("a cut", || !proxy.is_armed()).await;

@@ -165,8 +165,8 @@ impl Lab {
     }
 }
 
-/// This test and the processes that it starts go before others on the machine, whose work would look like the library's delay.
-/// Where that is not allowed, it is done without.
+/// All threads of this test binary, from the first network on, and the processes that they start go before others on the machine,
+/// whose work would look like the library's delay. Where that is not allowed, it is done without.
 fn go_first() {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
     let threads = threads.map(|thread| thread.unwrap().file_name().into_string().unwrap());
