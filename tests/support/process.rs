@@ -75,6 +75,11 @@ impl Process {
         self.said_within(PATIENCE, beginning).await
     }
 
+    /// What it has said so far that begins so, as far as it was passed over, is no answer to what comes.
+    pub(crate) fn forget(&mut self, beginning: &str) {
+        self.kept.retain(|(_, line)| !line.starts_with(beginning));
+    }
+
     /// It has not said any such line until now, or somebody has read it.
     pub(crate) fn never_said(&mut self, beginning: &str) {
         while let Ok(line) = self.lines.try_recv() {
