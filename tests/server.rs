@@ -124,6 +124,7 @@ async fn a_client_too_many_is_told_when_to_come_again_and_gets_in_when_there_is_
     assert_eq!((busy.code(), busy.rest[4..8].to_vec()), (1, 300u32.to_be_bytes().to_vec()));
     expect_fin(&mut second).await;
 
+    let began = Instant::now();
     let third = pool(address);
     let mut events = third.events();
     let call = call(&third, "patient");
@@ -136,14 +137,13 @@ async fn a_client_too_many_is_told_when_to_come_again_and_gets_in_when_there_is_
         }
     })
     .await;
-    let refused = Instant::now();
     let ConnectCause::Busy(busy) = &error.cause else { panic!("{error}") };
     assert_eq!((busy.code, busy.retry_after), (Busy::TOO_MANY, Some(wait)));
     assert!(error.to_string().contains("too many connections"), "{error}");
     drop(first);
     assert_eq!(soon("an answer", call).await.unwrap().unwrap(), "patient");
-    // Not brought forward, although a call waited. (The event is a little older than the clock's reading.)
-    assert!(refused.elapsed() > wait - 20 * MS, "after {:?}", refused.elapsed());
+    // Not brought forward, although a call waited. (Counted from before the refusal: nobody knows how old its event is.)
+    assert!(began.elapsed() >= wait, "after {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -183,12 +183,13 @@ async fn a_handler_hears_that_its_caller_has_gone() {
     dropped.abort();
     soon("the drop to arrive", running.cancelled()).await;
 
-    let expired = pool.request("expired").timeout(50 * MS).send();
+    let expired = pool.request("expired").timeout(500 * MS).send();
     let error = soon("the deadline", expired).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Indeterminate);
     let running = soon("a handler", begun.recv()).await.unwrap();
     soon("the deadline to arrive", running.cancelled()).await;
-    assert_eq!(running.remaining(), Some(Duration::ZERO));
+    // By what the server knows, which has counted from when it read the call.
+    until("its time to be up", || running.remaining() == Some(Duration::ZERO)).await;
 
     let mut stream = join(address).await;
     stream.write_all(&repeatable(1, b"lost")).await.unwrap();
@@ -223,13 +224,13 @@ async fn a_deadline_reaches_the_handler_of_a_client_that_says_nothing_more() {
     let address = start(Server::builder(), gate).await;
     let mut stream = join(address).await;
     let began = Instant::now();
-    stream.write_all(&request(1, 60, b"work")).await.unwrap();
+    stream.write_all(&request(1, 500, b"work")).await.unwrap();
     let running = soon("a handler", begun.recv()).await.unwrap();
     assert!(!running.is_cancelled());
     soon("the deadline", running.cancelled()).await;
-    assert!(running.is_cancelled() && began.elapsed() >= 60 * MS);
-    // Not because the client was taken for dead.
-    assert!(began.elapsed() < 1000 * MS, "{:?}", began.elapsed());
+    assert!(running.is_cancelled() && began.elapsed() >= 500 * MS);
+    // Not because the client was taken for dead, which takes 15 s.
+    assert!(began.elapsed() < 5000 * MS, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -415,11 +416,12 @@ async fn an_idle_connection_is_sent_away_and_no_call_is_hurt() {
             |call: Call| async move { Ok(call.into_body()) },
         )
         .await;
-    let mut raw = join(address).await;
+    // The server's clock may run for a while before this thread knows that it has joined.
     let began = Instant::now();
+    let mut raw = join(address).await;
     let goodbye = expect(&mut raw, &[GOAWAY]).await;
     assert_eq!(goodbye.code(), 1);
-    assert!(began.elapsed() >= limit - 5 * MS, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
     expect_fin(&mut raw).await;
 
     // By default, connections that live less than a second are dialed more and more rarely.
