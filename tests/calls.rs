@@ -222,7 +222,7 @@ async fn a_timed_out_call_says_what_it_was_waiting_for() {
     let script = Script::bind().await;
     let limits = Limits::default().in_flight(1);
     let pool = Pool::builder(script.address.to_string()).limits(limits).build().unwrap();
-    let limit = Duration::from_millis(30);
+    let limit = Duration::from_millis(300);
     let stage = |result: Result<Bytes, steadfast::CallError>| match result {
         Err(error) => match error.cause() {
             CallCause::TimedOut { stage, .. } => (error.outcome(), *stage),

@@ -106,7 +106,7 @@ async fn a_pool_that_is_closed_has_cut_off_no_call_that_was_settled_before() {
     let pool = Pool::builder(address).protocol(protocol).build().unwrap();
     // It answers nothing, and so owes an answer to whoever has given up.
     let (_stream, _) = soon("a connection", listener.accept()).await.unwrap();
-    let gives_up = pool.request("gives up").timeout(ms(50)).send();
+    let gives_up = pool.request("gives up").timeout(ms(500)).send();
     gives_up.await.unwrap_err();
     let waits = tokio::spawn({
         let pool = pool.clone();

@@ -66,7 +66,7 @@ async fn one_that_finds_no_room_in_time_says_so_and_one_that_finds_no_connection
     let limits = Limits::default().in_flight(2);
     let pool = builder(&script).limits(limits).build().unwrap();
     let mut stream = welcomed(&script, 2).await;
-    let calls = ["one", "two"].map(|body| spawn(&pool, body, ms(500)));
+    let calls = ["one", "two"].map(|body| spawn(&pool, body, ms(2000)));
     for _ in &calls {
         expect(&mut stream, &[REQUEST]).await;
     }
@@ -97,7 +97,7 @@ async fn one_whose_process_is_not_reached_though_another_connection_is_ready_say
         lines.push(stream);
     }
     until("both", || pool.status().ready == 2).await;
-    let calls = ["one", "two"].map(|body| spawn(&pool, body, ms(500)));
+    let calls = ["one", "two"].map(|body| spawn(&pool, body, ms(2000)));
     for line in &mut lines {
         expect(line, &[REQUEST]).await;
     }
@@ -120,7 +120,7 @@ async fn one_that_nobody_polls_has_no_place_kept_for_it_beyond_its_time() {
     let pool = builder(&script).build().unwrap();
     let mut stream = welcomed(&script, 1).await;
     pool.ready(ms(20_000)).await.unwrap();
-    let mut kept = Box::pin(pool.request("kept").timeout(ms(500)).send());
+    let mut kept = Box::pin(pool.request("kept").timeout(ms(2000)).send());
     assert!(poll!(&mut kept).is_pending());
     expect(&mut stream, &[REQUEST]).await;
     drop(stream);

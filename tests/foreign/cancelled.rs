@@ -140,7 +140,7 @@ async fn a_call_that_timed_out_keeps_the_only_place_until_its_answer_has_come() 
     let (server, address) = Played::start().await;
     let pool = pool(address).protocol(ordered()).build().unwrap();
     let mut line = server.accept().await;
-    let error = pool.request("first").timeout(ms(50)).send().await.unwrap_err();
+    let error = pool.request("first").timeout(ms(500)).send().await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Indeterminate);
     assert!(matches!(error.cause(), CallCause::TimedOut { stage: Stage::Reply, .. }), "{error}");
     assert_eq!(next(&mut line).await.unwrap(), "first");

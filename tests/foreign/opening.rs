@@ -112,14 +112,14 @@ async fn calls_wait_for_a_server_that_is_full_and_for_one_that_says_something_od
 #[tokio::test]
 async fn a_server_that_does_not_answer_the_log_in_is_given_up_after_the_time_of_the_handshake() {
     let (server, address) = Played::start().await;
-    let timeouts = Timeouts::default().handshake(ms(100));
+    let timeouts = Timeouts::default().handshake(ms(1000));
     let mut builder = pool(address).protocol(log_in()).timeouts(timeouts);
     let mut events = builder.events();
     let _pool = builder.build().unwrap();
     let mut silent = server.accept().await;
     let (error, _) = news::dial_failed(&mut events).await;
     assert_eq!(error.phase, Phase::Handshake);
-    assert_eq!(error.cause, ConnectCause::TimedOut { limit: ms(100) });
+    assert_eq!(error.cause, ConnectCause::TimedOut { limit: ms(1000) });
     next(&mut silent).await.unwrap();
     assert_eq!(next(&mut silent).await, None, "it was closed");
     let mut line = server.accept().await;
@@ -197,7 +197,7 @@ async fn an_on_connect_hook_calls_over_a_foreign_protocol() {
 async fn calls_wait_for_the_answer_to_what_a_hook_has_left_behind() {
     let (server, address) = Played::start().await;
     let mut builder = pool(address).protocol(ordered()).on_connect(|mut conversation| async move {
-        let _ = tokio::time::timeout(ms(50), conversation.call("impatient")).await;
+        let _ = tokio::time::timeout(ms(500), conversation.call("impatient")).await;
         Ok(())
     });
     let mut events = builder.events();

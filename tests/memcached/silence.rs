@@ -50,7 +50,7 @@ async fn late_answers_to_calls_that_timed_out_reach_nobody() {
     freeze(server.id());
     let timed_out = keys[..50].iter().map(|key| {
         let get = packet::request(packet::GET, &[], key, &[]);
-        pool.request(get).timeout(ms(200)).send()
+        pool.request(get).timeout(ms(1000)).send()
     });
     for result in join_all(timed_out).await {
         assert_eq!(result.unwrap_err().outcome(), Outcome::Indeterminate);
