@@ -5,11 +5,12 @@
 mod support;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use support::program::{
-    Program, connections, count, echo_server, load, unique_lines, wait_for_lines, with_outcome,
+    Program, connections, count, echo_server, load, unique_lines, wait_for_more, with_outcome,
 };
 
 #[test]
@@ -45,18 +46,19 @@ fn a_drained_server_that_is_started_again_costs_no_call_and_runs_none_twice() {
     // A delay, so that calls are in flight when the signal comes.
     let (mut server, address) = echo_server("127.0.0.1:0", &executed, &["--delay-ms", "5"]);
     let mut loads = [
-        load(&address, &["--seconds", "2.5", "--idempotent"], &outcomes[0]),
-        load(&address, &["--seconds", "2.5"], &outcomes[1]),
+        load(&address, &["--seconds", "300", "--idempotent"], &outcomes[0]),
+        load(&address, &["--seconds", "300"], &outcomes[1]),
     ];
-    wait_for_lines(&outcomes[0], 100);
-    wait_for_lines(&outcomes[1], 100);
+    outcomes.iter().for_each(|journal| wait_for_more(journal, 100));
 
     server.signal("TERM");
     assert!(server.ended().success());
     let (_server, _) = echo_server(&address, &executed, &[]);
+    outcomes.iter().for_each(|journal| wait_for_more(journal, 100));
 
     let mut ok = 0;
     for load in &mut loads {
+        load.signal("INT");
         let (status, report) = load.report();
         assert!(status.success(), "{status}");
         assert_eq!(count(&report, "ok"), count(&report, "calls"), "{report}");
@@ -71,11 +73,14 @@ fn after_sigkill_the_journals_of_both_sides_agree() {
     let files = tempfile::tempdir().unwrap();
     let (executed, outcomes) = (files.path().join("executed"), files.path().join("outcomes"));
     let (mut server, address) = echo_server("127.0.0.1:0", &executed, &["--delay-ms", "5"]);
-    let mut load = load(&address, &["--seconds", "1", "--fail-fast"], &outcomes);
-    wait_for_lines(&executed, 100);
+    let mut load = load(&address, &["--seconds", "300", "--fail-fast"], &outcomes);
+    wait_for_more(&executed, 100);
 
     server.signal("KILL");
     server.ended();
+    std::thread::sleep(Duration::from_millis(150));
+    wait_for_more(&outcomes, 100);
+    load.signal("INT");
     let (status, report) = load.report();
 
     assert!(status.success(), "{status}");

@@ -13,7 +13,9 @@ use fastrand::Rng;
 use steadfast::Outcome;
 
 use support::loopback::own_loopback;
-use support::program::{Program, count, echo_server, load, unique_lines, wait_for_lines};
+use support::program::{
+    Program, count, echo_server, load, unique_lines, wait_for_lines, wait_for_more,
+};
 use support::proxy::{Cut, Proxy};
 use support::seed;
 use support::truth::Told;
@@ -160,8 +162,7 @@ fn a_process_that_hands_its_port_over_costs_no_call_and_runs_none_twice() {
         let mut old = std::mem::replace(&mut server, next);
         overlaps += u64::from(old.is_running());
         assert!(old.ended().success());
-        let settled = std::fs::read_to_string(&outcomes).unwrap().lines().count();
-        wait_for_lines(&outcomes, settled + 600);
+        wait_for_more(&outcomes, 600);
     }
     load.signal("INT");
     let (status, report) = load.report();

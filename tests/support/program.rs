@@ -145,6 +145,11 @@ pub(crate) fn wait_for_lines(file: &Path, least: usize) {
     }
 }
 
+/// As many as there are by now, and so many more.
+pub(crate) fn wait_for_more(file: &Path, lines: usize) {
+    wait_for_lines(file, read(file).lines().count() + lines);
+}
+
 pub(crate) fn unique_lines(file: &Path) -> HashSet<String> {
     let text = read(file);
     let mut unique = HashSet::new();
