@@ -411,6 +411,7 @@ async fn a_call_that_is_sent_again_gets_its_turn_among_those_that_wait() {
 
 #[tokio::test]
 async fn a_notification_that_was_sent_by_half_in_its_time_tells_of_no_attempt_before() {
+    let _alone = ALONE.lock().await;
     let (pool, _reads_nothing, _script) = connected().await;
     let body = Bytes::from(vec![0; 60_000]);
     let notifications = (0..300).map(|_| pool.request(body.clone()).timeout(SHORT).notify());

@@ -346,6 +346,7 @@ async fn clients_that_are_turned_away_for_what_they_said_are_bounded() {
     for wrong in [frame(HELLO, &[b"GET / HTTP/1.1"]), other_version] {
         let mut told = 0;
         let mut streams = Vec::new();
+        let began = Instant::now();
         for _ in 0..300 {
             let mut stream = connect(address).await;
             stream.write_all(&wrong).await.unwrap();
@@ -357,7 +358,10 @@ async fn clients_that_are_turned_away_for_what_they_said_are_bounded() {
                 told += 1;
             }
         }
-        assert!((1..=64 + 20).contains(&told), "{told} kept at a time");
+        // It waits for each of them for a second, and then there is room for another.
+        let took = began.elapsed();
+        let most = (64 + 20) * (1 + took.as_secs());
+        assert!((1..=most).contains(&told), "{told} in {took:?} with 84 kept at a time");
     }
 }
 

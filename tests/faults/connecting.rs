@@ -22,6 +22,9 @@ use crate::support::scripted::{ERROR, frame, go_away, reject, reply};
 use crate::support::times::ms;
 use crate::support::waits::within;
 
+/// So late a busy machine may wake who has waited for a time-out. Without one of its own each phase would take 5 s or more.
+const LATE: Duration = ms(2000);
+
 /// A pool over pipes. Its first attempts come quickly one after the other.
 fn pool(connector: impl Connect) -> Pool {
     let reconnect = Reconnect::exponential(ms(10), ms(100));
@@ -62,7 +65,7 @@ async fn an_unresolvable_name_fails_in_its_phase_with_the_resolvers_words() {
     let pool = Pool::builder("name.invalid:7000").timeouts(timeouts).build().unwrap();
     let error = first_failure(&pool).await;
     assert_eq!((error.phase, error.address), (Phase::Resolve, None));
-    assert!(error.took < ms(4500), "{error}");
+    assert!(error.took < ms(4000) + LATE, "{error}");
     match &error.cause {
         ConnectCause::Os(cause) => {
             // Elsewhere than on Windows it is the standard library that speaks.
@@ -106,7 +109,7 @@ async fn a_dial_that_hangs_is_given_up_after_its_own_time_out() {
     let error = first_failure(&pool).await;
     assert_eq!((error.phase, &error.cause), (Phase::Connect, &ConnectCause::TimedOut { limit }));
     assert_eq!(error.address, Some(address));
-    assert!((limit..limit * 2).contains(&error.took), "{error}");
+    assert!((limit..limit + LATE).contains(&error.took), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +149,7 @@ async fn a_server_that_says_nothing_is_given_up_after_the_handshakes_time_out() 
     let error = first_failure(&pool).await;
     assert_eq!((error.phase, &error.cause), (Phase::Handshake, &ConnectCause::TimedOut { limit }));
     assert_eq!(error.address.unwrap().to_string(), address);
-    assert!((limit..limit * 2).contains(&error.took), "{error}");
+    assert!((limit..limit + LATE).contains(&error.took), "{error}");
 }
 
 #[tokio::test]

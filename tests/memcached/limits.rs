@@ -10,7 +10,7 @@ use crate::server;
 use crate::support::daemon::Daemon;
 use crate::support::news;
 use crate::support::times::ms;
-use crate::support::waits::within;
+use crate::support::waits::soon;
 
 const FULL: &str = "ERROR Too many open connections";
 
@@ -57,7 +57,7 @@ async fn calls_wait_while_memcached_has_too_many_connections_and_go_on_when_it_h
     assert!(error.to_string().contains(FULL), "{error}");
 
     others.pop();
-    within(ms(2000), "there is room", waiting).await.unwrap().unwrap();
+    soon("there is room", waiting).await.unwrap().unwrap();
     assert_eq!(client.get("apples").await.unwrap().unwrap(), "1.20");
 }
 
