@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use steadfast::{Call, Event, Heartbeat, Pool, Server};
 use support::layer::Layered;
@@ -61,12 +61,34 @@ fn a_runtime_that_was_blocked_does_not_take_a_living_peer_for_dead() {
     std::thread::scope(|scope| {
         for mut flavor in [Builder::new_current_thread(), Builder::new_multi_thread()] {
             let own = flavor.enable_all().worker_threads(1).build().unwrap();
-            scope.spawn(move || own.block_on(blocked_behind_pings(address)));
+            let standstill = Arc::<AtomicU64>::default();
+            other.spawn(watch_this_thread(standstill.clone()));
+            scope.spawn(move || own.block_on(survived(address, &standstill)));
         }
     });
 }
 
-async fn blocked_behind_pings(address: SocketAddr) {
+/// The longest time, in milliseconds, for which the machine kept the thread from running.
+async fn watch_this_thread(standstill: Arc<AtomicU64>) {
+    loop {
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        standstill.fetch_max(began.elapsed().as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+/// Tried again where the peer was not well: its thread stood still.
+async fn survived(address: SocketAddr, standstill: &AtomicU64) {
+    for _ in 0..3 {
+        standstill.store(0, Ordering::SeqCst);
+        let Err(lost) = blocked_behind_pings(address).await else { return };
+        let standstill = standstill.load(Ordering::SeqCst);
+        assert!(u128::from(standstill) >= GIVE_UP.as_millis() / 2, "{lost:?}, {standstill} ms");
+    }
+    panic!("the machine lets the peer's thread stand still again and again");
+}
+
+async fn blocked_behind_pings(address: SocketAddr) -> Result<(), Event> {
     let (block, heartbeat) = (Block::default(), Heartbeat::every(EVERY).give_up_after(GIVE_UP));
     let builder = Pool::builder(address.to_string()).heartbeat(heartbeat);
     let connector = block.clone();
@@ -81,6 +103,9 @@ async fn blocked_behind_pings(address: SocketAddr) {
         pool.call("still there?").await.unwrap();
     }
     while let Some(event) = events.try_next() {
-        assert!(!matches!(event, Event::Lost { .. }), "{event:?}");
+        if let Event::Lost { .. } = event {
+            return Err(event);
+        }
     }
+    Ok(())
 }
