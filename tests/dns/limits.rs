@@ -1,10 +1,11 @@
 //! unbound takes no more connections when it has too many, and closes those that are idle.
 
 use steadfast::{Connections, LossCause};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::resolver::Resolver;
-use crate::server;
+use crate::server::{self, Server};
 use crate::support::news;
 use crate::support::times::ms;
 use crate::support::waits::within;
@@ -13,9 +14,20 @@ use crate::traffic::Answer;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_wait_while_unbound_has_too_many_connections_and_go_on_when_it_has_room() {
     let Some(server) = server::start("incoming-num-tcp: 2").await else { return };
+    // Again if a machine that was busy kept the others from asking for so long that unbound took them for idle.
+    for _ in 0..3 {
+        if one_waits_until_another_leaves(&server).await {
+            return;
+        }
+    }
+    panic!("there is room");
+}
+
+/// False if there was room before.
+async fn one_waits_until_another_leaves(server: &Server) -> bool {
     let mut others = Vec::new();
     for _ in 0..2 {
-        let (pool, resolver) = crate::pool(&server);
+        let (pool, resolver) = crate::pool(server);
         assert_eq!(crate::lookup(resolver.clone(), 1).await.unwrap(), Answer::Right);
         // unbound would close it to make room, if it were idle.
         others.push(tokio::spawn(async move {
@@ -23,15 +35,19 @@ async fn calls_wait_while_unbound_has_too_many_connections_and_go_on_when_it_has
             while crate::lookup(resolver.clone(), 1).await.is_ok() {}
         }));
     }
-    let (_pool, resolver) = crate::pool(&server);
+    let (_pool, resolver) = crate::pool(server);
     let mut waiting = tokio::spawn(crate::lookup(resolver, 7));
     // The kernel accepts the connection, and the question; unbound does not.
-    assert!(timeout(ms(500), &mut waiting).await.is_err(), "there is room");
+    if timeout(ms(500), &mut waiting).await.is_ok() {
+        others.iter().for_each(JoinHandle::abort);
+        return false;
+    }
     others[0].abort();
     let answer = within(ms(5000), "there is room", waiting).await.unwrap();
     assert_eq!(answer.unwrap(), Answer::Right);
     assert!(!others[1].is_finished(), "it was not disturbed");
     others[1].abort();
+    true
 }
 
 #[tokio::test]
