@@ -187,6 +187,7 @@ async fn a_client_that_was_suspended_reads_what_has_arrived_before_it_judges() {
 async fn a_runtime_that_was_busy_reads_what_has_arrived_before_it_judges() {
     let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
     let (busy, is_busy) = std::sync::mpsc::channel();
+    let (answers, answered) = std::sync::mpsc::channel();
     let (listener, address) = listen().await;
     let listener = listener.into_std().unwrap();
     // The peer has a thread and a runtime of its own: that of the client will be held up.
@@ -202,6 +203,7 @@ async fn a_runtime_that_was_busy_reads_what_has_arrived_before_it_judges() {
                     return;
                 }
                 peer.say(pong(&ping)).await;
+                let _ = answers.send(());
             }
         });
     });
@@ -214,6 +216,8 @@ async fn a_runtime_that_was_busy_reads_what_has_arrived_before_it_judges() {
         std::thread::sleep(
             (asked + GIVE_UP_AFTER + ms(20)).saturating_duration_since(Instant::now()),
         );
+        // The peer's thread may have been kept from running.
+        answered.recv_timeout(ms(20_000)).expect("it answers");
     }
     // It is given the time to judge: it asks again instead.
     within(ms(5000), "it pings", asked.recv()).await.expect("it lives");
