@@ -127,7 +127,8 @@ async fn a_resolver_that_hangs_is_given_up_after_its_own_time_out() {
     let mut client = lab.start("c", "client", &[("TO", "orders.intranet:7000")]);
     let (_, took) = client.says("failed Resolve no answer within 300ms, after ").await;
     let took: u64 = took.trim_end_matches(" ms").parse().unwrap();
-    assert!((300..600).contains(&took), "{took} ms");
+    // A busy machine may wake it late. Without a time-out of its own it would be 5 s.
+    assert!((300..2300).contains(&took), "{took} ms");
 }
 
 #[tokio::test]
