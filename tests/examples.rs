@@ -103,7 +103,9 @@ fn after_sigkill_the_journals_of_both_sides_agree() {
 
 #[test]
 fn the_story_of_the_restarted_server_ends_well() {
-    let mut story = Program::start("restart", ["--kills", "2", "--json"]);
+    // The naive client's operator has time to do his work, on a busy machine, too.
+    let rounds = ["--kills", "2", "--traffic-ms", "3000", "--json"];
+    let mut story = Program::start("restart", rounds);
     let (status, table) = story.report();
     let told = story.told();
 
