@@ -120,6 +120,7 @@ async fn a_client_too_many_is_told_when_to_come_again_and_gets_in_when_there_is_
     let first = join(address).await;
 
     let mut second = connect(address).await;
+    second.write_all(&hello(0)).await.unwrap();
     let busy = expect(&mut second, &[BUSY]).await;
     assert_eq!((busy.code(), busy.rest[4..8].to_vec()), (1, 300u32.to_be_bytes().to_vec()));
     expect_fin(&mut second).await;

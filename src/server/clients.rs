@@ -80,6 +80,14 @@ impl Clients {
         Arc::new(Membership { clients, id, client, number, fenced })
     }
 
+    /// Whether the connection that this one would replace is still served.
+    pub(crate) fn serves_what_is_replaced(&self, hello: &Hello) -> bool {
+        let client = self.lock().table.get(&hello.client).cloned();
+        client.is_some_and(|client| {
+            client.lock().connections.values().any(|member| member.is_replaced_by(hello))
+        })
+    }
+
     /// Forgets what is too old, again and again.
     pub(crate) async fn sweep(&self) -> Infallible {
         let often = (self.policy.age / 8).clamp(Duration::from_millis(5), Duration::from_secs(5));
@@ -106,10 +114,9 @@ impl Clients {
         let client = client.clone();
         let mut memory = client.lock();
         memory.left = None;
-        let is_replaced = |member: &Member| hello.replaces != 0 && member.number == hello.replaces;
         let connections = std::mem::take(&mut memory.connections);
         let (replaced, mut rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            connections.into_iter().partition(|(_, member)| is_replaced(member));
+            connections.into_iter().partition(|(_, member)| member.is_replaced_by(hello));
         rest.insert(number, member);
         memory.connections = rest;
         drop(memory);

@@ -89,11 +89,13 @@ async fn greet<H: Handler>(
         reject(shared, stream, Rejection::NO_COMMON_VERSION, &text).await;
         return None;
     }
-    let Ok(place) = shared.places.clone().try_acquire_owned() else {
+    let settings = &shared.settings;
+    let place = shared.places.clone().try_acquire_owned().ok();
+    // One that comes back for what it has lost finds its own place taken, if this end has not seen the loss yet.
+    if place.is_none() && !shared.clients.serves_what_is_replaced(&hello) {
         no_room(shared, stream, peer, TOO_MANY).await;
         return None;
-    };
-    let settings = &shared.settings;
+    }
     let connection = Connection::new(session(settings, &hello));
     // The fence: before it is welcomed.
     let membership = shared.clients.admit(&hello, number, &connection);
@@ -101,6 +103,17 @@ async fn greet<H: Handler>(
     let life = Arc::new(Life::new(shared.clone(), number));
     let desk = Desk::new(shared.clone(), connection, membership, peer, number, &life);
     let desk = OpenDesk::new(desk);
+    let place = match place {
+        Some(place) => place,
+        None => {
+            let freed = timeout(settings.handshake, shared.places.clone().acquire_owned()).await;
+            let Ok(Ok(place)) = freed else {
+                no_room(shared, stream, peer, TOO_MANY).await;
+                return None;
+            };
+            place
+        }
+    };
     match timeout(settings.handshake, send(&mut *stream, &welcome)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -115,20 +128,14 @@ async fn greet<H: Handler>(
     Some(Greeted { stream, desk, life, input, client_number: hello.connection, place })
 }
 
-/// Waits for `HELLO`; also returns what came behind it. Whoever does not say it, or says it when there is no room, is
-/// turned away.
+/// Waits for `HELLO`; also returns what came behind it. Whoever does not say it is turned away.
 async fn hear<H: Handler>(
     shared: &Shared<H>,
     mut stream: Box<dyn Transport>,
     peer: SocketAddr,
     silent: Silent,
 ) -> Option<(Box<dyn Transport>, Hello, BytesMut)> {
-    let settings = &shared.settings;
-    if shared.places.available_permits() == 0 {
-        no_room(shared, stream, peer, TOO_MANY).await;
-        return None;
-    }
-    let limit = settings.handshake;
+    let limit = shared.settings.handshake;
     let hello = tokio::select! {
         biased;
         // No "retry after": another server may listen there in this very moment.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::policy::ReplyCache;
+use crate::proto::greeting::Hello;
 use crate::proto::id_map::{IdMap, in_order};
 use crate::proto::replies::{Replies, Room, Swept};
 use crate::proto::serving::Serving;
@@ -45,6 +46,12 @@ pub(super) struct Member {
     pub(super) connection: Connection<Serving>,
     /// Another connection has taken this one's place.
     pub(super) fenced: CancellationToken,
+}
+
+impl Member {
+    pub(super) fn is_replaced_by(&self, hello: &Hello) -> bool {
+        hello.replaces != 0 && self.number == hello.replaces
+    }
 }
 
 impl Client {
