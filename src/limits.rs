@@ -31,8 +31,11 @@ impl Limits {
         Self { message: bytes, ..self }
     }
 
-    /// Calls on one connection that have no reply yet; the server, or what a foreign protocol can
-    /// [match](crate::Matching), may lower it. 1 to 1,000,000, default 16,384.
+    /// Calls on one connection at a time; the server, or what a foreign protocol can [match](crate::Matching), may lower it.
+    /// 1 to 1,000,000, default 16,384.
+    ///
+    /// A call counts until its future is done or dropped, not only until its reply has come: one that is kept and not polled keeps its
+    /// place. A loop over `buffer_unordered` that makes calls in its own body can so wait for itself.
     ///
     /// Too little: callers wait though the server is idle. Too much: a slow server's queue fills with calls
     /// that expire there.

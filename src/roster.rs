@@ -51,7 +51,9 @@ pub(crate) struct Roster {
     /// Of slots that are gone, for when they come back: a server sees no more attempts for a pool that changes its size.
     pub(crate) plans: BTreeMap<usize, Plan>,
     /// Who waits until something is ready, and makes no call.
-    pub(crate) seeking: usize,
+    seekers: BTreeSet<Seeker>,
+    /// How many have done so.
+    sought: u64,
     /// Since an attempt ended last, somebody was not let into the line, though there may be more connections.
     pub(crate) asked_in_vain: bool,
     /// Calls that may have run and wait to be sent again.
@@ -62,6 +64,13 @@ pub(crate) struct Roster {
     pub(crate) budget: Budget,
     pub(crate) connections: u64,
     pub(crate) instance: Option<InstanceId>,
+}
+
+/// Somebody who waits until something is ready: until when, and which of them it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seeker {
+    until: Instant,
+    number: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +102,8 @@ impl Roster {
             size: connections,
             spoiled: BTreeMap::new(),
             channels: BTreeSet::new(),
-            seeking: 0,
+            seekers: BTreeSet::new(),
+            sought: 0,
             life: Life::Running,
             downtime: None,
             prospects: Prospects::default(),
@@ -233,15 +243,31 @@ impl Roster {
         self.ledger.waiting() + self.resuming_calls()
     }
 
-    /// When [`expire`](Self::expire) should be asked.
-    pub(crate) fn look_at(&self) -> Option<Instant> {
-        self.first_resumed().into_iter().chain(self.ledger.look_at()).min()
+    /// Somebody waits until something is ready, for no longer than until then, even if nobody polls it.
+    pub(crate) fn begin_seeking(&mut self, until: Instant) -> Seeker {
+        self.sought += 1;
+        let seeker = Seeker { until, number: self.sought };
+        self.seekers.insert(seeker);
+        seeker
     }
 
-    /// Those whose time is over wait no more: for a place, or to be sent again.
+    pub(crate) fn end_seeking(&mut self, seeker: Seeker) {
+        self.seekers.remove(&seeker);
+    }
+
+    /// When [`expire`](Self::expire) should be asked.
+    pub(crate) fn look_at(&self) -> Option<Instant> {
+        let sought = self.seekers.first().map(|seeker| seeker.until);
+        sought.into_iter().chain(self.first_resumed()).chain(self.ledger.look_at()).min()
+    }
+
+    /// Those whose time is over wait no more: for a place, to be sent again, or until something is ready.
     pub(crate) fn expire(&mut self, now: Instant, wake: &mut Wakes) {
         self.ledger.expire(now, wake);
         self.expire_resuming(now, wake);
+        while self.seekers.first().is_some_and(|seeker| now >= seeker.until) {
+            self.seekers.pop_first();
+        }
     }
 
     /// If nothing is ready any more, an outage begins, or it becomes known why it did. Where nothing is kept it is one only

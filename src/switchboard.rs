@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
@@ -36,6 +36,9 @@ use crate::switchboard::waiting::{Seeking, Waiting};
 mod aftermath;
 mod reports;
 mod waiting;
+
+/// As good as for ever, and no clock overflows.
+const FOR_EVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 pub(crate) struct Switchboard {
     roster: Mutex<Roster>,
@@ -203,13 +206,14 @@ impl Switchboard {
         Waiting { board: self, resume, call }
     }
 
-    /// Somebody waits until something is ready, until what this returns is dropped.
-    pub(crate) fn seeking(&self) -> Seeking<'_> {
-        self.change(|roster, after| {
+    /// Somebody waits until something is ready, for so long, or until what this returns is dropped.
+    pub(crate) fn seeking(&self, limit: Duration) -> Seeking<'_> {
+        let until = now() + limit.min(FOR_EVER);
+        let seeker = self.change(|roster, after| {
             after.demand = true;
-            roster.seeking += 1;
+            roster.begin_seeking(until)
         });
-        Seeking { board: self }
+        Seeking { board: self, seeker }
     }
 
     /// From now on the pool has this size. Returns the slots that need a channel. A pool that is closed stays as it is.
@@ -302,16 +306,17 @@ impl Switchboard {
         links.into_iter().for_each(discard);
     }
 
-    /// Calls that have a place or wait for one. One that was given up is none any more, though its place may be owed.
+    /// Calls that have a place or wait for one. One that was given up, or answered, is none any more, though it may have its place
+    /// yet.
     pub(crate) fn unfinished(&self) -> usize {
         let roster = self.lock();
         let calls = roster.waiting() + roster.ledger.in_flight();
         let links = roster.connected();
         drop(roster);
-        let owed = links
+        let settled = links
             .iter()
-            .map(|link| link.connection.with(|calling| (calling.owed_places(), Tell::Nobody)));
-        calls.saturating_sub(owed.sum())
+            .map(|link| link.connection.with(|calling| (calling.settled_places(), Tell::Nobody)));
+        calls.saturating_sub(settled.sum())
     }
 
     /// Changes the roster; what comes of it is done when the lock has been released. What is not needed any more and may be the

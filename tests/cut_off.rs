@@ -116,3 +116,26 @@ async fn a_pool_that_is_closed_has_cut_off_no_call_that_was_settled_before() {
     assert_eq!(unfinished(soon("the close", pool.close(ms(50))).await), 1);
     assert!(soon("the call", waits).await.unwrap().is_err());
 }
+
+/// Nobody has looked at its answer yet.
+#[tokio::test]
+async fn a_pool_that_is_closed_has_cut_off_no_call_that_was_answered_before() {
+    let script = Script::bind().await;
+    let pool = Pool::builder(script.address.to_string()).build().unwrap();
+    let mut stream = script.welcome().await;
+    pool.ready(ms(20_000)).await.unwrap();
+    let mut answered = Box::pin(pool.call("answered"));
+    assert!(futures::poll!(&mut answered).is_pending());
+    let request = expect(&mut stream, &[REQUEST]).await;
+    let waits = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.call("waits").await }
+    });
+    expect(&mut stream, &[REQUEST]).await;
+    // What came behind the answer is answered when that has been read.
+    stream.write_all(&[reply(request.id(), b"done"), ping(1)].concat()).await.unwrap();
+    expect(&mut stream, &[PONG]).await;
+    assert_eq!(unfinished(soon("the close", pool.close(ms(50))).await), 1);
+    assert_eq!(answered.await.unwrap(), "done");
+    assert!(soon("the call", waits).await.unwrap().is_err());
+}

@@ -164,6 +164,10 @@ impl Pool {
 
     /// The state as it changes.
     ///
+    /// Copy it out (`let state = *pool.watch().borrow();`) before anything else is done with the pool: what
+    /// [`borrow`](watch::Receiver::borrow) returns is a lock, also for all the arms of a `match` on it, and the pool waits for it when
+    /// its state changes: [`close`](Self::close) within such an arm would wait for ever.
+    ///
     /// All who watch are woken in a row, by tokio: a waker that panics may keep others of them from hearing of that change. Those of
     /// tokio's tasks do not.
     ///
@@ -208,7 +212,7 @@ impl Pool {
         let board = &self.0.board;
         let mut events = self.events();
         let mut state = self.watch();
-        let _seeking = board.seeking();
+        let _seeking = board.seeking(limit);
         let waiting = async {
             loop {
                 match *state.borrow_and_update() {

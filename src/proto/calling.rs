@@ -30,8 +30,8 @@ pub(crate) trait Calling: Session<Event = Event> + std::fmt::Debug {
     /// No new calls; the connection ends when the last one is settled.
     fn drain(&mut self);
 
-    /// Places of calls that were given up, whose answers have not come.
-    fn owed_places(&self) -> usize;
+    /// Places of calls that are settled: they were given up, and their answers have not come, or nobody has looked yet.
+    fn settled_places(&self) -> usize;
 
     /// Asks at once for a sign of life, if the protocol can.
     fn probe(&mut self, now: Instant);

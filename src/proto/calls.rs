@@ -299,6 +299,17 @@ impl Calls {
         self.waiting
     }
 
+    /// Settled calls that nobody has looked at since, but for those whose places are free only [later](Vacancy::Later).
+    pub(crate) fn unclaimed(&self) -> usize {
+        let leaves_place_now = |call: &&Call| match call {
+            Call::Waiting(_) => false,
+            Call::Settled(answer) => {
+                !matches!(answer, Answer::Expired { vacancy: Vacancy::Later, .. })
+            }
+        };
+        self.table.values().filter(leaves_place_now).count()
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty() && self.waiting == 0 && !self.awaits_writing()

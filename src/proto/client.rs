@@ -267,8 +267,8 @@ impl Calling for Client {
         }
     }
 
-    fn owed_places(&self) -> usize {
-        0
+    fn settled_places(&self) -> usize {
+        self.calls.unclaimed()
     }
 
     fn probe(&mut self, now: Instant) {

@@ -195,8 +195,8 @@ impl Calling for Foreign {
         }
     }
 
-    fn owed_places(&self) -> usize {
-        self.owed.abandoned_places()
+    fn settled_places(&self) -> usize {
+        self.owed.abandoned_places() + self.calls.unclaimed()
     }
 
     fn probe(&mut self, now: Instant) {

@@ -120,7 +120,7 @@ impl Roster {
 
     fn scene(&self) -> Scene {
         // Those that are kept are on their way, whoever waits until they are ready.
-        let seeking = if self.size.min == 0 { self.seeking } else { 0 };
+        let seeking = if self.size.min == 0 { self.seekers.len() } else { 0 };
         let held_up = self.held_up();
         Scene {
             ready: self.ledger.ready(),
@@ -138,5 +138,7 @@ impl Roster {
         let slots = self.size.max.max(with_channel);
         self.links.resize_with(slots, || None);
         self.ledger.resize(slots, self.size.min);
+        // There are no more to be had.
+        self.asked_in_vain &= !self.ledger.is_complete();
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::proto::resume::Resume;
 use crate::proto::wakes::Wakes;
+use crate::roster::Seeker;
 use crate::roster::resuming::Resuming;
 use crate::switchboard::Switchboard;
 
@@ -25,10 +26,11 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 pub(crate) struct Seeking<'a> {
     pub(super) board: &'a Switchboard,
+    pub(super) seeker: Seeker,
 }
 
 impl Drop for Seeking<'_> {
     fn drop(&mut self) {
-        self.board.lock().seeking -= 1;
+        self.board.lock().end_seeking(self.seeker);
     }
 }

@@ -192,6 +192,19 @@ async fn nothing_is_dialed_for_those_who_have_given_up() {
     assert!(bench.dials() <= dials + 1, "{dials}, {}", bench.dials());
 }
 
+/// It is kept, and nobody polls it.
+#[tokio::test(start_paused = true)]
+async fn who_asks_whether_it_is_ready_asks_for_no_longer_than_the_limit() {
+    let bench = Bench::new(ms(50), AT_ONCE);
+    let connections = Connections::between(0..=1).idle_limit(SECOND);
+    let pool = bench.pool().connections(connections).build().unwrap();
+    let mut ready = Box::pin(pool.ready(ms(10)));
+    assert!(futures::poll!(&mut ready).is_pending());
+    sleep(HOUR).await;
+    assert_eq!((bench.dials(), pool.status().state), (1, State::Idle));
+    ready.await.unwrap_err();
+}
+
 /// Another slot than the first has tried, so it is not its own affair that nobody asks any more.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_fails_when_nobody_asks_any_more_is_no_outage_for_long() {

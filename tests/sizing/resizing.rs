@@ -96,6 +96,32 @@ async fn attempts_for_what_is_not_wanted_any_more_are_given_up() {
     assert_eq!(bench.dials(), 4);
 }
 
+/// Who was not let into the line has more connections made, as far as there may be more.
+#[tokio::test(start_paused = true)]
+async fn who_was_turned_away_before_the_pool_became_smaller_asks_for_nothing_any_more() {
+    let bench = Bench::new(ms(50), HOUR);
+    let pool = bench
+        .pool()
+        .connections(Connections::between(0..=2).idle_limit(SECOND))
+        .limits(Limits::default().waiting(0).in_flight(1))
+        .build()
+        .unwrap();
+    pool.ready(SECOND).await.unwrap();
+    let answered = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.request("first").timeout(10 * SECOND).send().await }
+    });
+    until("a call", || pool.status().in_flight == 1).await;
+    pool.call("one too many").await.unwrap_err();
+    until("another attempt", || bench.dials_under_way() == 1).await;
+    pool.resize(0..=1).unwrap();
+    until("no attempt", || bench.dials_under_way() == 0).await;
+    answered.await.unwrap().unwrap_err();
+    state(&pool, State::Idle).await;
+    sleep(HOUR).await;
+    assert_eq!((bench.dials(), pool.status().state), (2, State::Idle));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_can_change_too() {
     let bench = Bench::new(ms(1), AT_ONCE);
