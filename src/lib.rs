@@ -91,6 +91,7 @@ mod roster;
 mod server;
 #[cfg(target_os = "linux")]
 mod sock_diag;
+mod state_watch;
 mod switchboard;
 mod timer;
 mod transport;
@@ -139,6 +140,7 @@ pub use crate::server::call::{Call, Handler, PushError, Pusher};
 pub use crate::server::handle::{Server, ServerHandle};
 pub use crate::server::listen::{Accepting, Incoming, Listen};
 pub use crate::server::settings::ServerBuilder;
+pub use crate::state_watch::StateWatch;
 pub use crate::transport::Transport;
 
 /// The examples of the documents compile.

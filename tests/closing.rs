@@ -248,7 +248,7 @@ async fn close_lets_what_is_in_flight_finish_and_ends_with_fin_on_both_sides() {
         tokio::spawn(async move { pool.close(9 * SECOND).await })
     };
     let mut state = pool.watch();
-    soon("the closing", state.wait_for(|state| *state == State::Closing)).await.unwrap();
+    soon("the closing", state.wait_for(|state| state == State::Closing)).await.unwrap();
     // All of it still goes out, and the answers still come in.
     let (mut came, mut ids) = (0, Vec::new());
     while came < long.len() {

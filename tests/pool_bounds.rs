@@ -171,7 +171,20 @@ async fn a_pool_whose_close_was_dropped_is_closed_in_the_end() {
     expect_fin(&mut stream).await;
     drop(stream);
     soon("the end of the events", async { while events.next().await.is_some() {} }).await;
-    soon("the state", state.wait_for(|state| *state == State::Closed)).await.unwrap();
+    soon("the state", state.wait_for(|state| state == State::Closed)).await.unwrap();
+}
+
+/// Whoever looks at the state holds nothing up by it.
+#[tokio::test]
+async fn a_pool_can_be_closed_for_the_sake_of_its_state() {
+    let _alone = ALONE.lock().await;
+    let (pool, stream, _script) = connected().await;
+    drop(stream);
+    match pool.watch().wait_for(|state| state == State::Down).await.unwrap() {
+        State::Down => soon("the end", pool.close(LONG)).await.unwrap(),
+        state => panic!("{state:?}"),
+    }
+    assert_eq!(pool.watch().current(), State::Closed);
 }
 
 /// A health check may ask whether the pool is ready as often as it likes.

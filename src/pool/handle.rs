@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::connections::Connections;
@@ -22,6 +21,7 @@ use crate::pool::channels::Channels;
 use crate::pool::leasing::LeaseRequest;
 use crate::pool::request::Request;
 use crate::pool::shared::Shared;
+use crate::state_watch::StateWatch;
 
 /// Connections to one endpoint, kept alive, and calls over them.
 ///
@@ -164,24 +164,23 @@ impl Pool {
 
     /// The state as it changes.
     ///
-    /// Copy it out (`let state = *pool.watch().borrow();`) before anything else is done with the pool: what
-    /// [`borrow`](watch::Receiver::borrow) returns is a lock, also for all the arms of a `match` on it, and the pool waits for it when
-    /// its state changes: [`close`](Self::close) within such an arm would wait for ever.
-    ///
-    /// All who watch are woken in a row, by tokio: a waker that panics may keep others of them from hearing of that change. Those of
-    /// tokio's tasks do not.
-    ///
     /// # Examples
     /// ```
     /// use steadfast::{Pool, State};
     ///
-    /// async fn until_it_is_down(pool: &Pool) {
-    ///     // An error would mean that the pool is gone, which this reference rules out.
-    ///     let _ = pool.watch().wait_for(|state| *state == State::Down).await;
+    /// async fn tell(pool: &Pool) {
+    ///     let mut states = pool.watch();
+    ///     while let Some(state) = states.changed().await {
+    ///         match state {
+    ///             State::Down => println!("orders: no server"),
+    ///             State::Ready => println!("orders: back"),
+    ///             _ => {}
+    ///         }
+    ///     }
     /// }
     /// ```
-    pub fn watch(&self) -> watch::Receiver<State> {
-        self.0.board.state()
+    pub fn watch(&self) -> StateWatch {
+        StateWatch::new(self.0.board.state())
     }
 
     /// Waits until a connection takes calls, at most for `limit`. If none is kept, one is made. With a protocol in which nothing is
@@ -215,7 +214,7 @@ impl Pool {
         let _seeking = board.seeking(limit);
         let waiting = async {
             loop {
-                match *state.borrow_and_update() {
+                match state.current() {
                     State::Ready => return Ok(()),
                     State::Closing | State::Closed => return Err(ReadyError::Closed),
                     State::Idle | State::Connecting | State::Down => {}

@@ -283,7 +283,7 @@ async fn calls_that_wait_to_be_sent_again_are_counted_and_leave_when_they_are_dr
     first.request().await.unwrap();
     let mut watch = pool.watch();
     drop(first);
-    watch.wait_for(|state| *state == steadfast::State::Down).await.unwrap();
+    watch.wait_for(|state| state == steadfast::State::Down).await.unwrap();
     while pool.status().waiting < 2 {
         tokio::task::yield_now().await;
     }

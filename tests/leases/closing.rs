@@ -19,7 +19,7 @@ async fn a_pool_that_is_closed_lets_its_leases_finish() {
         let pool = pool.clone();
         async move { pool.close(ms(5000)).await }
     });
-    pool.watch().wait_for(|state| *state == State::Closing).await.unwrap();
+    pool.watch().wait_for(|state| state == State::Closing).await.unwrap();
     let error = pool.lease().await.unwrap_err();
     assert_eq!(error.cause(), &LeaseCause::Closed);
     for _ in 0..3 {
@@ -58,7 +58,7 @@ async fn a_lease_keeps_its_pool_alive_and_no_longer() {
     peers[0].send("answer".into()).await.unwrap();
     assert_eq!(lease.recv().await.unwrap(), "answer");
     drop(lease);
-    soon("the end", state.wait_for(|state| *state == State::Closed)).await.unwrap();
+    soon("the end", state.wait_for(|state| state == State::Closed)).await.unwrap();
     for mut peer in peers {
         assert!(soon("the end", peer.next()).await.is_none());
     }

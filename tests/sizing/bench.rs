@@ -190,6 +190,6 @@ pub(crate) async fn call_at_once(pool: &Pool, calls: usize) {
 
 pub(crate) async fn state(pool: &Pool, wanted: State) {
     let mut states = pool.watch();
-    let waiting = states.wait_for(|state| *state == wanted);
+    let waiting = states.wait_for(|state| state == wanted);
     within(HOUR, "the state", waiting).await.unwrap();
 }
