@@ -72,12 +72,14 @@ mod tests {
     use crate::error::outage::Began;
     use crate::fan_out::FanOut;
     use crate::limits::Limits;
-    use crate::policy::{Heartbeat, Retry};
+    use crate::policy::{Heartbeat, Reconnect, Retry};
     use crate::proto::calling::Bounds;
     use crate::proto::client::Client;
     use crate::proto::course::{ServerMemory, ServerProcess};
     use crate::proto::ledger::Share;
+    use crate::proto::reconnect::Plan;
     use crate::proto::resume::{Memory, Resume};
+    use crate::proto::sizing::Wanted;
     use crate::roster::link::Link;
     use crate::roster::wish::Patience;
 
@@ -177,6 +179,16 @@ mod tests {
         assert!(matches!(scarcity, Some(Scarcity::Outage(_))));
         assert!(poll(&mut long).is_pending());
         assert_eq!(board.status().waiting, 1);
+    }
+
+    /// The channel may see its connection end before it hears that the pool does.
+    #[test]
+    fn a_pool_that_is_being_closed_wants_no_connection() {
+        let board = board(1);
+        let mut plan = Plan::new(now(), Reconnect::default(), 1);
+        assert_eq!(board.ask_or_depart(0, now(), &mut plan), Wanted::Connection);
+        board.close();
+        assert_eq!(board.ask_or_depart(0, now(), &mut plan), Wanted::Nothing);
     }
 
     /// Each of many who come in an outage would wake all of the others.

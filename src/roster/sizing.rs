@@ -110,6 +110,10 @@ impl Roster {
     }
 
     fn wanted(&self, slot: usize) -> Wanted {
+        if self.life != Life::Running {
+            // The channels may hear later that the pool is being closed.
+            return Wanted::Nothing;
+        }
         let scene = Scene { stranded: self.strands(slot), ..self.scene() };
         self.slots().wanted(slot, &scene)
     }
