@@ -297,7 +297,8 @@ impl<S: Session + ?Sized> Driver<S> {
                     *gathered = false;
                     session.transmit(now, &mut output.pieces);
                 }
-                Ok(if session.is_finished() {
+                // Behind a failed write there is only the loss, with what the peer may still say.
+                Ok(if is_open && session.is_finished() {
                     Asked::Finished
                 } else if is_open && output.is_done() && session.is_leaving() {
                     Asked::Leave

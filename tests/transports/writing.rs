@@ -4,13 +4,15 @@ use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use steadfast::{Call, Outcome, Pool, Retry, Server};
+use steadfast::{Call, Heartbeat, LossCause, Outcome, Pool, Retry, Server};
 use tokio::io::AsyncWrite as _;
 
 use crate::support::layer::Layered;
 use crate::support::local::start;
+use crate::support::news;
 use crate::support::tampered::{Below, Tamper};
 use crate::support::times::ms;
+use crate::support::waits::soon;
 
 /// Some of its writes fail, of which this is told how many there have been.
 struct Fails {
@@ -56,4 +58,33 @@ async fn a_call_whose_time_is_up_behind_one_that_failed_was_not_sent() {
     pool.ready(ms(20_000)).await.unwrap();
     let error = pool.request("x").timeout(ms(300)).send().await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+}
+
+/// What was written is accepted, and cannot be seen off.
+struct KeepsBack {
+    flushes: u32,
+}
+
+impl Tamper for KeepsBack {
+    fn poll_flush(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.flushes += 1;
+        match self.flushes {
+            1 => Pin::new(below).poll_flush(cx),
+            _ => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+/// Nobody waits for anything.
+#[tokio::test]
+async fn a_ping_that_could_not_be_seen_off_is_the_end_of_its_connection_and_told_as_that() {
+    let address = start(Server::builder(), |call: Call| async move { Ok(call.into_body()) }).await;
+    let heartbeat = Heartbeat::every(ms(20)).give_up_after(ms(60_000));
+    let mut builder = Pool::builder(address.to_string())
+        .heartbeat(heartbeat)
+        .wrap_tcp(|tcp| Layered(tcp, || KeepsBack { flushes: 0 }));
+    let mut events = builder.events();
+    let _pool = builder.build().unwrap();
+    let loss = soon("a loss", news::lost(&mut events)).await;
+    assert_eq!(loss.cause, LossCause::Os(ErrorKind::BrokenPipe.into()));
 }
