@@ -51,26 +51,33 @@ pub(crate) struct Roster {
     /// Of slots that are gone, for when they come back: a server sees no more attempts for a pool that changes its size.
     pub(crate) plans: BTreeMap<usize, Plan>,
     /// Who waits until something is ready, and makes no call.
-    seekers: BTreeSet<Seeker>,
-    /// How many have done so.
-    sought: u64,
+    seekers: BTreeSet<Standby>,
     /// Since an attempt ended last, somebody was not let into the line, though there may be more connections.
     pub(crate) asked_in_vain: bool,
     /// Calls that may have run and wait to be sent again.
     resuming: Vec<Stranded>,
-    /// How many have waited so.
-    resumed: u64,
+    /// How many have waited without a place in the line.
+    standbys: u64,
     pub(crate) sequence: Sequence,
     pub(crate) budget: Budget,
     pub(crate) connections: u64,
     pub(crate) instance: Option<InstanceId>,
 }
 
-/// Somebody who waits until something is ready: until when, and which of them it is.
+/// Somebody who waits and stands in no line: until when, and which of them it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Seeker {
+pub(crate) struct Standby {
     until: Instant,
     number: u64,
+}
+
+/// Those whose time is over wait no more. True if there were any.
+fn expire(waiting: &mut BTreeSet<Standby>, now: Instant) -> bool {
+    let before = waiting.len();
+    while waiting.first().is_some_and(|first| now >= first.until) {
+        waiting.pop_first();
+    }
+    waiting.len() < before
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,14 +110,13 @@ impl Roster {
             spoiled: BTreeMap::new(),
             channels: BTreeSet::new(),
             seekers: BTreeSet::new(),
-            sought: 0,
             life: Life::Running,
             downtime: None,
             prospects: Prospects::default(),
             plans: BTreeMap::new(),
             asked_in_vain: false,
             resuming: Vec::new(),
-            resumed: 0,
+            standbys: 0,
             sequence: Sequence::new(),
             budget: Budget::new(now, retry),
             connections: 0,
@@ -244,14 +250,18 @@ impl Roster {
     }
 
     /// Somebody waits until something is ready, for no longer than until then, even if nobody polls it.
-    pub(crate) fn begin_seeking(&mut self, until: Instant) -> Seeker {
-        self.sought += 1;
-        let seeker = Seeker { until, number: self.sought };
+    pub(crate) fn begin_seeking(&mut self, until: Instant) -> Standby {
+        let seeker = self.stand_by(until);
         self.seekers.insert(seeker);
         seeker
     }
 
-    pub(crate) fn end_seeking(&mut self, seeker: Seeker) {
+    fn stand_by(&mut self, until: Instant) -> Standby {
+        self.standbys += 1;
+        Standby { until, number: self.standbys }
+    }
+
+    pub(crate) fn end_seeking(&mut self, seeker: Standby) {
         self.seekers.remove(&seeker);
     }
 
@@ -265,9 +275,7 @@ impl Roster {
     pub(crate) fn expire(&mut self, now: Instant, wake: &mut Wakes) {
         self.ledger.expire(now, wake);
         self.expire_resuming(now, wake);
-        while self.seekers.first().is_some_and(|seeker| now >= seeker.until) {
-            self.seekers.pop_first();
-        }
+        expire(&mut self.seekers, now);
     }
 
     /// If nothing is ready any more, an outage begins, or it becomes known why it did. Where nothing is kept it is one only

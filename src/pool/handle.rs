@@ -209,8 +209,12 @@ impl Pool {
     /// ```
     pub async fn ready(&self, limit: Duration) -> Result<(), ReadyError> {
         let board = &self.0.board;
-        let mut events = self.events();
         let mut state = self.watch();
+        // Mostly it is, and nothing need be asked for.
+        if state.current() == State::Ready {
+            return Ok(());
+        }
+        let mut events = self.events();
         let _seeking = board.seeking(limit);
         let waiting = async {
             loop {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Roster;
+use super::{Roster, Standby, expire};
 use crate::error::call::Scarcity;
 use crate::error::instance::InstanceId;
 use crate::proto::resume::{Memory, Resume, Way};
@@ -18,14 +18,7 @@ use crate::roster::wish::Patience;
 pub(super) struct Stranded {
     memory: Memory,
     slot: usize,
-    calls: BTreeSet<Resuming>,
-}
-
-/// A call that waits to be sent again: until when, and which of those it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Resuming {
-    until: Instant,
-    number: u64,
+    calls: BTreeSet<Standby>,
 }
 
 impl Stranded {
@@ -101,10 +94,8 @@ impl Roster {
     }
 
     /// A call waits to be sent again, for no longer than until then, even if nobody polls it.
-    pub(crate) fn begin_resuming(&mut self, resume: Resume, until: Instant) -> Resuming {
-        self.resumed += 1;
-        let (Resume { memory, slot, .. }, call) =
-            (resume, Resuming { until, number: self.resumed });
+    pub(crate) fn begin_resuming(&mut self, resume: Resume, until: Instant) -> Standby {
+        let (Resume { memory, slot, .. }, call) = (resume, self.stand_by(until));
         match self.resuming.iter_mut().find(|stranded| stranded.is_like(resume)) {
             Some(stranded) => _ = stranded.calls.insert(call),
             None => self.resuming.push(Stranded { memory, slot, calls: BTreeSet::from([call]) }),
@@ -114,7 +105,7 @@ impl Roster {
     }
 
     /// A call waits no more to be sent again.
-    pub(crate) fn end_resuming(&mut self, resume: Resume, call: Resuming, wake: &mut Wakes) {
+    pub(crate) fn end_resuming(&mut self, resume: Resume, call: Standby, wake: &mut Wakes) {
         for stranded in self.resuming.iter_mut().filter(|stranded| stranded.is_like(resume)) {
             stranded.calls.remove(&call);
         }
@@ -130,9 +121,7 @@ impl Roster {
     pub(super) fn expire_resuming(&mut self, now: Instant, wake: &mut Wakes) {
         let mut late = false;
         for Stranded { calls, .. } in &mut self.resuming {
-            while calls.first().is_some_and(|call| now >= call.until) {
-                late |= calls.pop_first().is_some();
-            }
+            late |= expire(calls, now);
         }
         if late {
             self.let_go_resumed(wake);

@@ -2,8 +2,7 @@
 
 use crate::proto::resume::Resume;
 use crate::proto::wakes::Wakes;
-use crate::roster::Seeker;
-use crate::roster::resuming::Resuming;
+use crate::roster::Standby;
 use crate::switchboard::Switchboard;
 
 /// A call that waits to be sent again.
@@ -11,7 +10,7 @@ use crate::switchboard::Switchboard;
 pub(crate) struct Waiting<'a> {
     pub(super) board: &'a Switchboard,
     pub(super) resume: Resume,
-    pub(super) call: Resuming,
+    pub(super) call: Standby,
 }
 
 impl Drop for Waiting<'_> {
@@ -26,7 +25,7 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 pub(crate) struct Seeking<'a> {
     pub(super) board: &'a Switchboard,
-    pub(super) seeker: Seeker,
+    pub(super) seeker: Standby,
 }
 
 impl Drop for Seeking<'_> {
